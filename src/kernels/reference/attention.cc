@@ -1,0 +1,111 @@
+// Attention over key ranges, plain: the softmax of each query and head is written out over the list of its keys.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/kernels.h"
+#include "kernels/reference/loops.h"
+
+namespace instruct::kernels::reference {
+namespace {
+
+// Keys that query `t` of a segment sees, in order of position; the sliding window keeps the last `window` of them.
+std::vector<std::int64_t> visible_keys(const tensor::QuerySegment& segment, std::int64_t t, std::int64_t window) {
+  std::vector<std::int64_t> keys;
+  for (const tensor::KeyRange& range : segment.visible) {
+    for (std::int64_t key = range.begin; key < range.end; ++key) keys.push_back(key);
+  }
+  const std::int64_t last = segment.self_begin + (t - segment.begin);
+  for (std::int64_t key = segment.self_begin; key <= last; ++key) keys.push_back(key);
+  const auto count = static_cast<std::int64_t>(keys.size());
+  if (window > 0 && count > window) keys.erase(keys.begin(), keys.begin() + (count - window));
+  return keys;
+}
+
+// Dot product of `width` elements at column offsets of two rows.
+double dot(const Tensor& a, std::int64_t row_a, std::int64_t column_a, const Tensor& b, std::int64_t row_b,
+           std::int64_t column_b, std::int64_t width) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < width; ++i) {
+    sum += static_cast<double>(read(a, row_a, column_a + i)) * static_cast<double>(read(b, row_b, column_b + i));
+  }
+  return sum;
+}
+
+// Calls body(t, query column, key column, head, keys) for every query and head.
+template <typename Body>
+void for_each_query(const AttentionArgs& args, Body&& body) {
+  const std::int64_t width = args.head_width;
+  const std::int64_t heads = args.query.dim(1) / width;
+  const std::int64_t group = heads / (args.key.dim(1) / width);  // H/G query heads read one key head
+  for (const tensor::QuerySegment& segment : args.plan->queries) {
+    for (std::int64_t t = segment.begin; t < segment.end; ++t) {
+      const std::vector<std::int64_t> keys = visible_keys(segment, t, args.window);
+      for (std::int64_t head = 0; head < heads; ++head) body(t, head * width, head / group * width, head, keys);
+    }
+  }
+}
+
+}  // namespace
+
+void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Tensor& log_sum) {
+  const std::int64_t width = args.head_width;
+  for_each_query(args, [&](std::int64_t t, std::int64_t column, std::int64_t key_column, std::int64_t head,
+                           const std::vector<std::int64_t>& keys) {
+    std::vector<double> scores;
+    for (const std::int64_t key : keys) {
+      scores.push_back(static_cast<double>(args.scale) * dot(args.query, t, column, args.key, key, key_column, width));
+    }
+    const double maximum = *std::max_element(scores.begin(), scores.end());
+    double sum = 0;
+    std::vector<double> mixed(static_cast<std::size_t>(width), 0.0);
+    for (std::size_t k = 0; k < keys.size(); ++k) {
+      const double p = std::exp(scores[k] - maximum);
+      sum += p;
+      for (std::int64_t i = 0; i < width; ++i) {
+        mixed[static_cast<std::size_t>(i)] += p * static_cast<double>(read(args.value, keys[k], key_column + i));
+      }
+    }
+    for (std::int64_t i = 0; i < width; ++i) {
+      write(output, t, column + i, static_cast<float>(mixed[static_cast<std::size_t>(i)] / sum));
+    }
+    write(log_sum, t, head, static_cast<float>(maximum + std::log(sum)));
+  });
+}
+
+// With s = scale q.k, p = exp(s - log_sum), o = sum_k p_k v_k:
+//   dv_k += p_k do,  ds_k = p_k (do.v_k - do.o),  dq += scale ds_k k,  dk += scale ds_k q.
+// p is recomputed from log_sum and do.o from the kept output, so no attention matrix is stored.
+void attention_backward(Stream& /*stream*/, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
+                        const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue) {
+  const std::int64_t width = args.head_width;
+  const std::int64_t key_width = args.key.dim(1);
+  const auto scale = static_cast<double>(args.scale);
+  std::vector<double> key_gradient(static_cast<std::size_t>(args.key.elements()), 0.0);
+  std::vector<double> value_gradient(key_gradient);
+  for_each_query(args, [&](std::int64_t t, std::int64_t column, std::int64_t key_column, std::int64_t head,
+                           const std::vector<std::int64_t>& keys) {
+    const double delta = dot(doutput, t, column, output, t, column, width);
+    std::vector<double> query_gradient(static_cast<std::size_t>(width), 0.0);
+    for (const std::int64_t key : keys) {
+      const double score = scale * dot(args.query, t, column, args.key, key, key_column, width);
+      const double p = std::exp(score - static_cast<double>(read(log_sum, t, head)));
+      const double ds = scale * p * (dot(doutput, t, column, args.value, key, key_column, width) - delta);
+      for (std::int64_t i = 0; i < width; ++i) {
+        const auto at = static_cast<std::size_t>(key * key_width + key_column + i);
+        value_gradient[at] += p * static_cast<double>(read(doutput, t, column + i));
+        key_gradient[at] += ds * static_cast<double>(read(args.query, t, column + i));
+        query_gradient[static_cast<std::size_t>(i)] += ds * static_cast<double>(read(args.key, key, key_column + i));
+      }
+    }
+    for (std::int64_t i = 0; i < width; ++i) {
+      write(dquery, t, column + i, static_cast<float>(query_gradient[static_cast<std::size_t>(i)]));
+    }
+  });
+  for_each_element(dkey, [&](std::int64_t s, std::int64_t i) {
+    const auto at = static_cast<std::size_t>(s * key_width + i);
+    write(dkey, s, i, static_cast<float>(key_gradient[at]));
+    write(dvalue, s, i, static_cast<float>(value_gradient[at]));
+  });
+}
+
+}  // namespace instruct::kernels::reference

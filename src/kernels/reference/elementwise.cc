@@ -1,0 +1,90 @@
+// Elementwise kernels, plain: each output element from its own inputs, in f32 or double.
+#include <cmath>
+
+#include "kernels/kernels.h"
+#include "kernels/reference/loops.h"
+
+namespace instruct::kernels::reference {
+namespace {
+
+double sigmoid(double z) {
+  return 1.0 / (1.0 + std::exp(-z));
+}
+
+}  // namespace
+
+void rotate(Stream& /*stream*/, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,
+            const Tensor& cosine, const Tensor& sine, Direction direction) {
+  const std::int64_t half = head_width / 2;
+  const float sign = direction == Direction::kForward ? 1.0F : -1.0F;
+  for (std::int64_t t = 0; t < x.dim(0); ++t) {
+    const std::int64_t position = positions[static_cast<std::size_t>(t)];
+    for (std::int64_t head = 0; head < x.dim(1) / head_width; ++head) {
+      for (std::int64_t i = 0; i < half; ++i) {
+        const std::int64_t first = head * head_width + i;
+        const std::int64_t second = first + half;
+        const float c = read(cosine, position, i);
+        const float s = sign * read(sine, position, i);
+        const float a = read(x, t, first);
+        const float b = read(x, t, second);
+        write(x, t, first, a * c - b * s);
+        write(x, t, second, b * c + a * s);
+      }
+    }
+  }
+}
+
+void swiglu(Stream& /*stream*/, const Tensor& gate, const Tensor& up, Tensor& y) {
+  for_each_element(y, [&](std::int64_t t, std::int64_t i) {
+    const auto z = static_cast<double>(read(gate, t, i));
+    write(y, t, i, static_cast<float>(z * sigmoid(z) * static_cast<double>(read(up, t, i))));
+  });
+}
+
+// d silu / dz = s + z s (1 - s) with s = sigmoid(z).
+void swiglu_backward(Stream& /*stream*/, const Tensor& gate, const Tensor& up, const Tensor& dy, Tensor& dgate,
+                     Tensor& dup) {
+  for_each_element(dy, [&](std::int64_t t, std::int64_t i) {
+    const auto z = static_cast<double>(read(gate, t, i));
+    const auto u = static_cast<double>(read(up, t, i));
+    const auto d = static_cast<double>(read(dy, t, i));
+    const double s = sigmoid(z);
+    write(dgate, t, i, static_cast<float>(d * u * s * (1.0 + z * (1.0 - s))));
+    write(dup, t, i, static_cast<float>(d * z * s));
+  });
+}
+
+void convert(Stream& /*stream*/, const Tensor& x, Tensor& y) {
+  for_each_element(y, [&](std::int64_t i, std::int64_t j) { write(y, i, j, read(x, i, j)); });
+}
+
+void add_into(Stream& /*stream*/, const Tensor& x, Tensor& y) {
+  for_each_element(y, [&](std::int64_t i, std::int64_t j) { write(y, i, j, read(y, i, j) + read(x, i, j)); });
+}
+
+void add(Stream& /*stream*/, const Tensor& a, const Tensor& b, Tensor& y) {
+  for_each_element(y, [&](std::int64_t i, std::int64_t j) { write(y, i, j, read(a, i, j) + read(b, i, j)); });
+}
+
+void add_bias(Stream& /*stream*/, const Tensor& bias, Tensor& y) {
+  for_each_element(y, [&](std::int64_t t, std::int64_t j) { write(y, t, j, read(y, t, j) + bias.data<float>()[j]); });
+}
+
+void add_column_sums(Stream& /*stream*/, const Tensor& x, Tensor& sums) {
+  for (std::int64_t j = 0; j < x.dim(1); ++j) {
+    auto sum = static_cast<double>(sums.data<float>()[j]);
+    for (std::int64_t t = 0; t < x.dim(0); ++t) sum += static_cast<double>(read(x, t, j));
+    sums.data<float>()[j] = static_cast<float>(sum);
+  }
+}
+
+void dropout(Stream& /*stream*/, const Tensor& x, const RandomStream& random, float rate, Tensor& y) {
+  const float scale = 1.0F / (1.0F - rate);
+  const std::int64_t width = row_width(x);
+  for_each_element(y, [&](std::int64_t i, std::int64_t j) {
+    const bool dropped = random.uniform(static_cast<std::uint64_t>(i * width + j)) < rate;
+    write(y, i, j, dropped ? 0.0F : read(x, i, j) * scale);
+  });
+}
+
+}  // namespace instruct::kernels::reference

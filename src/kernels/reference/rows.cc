@@ -1,0 +1,60 @@
+// Kernels that pick, add and score whole rows, plain.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/kernels.h"
+#include "kernels/reference/loops.h"
+
+namespace instruct::kernels::reference {
+namespace {
+
+// One row of a matrix of any dtype, as f32.
+std::vector<float> decode_row(const Tensor& matrix, std::int64_t row) {
+  std::vector<float> values(static_cast<std::size_t>(matrix.dim(1)));
+  for (std::int64_t i = 0; i < matrix.dim(1); ++i) values[static_cast<std::size_t>(i)] = read(matrix, row, i);
+  return values;
+}
+
+}  // namespace
+
+void cross_entropy(Stream& /*stream*/, Tensor& logits, std::int64_t vocabulary, std::span<const std::int32_t> targets,
+                   std::span<const float> weights, std::span<float> log_probability, Tensor* dlogits) {
+  for (std::int64_t m = 0; m < logits.dim(0); ++m) {
+    const auto row = static_cast<std::size_t>(m);
+    double maximum = -HUGE_VAL;
+    for (std::int64_t i = 0; i < vocabulary; ++i) maximum = std::max(maximum, static_cast<double>(read(logits, m, i)));
+    double sum = 0;
+    for (std::int64_t i = 0; i < vocabulary; ++i) sum += std::exp(static_cast<double>(read(logits, m, i)) - maximum);
+    const double log_sum = maximum + std::log(sum);
+    log_probability[row] = static_cast<float>(static_cast<double>(read(logits, m, targets[row])) - log_sum);
+    if (dlogits == nullptr) continue;
+    for (std::int64_t i = 0; i < logits.dim(1); ++i) {
+      double gradient = i < vocabulary ? std::exp(static_cast<double>(read(logits, m, i)) - log_sum) : 0.0;
+      if (i == targets[row]) gradient -= 1.0;
+      write(*dlogits, m, i, static_cast<float>(static_cast<double>(weights[row]) * gradient));
+    }
+  }
+}
+
+void gather_rows(Stream& /*stream*/, const Tensor& table, std::span<const std::int32_t> ids, Tensor& y) {
+  for (std::int64_t t = 0; t < y.dim(0); ++t) {
+    const std::vector<float> row = decode_row(table, ids[static_cast<std::size_t>(t)]);
+    for (std::int64_t i = 0; i < y.dim(1); ++i) write(y, t, i, row[static_cast<std::size_t>(i)]);
+  }
+}
+
+void scatter_add_rows(Stream& /*stream*/, const Tensor& x, std::span<const std::int32_t> ids, Tensor& table) {
+  for (std::int64_t t = 0; t < x.dim(0); ++t) {
+    const std::int64_t row = ids[static_cast<std::size_t>(t)];
+    for (std::int64_t i = 0; i < x.dim(1); ++i) write(table, row, i, read(table, row, i) + read(x, t, i));
+  }
+}
+
+void dequantise_rows(Stream& /*stream*/, const Tensor& source, std::int64_t first_row, Tensor& y) {
+  for (std::int64_t t = 0; t < y.dim(0); ++t) {
+    const std::vector<float> row = decode_row(source, first_row + t);
+    for (std::int64_t i = 0; i < y.dim(1); ++i) write(y, t, i, row[static_cast<std::size_t>(i)]);
+  }
+}
+
+}  // namespace instruct::kernels::reference
