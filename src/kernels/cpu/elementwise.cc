@@ -1,0 +1,240 @@
+// Elementwise kernels with Highway: bound by memory, so each tensor is read once and written once.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
+#include <hwy/foreach_target.h>  // compiles this file once per instruction set
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vectors-inl.h"
+#include "kernels/kernels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace instruct::kernels::cpu::HWY_NAMESPACE {
+
+// y = function(d, x).
+template <class Function>
+void map_one(Stream& stream, const Tensor& x, Tensor& y, Function function) {
+  visit_dtype(x.dtype(), [&](auto x_type) HWY_ATTR {
+    visit_dtype(y.dtype(), [&](auto y_type) HWY_ATTR {
+      const auto* in = x.data<decltype(x_type)>();
+      auto* out = y.data<decltype(y_type)>();
+      for_runs(stream, {&x, &y}, [&](const Run& run) HWY_ATTR {
+        const auto* from = in + run.at[0];
+        auto* to = out + run.at[1];
+        for_lanes(run.size, [&](auto d, std::int64_t i) HWY_ATTR { store(d, function(d, load(d, from + i)), to + i); });
+      });
+    });
+  });
+}
+
+// y = function(d, a, b); a has the dtype of y.
+template <class Function>
+void map_two(Stream& stream, const Tensor& a, const Tensor& b, Tensor& y, Function function) {
+  visit_dtype(y.dtype(), [&](auto y_type) HWY_ATTR {
+    visit_dtype(b.dtype(), [&](auto b_type) HWY_ATTR {
+      const auto* first = a.data<decltype(y_type)>();
+      const auto* second = b.data<decltype(b_type)>();
+      auto* out = y.data<decltype(y_type)>();
+      for_runs(stream, {&a, &b, &y}, [&](const Run& run) HWY_ATTR {
+        const auto* left = first + run.at[0];
+        const auto* right = second + run.at[1];
+        auto* to = out + run.at[2];
+        for_lanes(run.size, [&](auto d, std::int64_t i)
+                                HWY_ATTR { store(d, function(d, load(d, left + i), load(d, right + i)), to + i); });
+      });
+    });
+  });
+}
+
+void convert_all(Stream& stream, const Tensor& x, Tensor& y) {
+  map_one(stream, x, y, [](auto /*d*/, auto v) HWY_ATTR { return v; });
+}
+
+void add_all(Stream& stream, const Tensor& a, const Tensor& b, Tensor& y) {
+  map_two(stream, a, b, y, [](auto /*d*/, auto left, auto right) HWY_ATTR { return hn::Add(left, right); });
+}
+
+void swiglu_all(Stream& stream, const Tensor& gate, const Tensor& up, Tensor& y) {
+  map_two(stream, gate, up, y, [](auto d, auto z, auto u) HWY_ATTR { return hn::Mul(hn::Mul(z, sigmoid(d, z)), u); });
+}
+
+// With s = sigmoid(z): dup = dy z s,  dgate = dy u s (1 + z (1 - s)).
+template <class X>
+void swiglu_backward_run(const X* gate, const X* up, const X* dy, X* dgate, X* dup, std::int64_t size) {
+  for_lanes(size, [&](auto d, std::int64_t i) HWY_ATTR {
+    const auto z = load(d, gate + i);
+    const auto u = load(d, up + i);
+    const auto s = sigmoid(d, z);
+    const auto scaled = hn::Mul(load(d, dy + i), s);
+    const auto slope = hn::MulAdd(z, hn::Sub(hn::Set(d, 1.0F), s), hn::Set(d, 1.0F));
+    store(d, hn::Mul(hn::Mul(scaled, u), slope), dgate + i);
+    store(d, hn::Mul(scaled, z), dup + i);
+  });
+}
+
+void swiglu_backward_all(Stream& stream, const Tensor& gate, const Tensor& up, const Tensor& dy, Tensor& dgate,
+                         Tensor& dup) {
+  visit_dtype(dy.dtype(), [&](auto type) HWY_ATTR {
+    using X = decltype(type);
+    const X* z = gate.data<X>();
+    const X* u = up.data<X>();
+    const X* d = dy.data<X>();
+    X* dz = dgate.data<X>();
+    X* du = dup.data<X>();
+    for_runs(stream, {&gate, &up, &dy, &dgate, &dup}, [&](const Run& run) HWY_ATTR {
+      swiglu_backward_run(z + run.at[0], u + run.at[1], d + run.at[2], dz + run.at[3], du + run.at[4], run.size);
+    });
+  });
+}
+
+// Rotates the heads of one row: (a, b) -> (a c - b s, b c + a s), a and b half a head apart.
+template <class X>
+void rotate_row(X* row, std::int64_t width, std::int64_t half, const float* cosine, const float* sine, float sign) {
+  for (std::int64_t head = 0; head < width; head += 2 * half) {
+    X* first = row + head;
+    X* second = first + half;
+    for_lanes(half, [&](auto d, std::int64_t i) HWY_ATTR {
+      const auto c = load(d, cosine + i);
+      const auto s = hn::Mul(hn::Set(d, sign), load(d, sine + i));
+      const auto a = load(d, first + i);
+      const auto b = load(d, second + i);
+      store(d, hn::NegMulAdd(b, s, hn::Mul(a, c)), first + i);
+      store(d, hn::MulAdd(a, s, hn::Mul(b, c)), second + i);
+    });
+  }
+}
+
+void rotate_all(Stream& stream, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,
+                const Tensor& cosine, const Tensor& sine, Direction direction) {
+  const std::int64_t half = head_width / 2;
+  const float sign = direction == Direction::kForward ? 1.0F : -1.0F;
+  const std::int64_t width = x.dim(1);
+  visit_dtype(x.dtype(), [&](auto type) HWY_ATTR {
+    auto* data = x.data<decltype(type)>();
+    for_row_ranges(stream, x.dim(0), width, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+      for (std::int64_t t = begin; t < end; ++t) {
+        const std::int64_t position = positions[static_cast<std::size_t>(t)];
+        rotate_row(data + t * x.row_stride(), width, half, cosine.data<float>() + position * cosine.row_stride(),
+                   sine.data<float>() + position * sine.row_stride(), sign);
+      }
+    });
+  });
+}
+
+void add_bias_all(Stream& stream, const Tensor& bias, Tensor& y) {
+  const float* b = bias.data<float>();
+  visit_dtype(y.dtype(), [&](auto type) HWY_ATTR {
+    auto* data = y.data<decltype(type)>();
+    for_row_ranges(stream, y.dim(0), y.dim(1), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+      for (std::int64_t t = begin; t < end; ++t) {
+        auto* row = data + t * y.row_stride();
+        for_lanes(y.dim(1), [&](auto d, std::int64_t i)
+                                HWY_ATTR { store(d, hn::Add(load(d, row + i), load(d, b + i)), row + i); });
+      }
+    });
+  });
+}
+
+void add_column_sums_all(Stream& stream, const Tensor& x, Tensor& sums) {
+  visit_dtype(x.dtype(), [&](auto type) HWY_ATTR {
+    const auto* data = x.data<decltype(type)>();
+    const auto add_rows = [&](std::int64_t begin, std::int64_t end, float* partial) HWY_ATTR {
+      for (std::int64_t t = begin; t < end; ++t) {
+        const auto* row = data + t * x.row_stride();
+        for_lanes(x.dim(1), [&](auto d, std::int64_t i)
+                                HWY_ATTR { store(d, hn::Add(load(d, partial + i), load(d, row + i)), partial + i); });
+      }
+    };
+    sum_over_rows(stream, x.dim(0), x.dim(1), sums.data<float>(), add_rows);
+  });
+}
+
+// Factors of elements [first, first + size): 0 where dropped, else scale. Four elements share one random block.
+void dropout_factors(const RandomStream& random, float rate, float scale, std::int64_t first, std::int64_t size,
+                     float* factors) {
+  for (std::int64_t i = 0; i < size;) {
+    const auto index = static_cast<std::uint64_t>(first + i);
+    const std::array<std::uint32_t, 4> words = random.block(index / 4);
+    for (std::size_t k = index % 4; k < 4 && i < size; ++k, ++i) {
+      factors[i] = static_cast<float>(words[k] >> 8) * 0x1p-24F < rate ? 0.0F : scale;  // RandomStream::uniform
+    }
+  }
+}
+
+void dropout_all(Stream& stream, const Tensor& x, const RandomStream& random, float rate, Tensor& y) {
+  constexpr std::int64_t kChunk = 512;
+  const float scale = 1.0F / (1.0F - rate);
+  visit_dtype(x.dtype(), [&](auto type) HWY_ATTR {
+    const auto* in = x.data<decltype(type)>();
+    auto* out = y.data<decltype(type)>();
+    for_runs(stream, {&x, &y}, [&](const Run& run) HWY_ATTR {
+      std::array<float, kChunk> factors;
+      for (std::int64_t at = 0; at < run.size; at += kChunk) {
+        const std::int64_t size = std::min(kChunk, run.size - at);
+        dropout_factors(random, rate, scale, run.first + at, size, factors.data());
+        const auto* from = in + run.at[0] + at;
+        auto* to = out + run.at[1] + at;
+        for_lanes(size, [&](auto d, std::int64_t i) HWY_ATTR {
+          const auto factor = load(d, factors.data() + i);
+          const auto kept = hn::Mul(load(d, from + i), factor);
+          store(d, hn::IfThenElseZero(hn::Ne(factor, hn::Zero(d)), kept), to + i);  // a dropped NaN is dropped
+        });
+      }
+    });
+  });
+}
+
+}  // namespace instruct::kernels::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace instruct::kernels::cpu {
+
+HWY_EXPORT(convert_all);
+HWY_EXPORT(add_all);
+HWY_EXPORT(swiglu_all);
+HWY_EXPORT(swiglu_backward_all);
+HWY_EXPORT(rotate_all);
+HWY_EXPORT(add_bias_all);
+HWY_EXPORT(add_column_sums_all);
+HWY_EXPORT(dropout_all);
+
+void convert(Stream& stream, const Tensor& x, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(convert_all)(stream, x, y);
+}
+
+void add(Stream& stream, const Tensor& a, const Tensor& b, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(add_all)(stream, a, b, y);
+}
+
+void add_into(Stream& stream, const Tensor& x, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(add_all)(stream, y, x, y);
+}
+
+void swiglu(Stream& stream, const Tensor& gate, const Tensor& up, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(swiglu_all)(stream, gate, up, y);
+}
+
+void swiglu_backward(Stream& stream, const Tensor& gate, const Tensor& up, const Tensor& dy, Tensor& dgate,
+                     Tensor& dup) {
+  HWY_DYNAMIC_DISPATCH(swiglu_backward_all)(stream, gate, up, dy, dgate, dup);
+}
+
+void rotate(Stream& stream, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,
+            const Tensor& cosine, const Tensor& sine, Direction direction) {
+  HWY_DYNAMIC_DISPATCH(rotate_all)(stream, x, head_width, positions, cosine, sine, direction);
+}
+
+void add_bias(Stream& stream, const Tensor& bias, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(add_bias_all)(stream, bias, y);
+}
+
+void add_column_sums(Stream& stream, const Tensor& x, Tensor& sums) {
+  HWY_DYNAMIC_DISPATCH(add_column_sums_all)(stream, x, sums);
+}
+
+void dropout(Stream& stream, const Tensor& x, const RandomStream& random, float rate, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(dropout_all)(stream, x, random, rate, y);
+}
+
+}  // namespace instruct::kernels::cpu
+#endif  // HWY_ONCE

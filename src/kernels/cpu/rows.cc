@@ -1,0 +1,170 @@
+// Kernels that pick, add and score whole rows, with Highway.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/rows.cc"
+#include <hwy/foreach_target.h>  // compiles this file once per instruction set
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vectors-inl.h"
+#include "kernels/kernels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace instruct::kernels::cpu::HWY_NAMESPACE {
+
+float maximum_of(const float* x, std::int64_t size) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  auto most0 = hn::Set(d, -std::numeric_limits<float>::infinity());
+  auto most1 = most0;
+  std::int64_t i = 0;
+  for (; i + 2 * lanes <= size; i += 2 * lanes) {
+    most0 = hn::Max(most0, hn::LoadU(d, x + i));
+    most1 = hn::Max(most1, hn::LoadU(d, x + i + lanes));
+  }
+  float most = hn::GetLane(hn::MaxOfLanes(d, hn::Max(most0, most1)));
+  for (; i < size; ++i) most = std::max(most, x[i]);
+  return most;
+}
+
+// Sum of e^(x - shift). f32 over short stretches, double over the whole: the relative error stays near that of one exp.
+double sum_of_exp(const float* x, float shift, std::int64_t size) {
+  const hn::ScalableTag<float> any;
+  const std::int64_t stretch = 16 * static_cast<std::int64_t>(hn::Lanes(any));
+  double sum = 0;
+  for (std::int64_t at = 0; at < size; at += stretch) {
+    const float* from = x + at;
+    sum +=
+        static_cast<double>(sum_lanes(std::min(stretch, size - at), [&](auto d, std::int64_t i, auto partial) HWY_ATTR {
+          return hn::Add(partial, exp(d, hn::Sub(load(d, from + i), hn::Set(d, shift))));
+        }));
+  }
+  return sum;
+}
+
+// gradient = scale e^(x - shift) over the vocabulary, minus weight at the target, zero in the columns beyond.
+template <class Y>
+void write_gradient(const float* x, float shift, float scale, std::int64_t vocabulary, std::int64_t width,
+                    std::int64_t target, float weight, Y* gradient) {
+  const float at_target = scale * std::exp(x[target] - shift) - weight;
+  for_lanes(vocabulary, [&](auto d, std::int64_t i) HWY_ATTR {
+    const auto p = exp(d, hn::Sub(load(d, x + i), hn::Set(d, shift)));
+    store(d, hn::Mul(p, hn::Set(d, scale)), gradient + i);
+  });
+  const hn::CappedTag<float, 1> one;
+  for (std::int64_t i = vocabulary; i < width; ++i) store(one, hn::Zero(one), gradient + i);
+  store(one, hn::Set(one, at_target), gradient + target);
+}
+
+void cross_entropy_all(Stream& stream, Tensor& logits, std::int64_t vocabulary, std::span<const std::int32_t> targets,
+                       std::span<const float> weights, std::span<float> log_probability, Tensor* dlogits) {
+  const float* data = logits.data<float>();
+  stream.threads.run(logits.dim(0), [&](std::int64_t m) HWY_ATTR {
+    const auto row = static_cast<std::size_t>(m);
+    const float* x = data + m * logits.row_stride();
+    const std::int64_t target = targets[row];
+    const float most = maximum_of(x, vocabulary);
+    const double sum = sum_of_exp(x, most, vocabulary);
+    const double shifted = static_cast<double>(x[target]) - static_cast<double>(most);
+    log_probability[row] = static_cast<float>(shifted - std::log(sum));
+    if (dlogits == nullptr) return;
+    const auto scale = static_cast<float>(static_cast<double>(weights[row]) / sum);
+    visit_dtype(dlogits->dtype(), [&](auto type) HWY_ATTR {
+      auto* gradient = dlogits->data<decltype(type)>() + m * dlogits->row_stride();
+      write_gradient(x, most, scale, vocabulary, logits.dim(1), target, weights[row], gradient);
+    });
+  });
+}
+
+template <class X, class Y>
+void convert_row(const X* x, std::int64_t width, Y* y) {
+  for_lanes(width, [&](auto d, std::int64_t i) HWY_ATTR { store(d, load(d, x + i), y + i); });
+}
+
+// Writes row `row` of a matrix of any dtype to y; `decoded` is scratch for types that are decoded first.
+template <class Y>
+void copy_row(const Tensor& matrix, std::int64_t row, std::vector<float>& decoded, Y* y) {
+  const std::int64_t width = matrix.dim(1);
+  if (matrix.dtype() == DType::kF32) {
+    convert_row(matrix.data<float>() + row * matrix.row_stride(), width, y);
+  } else if (matrix.dtype() == DType::kBF16) {
+    convert_row(matrix.data<BFloat16>() + row * matrix.row_stride(), width, y);
+  } else {
+    decoded.resize(static_cast<std::size_t>(width));
+    raise(ErrorCategory::kUnsupported, "kernels: rows of type {} cannot be read", info(matrix.dtype()).name);
+    convert_row(decoded.data(), width, y);
+  }
+}
+
+// y[t] = matrix[row_of(t)].
+template <class RowOf>
+void copy_rows(Stream& stream, const Tensor& matrix, Tensor& y, RowOf&& row_of) {
+  visit_dtype(y.dtype(), [&](auto type) HWY_ATTR {
+    auto* out = y.data<decltype(type)>();
+    for_row_ranges(stream, y.dim(0), y.dim(1), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+      std::vector<float> decoded;
+      for (std::int64_t t = begin; t < end; ++t) copy_row(matrix, row_of(t), decoded, out + t * y.row_stride());
+    });
+  });
+}
+
+void gather_all(Stream& stream, const Tensor& table, std::span<const std::int32_t> ids, Tensor& y) {
+  copy_rows(stream, table, y, [&](std::int64_t t) -> std::int64_t { return ids[static_cast<std::size_t>(t)]; });
+}
+
+void dequantise_all(Stream& stream, const Tensor& source, std::int64_t first_row, Tensor& y) {
+  copy_rows(stream, source, y, [&](std::int64_t t) { return first_row + t; });
+}
+
+// Tasks own columns, so repeated ids add up in order of t whatever the number of threads.
+void scatter_all(Stream& stream, const Tensor& x, std::span<const std::int32_t> ids, Tensor& table) {
+  constexpr std::int64_t kColumns = 128;
+  visit_dtype(x.dtype(), [&](auto x_type) HWY_ATTR {
+    visit_dtype(table.dtype(), [&](auto table_type) HWY_ATTR {
+      const auto* in = x.data<decltype(x_type)>();
+      auto* out = table.data<decltype(table_type)>();
+      stream.threads.run_ranges(x.dim(1), kColumns, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+        for (std::int64_t t = 0; t < x.dim(0); ++t) {
+          const auto* from = in + t * x.row_stride() + begin;
+          auto* to = out + ids[static_cast<std::size_t>(t)] * table.row_stride() + begin;
+          for_lanes(end - begin, [&](auto d, std::int64_t i)
+                                     HWY_ATTR { store(d, hn::Add(load(d, to + i), load(d, from + i)), to + i); });
+        }
+      });
+    });
+  });
+}
+
+}  // namespace instruct::kernels::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace instruct::kernels::cpu {
+
+HWY_EXPORT(cross_entropy_all);
+HWY_EXPORT(gather_all);
+HWY_EXPORT(scatter_all);
+HWY_EXPORT(dequantise_all);
+
+void cross_entropy(Stream& stream, Tensor& logits, std::int64_t vocabulary, std::span<const std::int32_t> targets,
+                   std::span<const float> weights, std::span<float> log_probability, Tensor* dlogits) {
+  HWY_DYNAMIC_DISPATCH(cross_entropy_all)(stream, logits, vocabulary, targets, weights, log_probability, dlogits);
+}
+
+void gather_rows(Stream& stream, const Tensor& table, std::span<const std::int32_t> ids, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(gather_all)(stream, table, ids, y);
+}
+
+void scatter_add_rows(Stream& stream, const Tensor& x, std::span<const std::int32_t> ids, Tensor& table) {
+  HWY_DYNAMIC_DISPATCH(scatter_all)(stream, x, ids, table);
+}
+
+void dequantise_rows(Stream& stream, const Tensor& source, std::int64_t first_row, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(dequantise_all)(stream, source, first_row, y);
+}
+
+}  // namespace instruct::kernels::cpu
+#endif  // HWY_ONCE
