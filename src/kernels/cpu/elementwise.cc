@@ -3,6 +3,8 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
 #include <hwy/foreach_target.h>  // compiles this file once per instruction set
 
+#include <cstring>
+
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vectors-inl.h"
 #include "kernels/kernels.h"
@@ -148,37 +150,77 @@ void add_column_sums_all(Stream& stream, const Tensor& x, Tensor& sums) {
   });
 }
 
-// Factors of elements [first, first + size): 0 where dropped, else scale. Four elements share one random block.
-void dropout_factors(const RandomStream& random, float rate, float scale, std::int64_t first, std::int64_t size,
-                     float* factors) {
-  for (std::int64_t i = 0; i < size;) {
-    const auto index = static_cast<std::uint64_t>(first + i);
-    const std::array<std::uint32_t, 4> words = random.block(index / 4);
-    for (std::size_t k = index % 4; k < 4 && i < size; ++k, ++i) {
-      factors[i] = static_cast<float>(words[k] >> 8) * 0x1p-24F < rate ? 0.0F : scale;  // RandomStream::uniform
+// Blocks computed at once beyond those asked for, at most: random_words may write that much more.
+constexpr std::int64_t kSpareWords = 4 * 63;
+
+// words[4 b + k] = random.block(first_block + b)[k]: Philox 4x32-10 (see base/random.h), a block in each 64-bit lane.
+// The upper halves of the lanes hold leftovers that the multiplication ignores.
+void random_words(const RandomStream& random, std::uint64_t first_block, std::int64_t blocks, std::uint32_t* words) {
+#if HWY_TARGET == HWY_SCALAR
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const std::array<std::uint32_t, 4> block = random.block(first_block + static_cast<std::uint64_t>(b));
+    std::copy(block.begin(), block.end(), words + 4 * b);
+  }
+#else
+  const hn::ScalableTag<std::uint64_t> d64;
+  const hn::Repartition<std::uint32_t, decltype(d64)> d32;
+  const auto multiply = [&](auto a, std::uint32_t b)
+                            HWY_ATTR { return hn::MulEven(hn::BitCast(d32, a), hn::Set(d32, b)); };
+  for (std::int64_t b = 0; b < blocks; b += static_cast<std::int64_t>(hn::Lanes(d64))) {
+    auto c0 = hn::Iota(d64, first_block + static_cast<std::uint64_t>(b));
+    auto c1 = hn::ShiftRight<32>(c0);
+    auto c2 = hn::Set(d64, random.step());
+    auto c3 = hn::ShiftRight<32>(c2);
+    std::uint32_t k0 = random.key()[0];
+    std::uint32_t k1 = random.key()[1];
+    for (int round = 0; round < 10; ++round) {
+      const auto p0 = multiply(c0, 0xD2511F53U);
+      const auto p1 = multiply(c2, 0xCD9E8D57U);
+      c0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c1), hn::Set(d64, std::uint64_t{k0}));
+      c1 = p1;
+      c2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c3), hn::Set(d64, std::uint64_t{k1}));
+      c3 = p0;
+      k0 += 0x9E3779B9U;
+      k1 += 0xBB67AE85U;
     }
+    const auto low = hn::Set(d64, std::uint64_t{0xFFFFFFFFU});
+    const auto first = hn::Or(hn::And(c0, low), hn::ShiftLeft<32>(c1));
+    const auto second = hn::Or(hn::And(c2, low), hn::ShiftLeft<32>(c3));
+    alignas(64) std::array<std::uint64_t, 2 * hn::MaxLanes(d64)> pairs;
+    hn::StoreInterleaved2(first, second, d64, pairs.data());
+    std::memcpy(words + 4 * b, pairs.data(), 16 * hn::Lanes(d64));
+  }
+#endif
+}
+
+// y = x scale where RandomStream::uniform of the element's number is at least rate, else 0.
+template <class X>
+void dropout_run(const X* x, const RandomStream& random, float rate, std::int64_t first, std::int64_t size, X* y) {
+  constexpr std::int64_t kChunk = 512;
+  const float scale = 1.0F / (1.0F - rate);
+  std::array<std::uint32_t, kChunk + 8 + kSpareWords> words;
+  for (std::int64_t at = 0; at < size; at += kChunk) {
+    const std::int64_t count = std::min(kChunk, size - at);
+    const std::int64_t skip = (first + at) % 4;
+    random_words(random, static_cast<std::uint64_t>((first + at) / 4), (skip + count + 3) / 4, words.data());
+    const std::uint32_t* word = words.data() + skip;
+    for_lanes(count, [&](auto d, std::int64_t i) HWY_ATTR {
+      const hn::RebindToUnsigned<decltype(d)> d32;
+      const hn::RebindToSigned<decltype(d)> di32;
+      const auto bits = hn::BitCast(di32, hn::ShiftRight<8>(hn::LoadU(d32, word + i)));
+      const auto uniform = hn::Mul(hn::ConvertTo(d, bits), hn::Set(d, 0x1p-24F));
+      const auto kept = hn::Mul(load(d, x + at + i), hn::Set(d, scale));
+      store(d, hn::IfThenElseZero(hn::Ge(uniform, hn::Set(d, rate)), kept), y + at + i);
+    });
   }
 }
 
 void dropout_all(Stream& stream, const Tensor& x, const RandomStream& random, float rate, Tensor& y) {
-  constexpr std::int64_t kChunk = 512;
-  const float scale = 1.0F / (1.0F - rate);
   visit_dtype(x.dtype(), [&](auto type) HWY_ATTR {
     const auto* in = x.data<decltype(type)>();
     auto* out = y.data<decltype(type)>();
     for_runs(stream, {&x, &y}, [&](const Run& run) HWY_ATTR {
-      std::array<float, kChunk> factors;
-      for (std::int64_t at = 0; at < run.size; at += kChunk) {
-        const std::int64_t size = std::min(kChunk, run.size - at);
-        dropout_factors(random, rate, scale, run.first + at, size, factors.data());
-        const auto* from = in + run.at[0] + at;
-        auto* to = out + run.at[1] + at;
-        for_lanes(size, [&](auto d, std::int64_t i) HWY_ATTR {
-          const auto factor = load(d, factors.data() + i);
-          const auto kept = hn::Mul(load(d, from + i), factor);
-          store(d, hn::IfThenElseZero(hn::Ne(factor, hn::Zero(d)), kept), to + i);  // a dropped NaN is dropped
-        });
-      }
+      dropout_run(in + run.at[0], random, rate, run.first, run.size, out + run.at[1]);
     });
   });
 }

@@ -49,7 +49,7 @@ HWY_INLINE void store(D /*d*/, hn::Vec<D> value, tensor::BFloat16* to) {
   const auto half = hn::Add(hn::Set(d32, 0x7fffU), hn::And(upper, hn::Set(d32, 1U)));  // ties go to the even neighbour
   const auto rounded = hn::ShiftRight<16>(hn::Add(bits, half));
   const auto quiet = hn::Or(upper, hn::Set(d32, 0x40U));
-  const auto kept = hn::IfThenElse(hn::RebindMask(d32, hn::Ne(value, value)), quiet, rounded);
+  const auto kept = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(value)), quiet, rounded);
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di32, kept)), d16, &to->bits);  // below 2^16, so saturation changes nothing
 }
 
@@ -113,7 +113,7 @@ HWY_INLINE V exp(D d, V x) {
   const auto n_low = hn::ShiftRight<1>(n);
   const auto power = [&](auto e) HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127)))); };
   const V result = hn::Mul(hn::Mul(p, power(n_low)), power(hn::Sub(n, n_low)));
-  return hn::IfThenElse(hn::Ne(x, x), x, result);
+  return hn::IfThenElse(hn::IsNaN(x), x, result);  // Ne(x, x) is false for NaN on AVX-512
 }
 
 // 1 / (1 + e^-z).

@@ -1,0 +1,371 @@
+// Attention of the CPU backend against the reference, over plans: plain rows, packed rows, trees, caches, windows.
+#include "kernels/test_support.h"
+
+namespace instruct::kernels::testing {
+namespace {
+
+using tensor::AttentionPlan;
+using tensor::Segment;
+
+struct Heads {
+  std::int64_t query = 4;   // H
+  std::int64_t key = 2;     // G
+  std::int64_t width = 16;  // K
+};
+
+struct AttentionCase {
+  std::string name;
+  AttentionPlan plan;
+  std::int64_t keys = 0;  // S
+  Heads heads = {};
+  std::int64_t window = 0;
+  DType dtype = DType::kF32;
+  Layout layout = Layout::kDense;
+};
+
+std::int64_t query_count(const AttentionPlan& plan) {
+  return plan.queries.empty() ? 0 : plan.queries.back().end;
+}
+
+AttentionCase tree_case(std::string name, const std::vector<Segment>& segments) {
+  AttentionCase made{.name = std::move(name), .plan = tensor::plan_of(segments), .heads = {}};
+  made.keys = query_count(made.plan);
+  return made;
+}
+
+// Rows of the given lengths side by side, each a tree of one segment.
+std::vector<Segment> rows_of(const std::vector<std::int64_t>& lengths) {
+  std::vector<Segment> segments;
+  std::int64_t at = 0;
+  for (const std::int64_t length : lengths) {
+    segments.push_back({.begin = at, .end = at + length});
+    at += length;
+  }
+  return segments;
+}
+
+// Segments of the given lengths with the given parents.
+std::vector<Segment> tree_of(const std::vector<std::int64_t>& lengths, const std::vector<std::int32_t>& parents) {
+  std::vector<Segment> segments = rows_of(lengths);
+  for (std::size_t i = 0; i < segments.size(); ++i) segments[i].parent = parents[i];
+  return segments;
+}
+
+std::vector<Segment> depth_three_tree() {
+  return tree_of({70, 20, 7, 9, 33, 1, 2, 3}, {-1, 0, 1, 1, 0, 4, 4, 0});
+}
+
+// A second tree between the parts of the first: what is summed together must not be guessed from neighbours.
+std::vector<Segment> interleaved_trees() {
+  return tree_of({40, 12, 30, 17, 25, 9, 6}, {-1, 0, -1, 0, 2, 1, 4});
+}
+
+// New tokens after a cache: query i sits at key cached + i of an array longer than needed.
+AttentionCase decode_case(std::int64_t cached, std::int64_t count, std::int64_t capacity) {
+  AttentionCase made{.name = fmt::format("{} queries after {} cached keys", count, cached), .plan = {}, .heads = {}};
+  made.plan.queries.push_back({.begin = 0, .end = count, .self_begin = cached, .visible = {}});
+  if (cached > 0) made.plan.queries[0].visible.push_back({0, cached});
+  made.keys = capacity;
+  return made;
+}
+
+// Several sequences that share a prompt in one cache, each with its own range behind it, as in batched decoding.
+AttentionCase branched_decode_case() {
+  AttentionCase made{.name = "three branches of one cached prompt", .plan = {}, .heads = {}};
+  made.plan.queries = {{.begin = 0, .end = 1, .self_begin = 130, .visible = {{0, 100}, {120, 130}}},
+                       {.begin = 1, .end = 2, .self_begin = 155, .visible = {{0, 100}, {150, 155}}},
+                       {.begin = 2, .end = 3, .self_begin = 180, .visible = {{0, 100}}}};
+  made.keys = 200;
+  return made;
+}
+
+std::vector<AttentionCase> plans() {
+  std::vector<AttentionCase> cases;
+  for (const std::int64_t length : {0, 1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 128, 200}) {
+    cases.push_back(tree_case(fmt::format("one row of {}", length), rows_of({length})));
+  }
+  cases.push_back(tree_case("packed rows", rows_of({5, 64, 1, 90, 3, 17})));
+  cases.push_back(tree_case("packed rows with an empty one", rows_of({5, 0, 20})));
+  cases.push_back(tree_case("tree of depth three", depth_three_tree()));
+  cases.push_back(tree_case("interleaved trees", interleaved_trees()));
+  cases.push_back(decode_case(1000, 1, 1024));
+  cases.push_back(decode_case(0, 1, 8));
+  cases.push_back(decode_case(33, 6, 64));
+  cases.push_back(decode_case(100, 70, 300));
+  cases.push_back(branched_decode_case());
+  return cases;
+}
+
+constexpr std::array kHeads = {Heads{9, 3, 64}, Heads{4, 4, 16}, Heads{2, 1, 80}, Heads{2, 2, 128}, Heads{1, 1, 2}};
+
+std::string text(const AttentionCase& c) {
+  return fmt::format("{}; H={} G={} K={} window {} {} {}", c.name, c.heads.query, c.heads.key, c.heads.width, c.window,
+                     info(c.dtype).name, c.layout == Layout::kGaps ? "with gaps" : "dense");
+}
+
+// The tensors of a case.
+struct Inputs {
+  Operand query, key, value, doutput;
+  AttentionArgs args(const AttentionCase& c) const {
+    return {.query = query.view,
+            .key = key.view,
+            .value = value.view,
+            .head_width = c.heads.width,
+            .scale = 1.0F / std::sqrt(static_cast<float>(c.heads.width)),
+            .window = c.window,
+            .plan = &c.plan};
+  }
+};
+
+Inputs make_inputs(const AttentionCase& c, tensor::Allocator& allocator) {
+  const std::int64_t queries = query_count(c.plan);
+  Inputs made{.query = make_operand({queries, c.heads.query * c.heads.width}, c.dtype, c.layout, allocator),
+              .key = make_operand({c.keys, c.heads.key * c.heads.width}, c.dtype, c.layout, allocator),
+              .value = make_operand({c.keys, c.heads.key * c.heads.width}, c.dtype, c.layout, allocator),
+              .doutput = make_operand({queries, c.heads.query * c.heads.width}, c.dtype, c.layout, allocator)};
+  RandomStream random(29, RandomPurpose::kTest);
+  fill_uniform(made.query.view, random, 0, 2);
+  fill_uniform(made.key.view, random, 0, 2);
+  fill_uniform(made.value.view, random, 0, 1);
+  fill_uniform(made.doutput.view, random, 0, 1);
+  return made;
+}
+
+struct Forward {
+  Operand output;
+  Tensor log_sum;
+};
+
+Forward forward(void (*kernel)(Stream&, const AttentionArgs&, Tensor&, Tensor&), const AttentionCase& c,
+                const Inputs& inputs, Machine& machine) {
+  Forward made{.output = make_operand(inputs.query.view.shape(), c.dtype, c.layout, *machine.allocator),
+               .log_sum = Tensor::empty({query_count(c.plan), c.heads.query}, DType::kF32, *machine.allocator)};
+  kernel(machine.stream, inputs.args(c), made.output.view, made.log_sum);
+  return made;
+}
+
+struct Gradients {
+  Operand query, key, value;
+};
+
+using BackwardKernel = void (*)(Stream&, const AttentionArgs&, const Tensor&, const Tensor&, const Tensor&, Tensor&,
+                                Tensor&, Tensor&);
+
+Gradients backward(BackwardKernel kernel, const AttentionCase& c, const Inputs& inputs, const Forward& kept,
+                   Machine& machine) {
+  tensor::Allocator& allocator = *machine.allocator;
+  Gradients made{.query = make_operand(inputs.query.view.shape(), c.dtype, c.layout, allocator),
+                 .key = make_operand(inputs.key.view.shape(), c.dtype, c.layout, allocator),
+                 .value = make_operand(inputs.value.view.shape(), c.dtype, c.layout, allocator)};
+  kernel(machine.stream, inputs.args(c), kept.output.view, kept.log_sum, inputs.doutput.view, made.query.view,
+         made.key.view, made.value.view);
+  return made;
+}
+
+// Scores: |scale q.k| <= 4 sqrt(K), their rounding error grows with the sum over K. It enters the softmax as a relative
+// error of every probability, hence once more in the log of the sum. The output is an average of values below 1.
+double score_error(const AttentionCase& c) {
+  return sum_units(c.heads.width) * kUnit * 4;
+}
+
+// In bf16 the probabilities may be rounded to bf16 before they meet the values: a relative error of 2^-9 each (half a
+// spacing), on an average of values below 1.
+double probability_error(const AttentionCase& c) {
+  return c.dtype == DType::kBF16 ? 0x1p-9 : 0.0;
+}
+
+Bound output_bound(const AttentionCase& c) {
+  return {.relative = 4, .absolute = 2 * score_error(c) + sum_units(c.keys) * kUnit + probability_error(c)};
+}
+
+Bound log_sum_bound(const AttentionCase& c) {
+  return {.relative = 4, .absolute = 2 * score_error(c) + sum_units(c.keys) * kUnit};
+}
+
+// dq = sum_k p_k (do.v_k - do.o) scale k: |do.v - do.o| stays below 2 sqrt(K) and |scale k| below 2, so with the
+// probabilities summing to one |dq| is below 4 sqrt(K). Per-probability relative errors: the score error, and in bf16
+// the rounding of ds and of the kept output inside do.o (2^-9 each).
+Bound query_gradient_bound(const AttentionCase& c) {
+  const double size =
+      4 * std::sqrt(static_cast<double>(c.heads.width)) * 2 / std::sqrt(static_cast<double>(c.heads.width));
+  const double relative = 4 * score_error(c) + sum_units(c.keys) * kUnit + 2 * probability_error(c);
+  return {.relative = 4, .absolute = size * relative};
+}
+
+// A key collects from every query and head that sees it: the largest total weight of one key is counted for the bound.
+double most_weight(const AttentionCase& c, const Inputs& inputs, const Tensor& log_sum) {
+  std::vector<double> weight(static_cast<std::size_t>(c.keys * c.heads.key), 0.0);
+  const std::vector<float> q = inputs.query.view.to_floats();
+  const std::vector<float> k = inputs.key.view.to_floats();
+  const std::vector<float> sums = log_sum.to_floats();
+  const std::int64_t width = c.heads.width;
+  const double scale = static_cast<double>(inputs.args(c).scale);
+  for (const tensor::QuerySegment& segment : c.plan.queries) {
+    for (std::int64_t t = segment.begin; t < segment.end; ++t) {
+      std::vector<tensor::KeyRange> ranges = segment.visible;
+      ranges.push_back({segment.self_begin, segment.self_begin + t - segment.begin + 1});
+      for (const tensor::KeyRange& range : ranges) {
+        for (std::int64_t s = range.begin; s < range.end; ++s) {
+          for (std::int64_t h = 0; h < c.heads.query; ++h) {
+            const std::int64_t g = h / (c.heads.query / c.heads.key);
+            double score = 0;
+            for (std::int64_t i = 0; i < width; ++i) {
+              score += static_cast<double>(q[static_cast<std::size_t>((t * c.heads.query + h) * width + i)]) *
+                       static_cast<double>(k[static_cast<std::size_t>((s * c.heads.key + g) * width + i)]);
+            }
+            const double sum = static_cast<double>(sums[static_cast<std::size_t>(t * c.heads.query + h)]);
+            weight[static_cast<std::size_t>(s * c.heads.key + g)] += std::min(1.0, std::exp(scale * score - sum));
+          }
+        }
+      }
+    }
+  }
+  return weight.empty() ? 0 : *std::max_element(weight.begin(), weight.end());
+}
+
+void check(const AttentionCase& c, std::vector<std::unique_ptr<Machine>>& machines) {
+  SCOPED_TRACE(text(c));
+  const Inputs inputs = make_inputs(c, *machines[0]->allocator);
+  const Forward expected = forward(reference::attention, c, inputs, *machines[0]);
+  const Forward actual = forward(cpu::attention, c, inputs, *machines[0]);
+  ASSERT_EQ(mismatch(actual.output.view, expected.output.view, output_bound(c)), "") << "output";
+  ASSERT_EQ(mismatch(actual.log_sum, expected.log_sum, log_sum_bound(c)), "") << "log_sum";
+  ASSERT_TRUE(gaps_untouched(actual.output));
+
+  // Both backward passes start from the same kept values.
+  const Gradients wanted = backward(reference::attention_backward, c, inputs, expected, *machines[0]);
+  const Gradients got = backward(cpu::attention_backward, c, inputs, expected, *machines[0]);
+  const Bound query_bound = query_gradient_bound(c);
+  const double weight = 1 + most_weight(c, inputs, expected.log_sum);
+  const Bound key_bound{.relative = 4, .absolute = query_bound.absolute * weight};
+  ASSERT_EQ(mismatch(got.query.view, wanted.query.view, query_bound), "") << "dquery";
+  ASSERT_EQ(mismatch(got.key.view, wanted.key.view, key_bound), "") << "dkey";
+  ASSERT_EQ(mismatch(got.value.view, wanted.value.view, key_bound), "") << "dvalue";
+  ASSERT_TRUE(gaps_untouched(got.query) && gaps_untouched(got.key) && gaps_untouched(got.value));
+
+  for (std::size_t i = 1; i < machines.size(); ++i) {
+    const Forward again = forward(cpu::attention, c, inputs, *machines[i]);
+    ASSERT_TRUE(same_bytes(again.output.whole, actual.output.whole)) << "output depends on the threads";
+    ASSERT_TRUE(same_bytes(again.log_sum, actual.log_sum)) << "log_sum depends on the threads";
+    const Gradients repeated = backward(cpu::attention_backward, c, inputs, expected, *machines[i]);
+    ASSERT_TRUE(same_bytes(repeated.query.whole, got.query.whole)) << "dquery depends on the threads";
+    ASSERT_TRUE(same_bytes(repeated.key.whole, got.key.whole)) << "dkey depends on the threads";
+    ASSERT_TRUE(same_bytes(repeated.value.whole, got.value.whole)) << "dvalue depends on the threads";
+  }
+}
+
+TEST(Attention, PlansEqualTheReference) {
+  auto machines = three_machines();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+      for (AttentionCase c : plans()) {
+        c.dtype = dtype;
+        c.layout = layout;
+        check(c, machines);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(Attention, WindowsEqualTheReference) {
+  auto machines = three_machines();
+  for (const std::int64_t window : {1, 2, 17, 64, 70, 1000}) {
+    for (AttentionCase c : {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()),
+                            decode_case(200, 1, 256), decode_case(200, 40, 256), branched_decode_case()}) {
+      c.window = window;
+      check(c, machines);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Attention, HeadShapesEqualTheReference) {
+  auto machines = three_machines();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const Heads& heads : kHeads) {
+      for (AttentionCase c : {tree_case("packed rows", rows_of({3, 40, 17})),
+                              tree_case("tree", tree_of({35, 9, 12, 3}, {-1, 0, 0, 2})), decode_case(70, 1, 80)}) {
+        c.heads = heads;
+        c.dtype = dtype;
+        check(c, machines);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// Keys that nobody sees get zero gradients, whatever was there.
+TEST(Attention, UnseenKeysGetZeroGradients) {
+  Machine machine(2);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    AttentionCase c = decode_case(10, 6, 40);
+    c.dtype = dtype;
+    const Inputs inputs = make_inputs(c, *machine.allocator);
+    const Forward kept = forward(reference::attention, c, inputs, machine);
+    for (const BackwardKernel kernel : {reference::attention_backward, cpu::attention_backward}) {
+      const Gradients got = backward(kernel, c, inputs, kept, machine);
+      for (const Tensor& gradient : {got.key.view.rows(16, 40), got.value.view.rows(16, 40)}) {
+        for (const float value : gradient.to_floats()) ASSERT_EQ(value, 0);
+      }
+    }
+  }
+}
+
+// A branched row equals the same row written out in full.
+TEST(Attention, ABranchEqualsItsRowWrittenOut) {
+  Machine machine(1);
+  const AttentionCase tree = tree_case("tree", tree_of({30, 8, 12}, {-1, 0, 0}));
+  const AttentionCase plain = tree_case("row", rows_of({42}));
+  const Inputs branched = make_inputs(tree, *machine.allocator);
+  Inputs written = make_inputs(plain, *machine.allocator);
+  // The row is the root and the second child: tokens 0..29 and 38..49 of the tree.
+  for (auto [from, to] : {std::pair{&branched.query, &written.query}, std::pair{&branched.key, &written.key},
+                          std::pair{&branched.value, &written.value}}) {
+    const std::vector<float> values = from->view.to_floats();
+    const std::int64_t width = from->view.dim(1);
+    for (std::int64_t t = 0; t < 42; ++t) {
+      for (std::int64_t i = 0; i < width; ++i) {
+        set_element(to->view, t * width + i, values[static_cast<std::size_t>((t < 30 ? t : t + 8) * width + i)]);
+      }
+    }
+  }
+  const Forward a = forward(cpu::attention, tree, branched, machine);
+  const Forward b = forward(cpu::attention, plain, written, machine);
+  EXPECT_EQ(mismatch(a.output.view.rows(38, 50), b.output.view.rows(30, 42), output_bound(tree)), "");
+}
+
+// Probabilities far apart: scores of hundreds must neither overflow nor vanish.
+TEST(Attention, LargeScoresStayFinite) {
+  auto machines = three_machines();
+  AttentionCase c = tree_case("row of 40", rows_of({40}));
+  Inputs inputs = make_inputs(c, *machines[0]->allocator);
+  RandomStream random(31, RandomPurpose::kTest);
+  fill_uniform(inputs.query.view, random, 0, 60);
+  fill_uniform(inputs.key.view, random, 0, 60);
+  const Forward expected = forward(reference::attention, c, inputs, *machines[0]);
+  const Forward actual = forward(cpu::attention, c, inputs, *machines[0]);
+  // Scores are 900 times those of the other cases, and so is their error.
+  EXPECT_EQ(mismatch(actual.output.view, expected.output.view, {.relative = 4, .absolute = 1800 * score_error(c)}), "");
+  EXPECT_EQ(mismatch(actual.log_sum, expected.log_sum, {.relative = 4, .absolute = 1800 * score_error(c)}), "");
+}
+
+// Not-a-number is passed on, not hidden: training must be able to notice it.
+TEST(Attention, NanInAKeyReachesTheOutput) {
+  Machine machine(1);
+  for (const std::int64_t length : {3, 40}) {  // the direct path and the path by blocks
+    const AttentionCase c = tree_case("row", rows_of({length}));
+    Inputs inputs = make_inputs(c, *machine.allocator);
+    set_element(inputs.key.view, 0, NAN);
+    for (const auto kernel : {reference::attention, cpu::attention}) {
+      const Forward got = forward(kernel, c, inputs, machine);
+      const std::vector<float> sums = got.log_sum.to_floats();
+      for (std::int64_t t = 0; t < length; ++t) {
+        EXPECT_TRUE(std::isnan(sums[static_cast<std::size_t>(t * c.heads.query)])) << length << " " << t;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace instruct::kernels::testing

@@ -1,0 +1,466 @@
+// CPU kernels on activations and flat tensors against their reference twins. A case is data: operands with their
+// shapes and fills, the call, and the error that each output may have.
+#include <hwy/targets.h>
+#include <functional>
+
+#include "kernels/test_support.h"
+
+namespace instruct::kernels::testing {
+namespace {
+
+enum class Role { kIn, kOut, kInOut };
+
+// X: activation dtype of the run. Y: a second activation dtype, varied on its own. F32: always f32.
+enum class Kind { kX, kY, kF32 };
+
+struct OperandSpec {
+  Kind kind = Kind::kX;
+  Role role = Role::kIn;
+  std::function<Shape(std::int64_t t, std::int64_t d)> shape;
+  float centre = 0;
+  float spread = 1;
+  std::function<Bound(std::int64_t t, std::int64_t d)> bound = {};  // of an output
+};
+
+using Tensors = std::vector<Tensor>;
+
+struct KernelCase {
+  std::string name;
+  std::vector<OperandSpec> operands;
+  std::function<void(Stream&, Tensors&)> reference;
+  std::function<void(Stream&, Tensors&)> fast;
+  std::vector<std::int64_t> widths = {1, 3, 63, 64, 65, 576, 1000};
+};
+
+Shape matrix(std::int64_t t, std::int64_t d) {
+  return {t, d};
+}
+Shape row(std::int64_t /*t*/, std::int64_t d) {
+  return {d};
+}
+Shape column(std::int64_t t, std::int64_t /*d*/) {
+  return {t};
+}
+Shape flat(std::int64_t t, std::int64_t d) {
+  return {t * d};
+}
+
+// A fixed number of operations, relative to the value or to terms of size `magnitude`.
+std::function<Bound(std::int64_t, std::int64_t)> operations(double relative, double terms = 0, double magnitude = 0) {
+  return [=](std::int64_t, std::int64_t) { return Bound{relative, terms * kUnit * magnitude}; };
+}
+
+std::vector<std::int32_t> some_positions(std::int64_t count) {
+  std::vector<std::int32_t> positions;
+  for (std::int64_t i = 0; i < count; ++i) positions.push_back(static_cast<std::int32_t>((i * 7 + 3) % 32));
+  return positions;
+}
+
+KernelCase rms_norm_case() {
+  // The sum of squares has positive terms, so its error is relative; the root halves it.
+  const auto bound = [](std::int64_t, std::int64_t d) { return Bound{sum_units(d), 0}; };
+  return {.name = "rms_norm",
+          .operands = {{Kind::kX, Role::kIn, matrix},
+                       {Kind::kF32, Role::kIn, row},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, bound},
+                       {Kind::kF32, Role::kOut, column, 0, 1, bound}},
+          .reference = [](Stream& s, Tensors& o) { reference::rms_norm(s, o[0], o[1], 1e-5F, o[2], o[3]); },
+          .fast = [](Stream& s, Tensors& o) { cpu::rms_norm(s, o[0], o[1], 1e-5F, o[2], o[3]); }};
+}
+
+// |x|, |w|, |dy| <= 1 and r <= 1.5, so |n| <= 1.5, each term of the mean <= 1.5 and |dx| terms <= 1.5 (1 + 1.5 * 1.5).
+KernelCase rms_norm_backward_case(Accumulate accumulate, bool with_weight) {
+  const auto dx_bound = [](std::int64_t, std::int64_t d) { return Bound{4, (8 + sum_units(d)) * kUnit * 4.9}; };
+  // Partial sums over t grow like a random walk of steps below 1.5.
+  const auto dw_bound = [](std::int64_t t, std::int64_t) {
+    return Bound{4, sum_units(t) * kUnit * 1.5 * (4 + std::sqrt(static_cast<double>(t)))};
+  };
+  const auto call = [=](auto kernel) {
+    return [=](Stream& s, Tensors& o) {
+      Tensor none;
+      kernel(s, o[0], o[1], o[2], o[3], accumulate, o[4], with_weight ? o[5] : none);
+    };
+  };
+  return {.name = std::string("rms_norm_backward") + (accumulate == Accumulate::kYes ? " accumulating" : "") +
+                  (with_weight ? " with weight" : ""),
+          .operands = {{Kind::kX, Role::kIn, matrix},
+                       {Kind::kF32, Role::kIn, row},
+                       {Kind::kF32, Role::kIn, column, 1.0F, 0.5F},
+                       {Kind::kX, Role::kIn, matrix},
+                       {Kind::kX, Role::kInOut, matrix, 0, 1, dx_bound},
+                       {Kind::kF32, Role::kInOut, row, 0, 1, dw_bound}},
+          .reference = call(reference::rms_norm_backward),
+          .fast = call(cpu::rms_norm_backward)};
+}
+
+KernelCase rotate_case(std::int64_t head_width, Direction direction, std::vector<std::int64_t> widths) {
+  const auto table = [=](std::int64_t, std::int64_t) { return Shape{32, head_width / 2}; };
+  const auto call = [=](auto kernel) {
+    return
+        [=](Stream& s, Tensors& o) { kernel(s, o[0], head_width, some_positions(o[0].dim(0)), o[1], o[2], direction); };
+  };
+  return {.name = fmt::format("rotate heads of {}{}", head_width, direction == Direction::kBackward ? " back" : ""),
+          .operands = {{Kind::kX, Role::kInOut, matrix, 0, 1, operations(0, 4, 1)},
+                       {Kind::kF32, Role::kIn, table},
+                       {Kind::kF32, Role::kIn, table}},
+          .reference = call(reference::rotate),
+          .fast = call(cpu::rotate),
+          .widths = std::move(widths)};
+}
+
+// silu by a handful of operations, among them exp at two units and 1 + e, each relative to the value.
+KernelCase swiglu_case() {
+  return {.name = "swiglu",
+          .operands = {{Kind::kX, Role::kIn, matrix, 0, 30},
+                       {Kind::kX, Role::kIn, matrix},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, operations(16)}},
+          .reference = [](Stream& s, Tensors& o) { reference::swiglu(s, o[0], o[1], o[2]); },
+          .fast = [](Stream& s, Tensors& o) { cpu::swiglu(s, o[0], o[1], o[2]); }};
+}
+
+// 1 + z (1 - s) can cancel for negative z: |z| (1 - s) s stays below |z|, and |z| s below 0.3 there, so the error is
+// bounded in absolute terms by that of numbers below 8 (z up to 8).
+KernelCase swiglu_backward_case(bool in_place) {
+  const auto call = [=](auto kernel) {
+    return [=](Stream& s, Tensors& o) {
+      in_place ? kernel(s, o[0], o[1], o[2], o[0], o[1]) : kernel(s, o[0], o[1], o[2], o[3], o[4]);
+    };
+  };
+  return {.name = std::string("swiglu_backward") + (in_place ? " in place" : ""),
+          .operands = {{Kind::kX, Role::kInOut, matrix, 0, 8, operations(16, 16, 8)},
+                       {Kind::kX, Role::kInOut, matrix, 0, 1, operations(16, 16, 8)},
+                       {Kind::kX, Role::kIn, matrix},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, operations(16, 16, 8)},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, operations(16, 16, 8)}},
+          .reference = call(reference::swiglu_backward),
+          .fast = call(cpu::swiglu_backward)};
+}
+
+std::vector<KernelCase> plain_cases() {
+  const auto exact = operations(0);
+  return {
+      {.name = "convert",
+       .operands = {{Kind::kX, Role::kIn, matrix}, {Kind::kY, Role::kOut, matrix, 0, 1, exact}},
+       .reference = [](Stream& s, Tensors& o) { reference::convert(s, o[0], o[1]); },
+       .fast = [](Stream& s, Tensors& o) { cpu::convert(s, o[0], o[1]); }},
+      {.name = "add_into",
+       .operands = {{Kind::kX, Role::kIn, matrix}, {Kind::kY, Role::kInOut, matrix, 0, 1, exact}},
+       .reference = [](Stream& s, Tensors& o) { reference::add_into(s, o[0], o[1]); },
+       .fast = [](Stream& s, Tensors& o) { cpu::add_into(s, o[0], o[1]); }},
+      {.name = "add",
+       .operands = {{Kind::kX, Role::kIn, matrix},
+                    {Kind::kX, Role::kIn, matrix},
+                    {Kind::kX, Role::kOut, matrix, 0, 1, exact}},
+       .reference = [](Stream& s, Tensors& o) { reference::add(s, o[0], o[1], o[2]); },
+       .fast = [](Stream& s, Tensors& o) { cpu::add(s, o[0], o[1], o[2]); }},
+      {.name = "add_bias",
+       .operands = {{Kind::kF32, Role::kIn, row}, {Kind::kX, Role::kInOut, matrix, 0, 1, exact}},
+       .reference = [](Stream& s, Tensors& o) { reference::add_bias(s, o[0], o[1]); },
+       .fast = [](Stream& s, Tensors& o) { cpu::add_bias(s, o[0], o[1]); }},
+      {.name = "add_column_sums",
+       .operands = {{Kind::kX, Role::kIn, matrix},
+                    {Kind::kF32, Role::kInOut, row, 0, 1,
+                     [](std::int64_t t, std::int64_t) {
+                       return Bound{4, sum_units(t) * kUnit * (4 + std::sqrt(static_cast<double>(t)))};
+                     }}},
+       .reference = [](Stream& s, Tensors& o) { reference::add_column_sums(s, o[0], o[1]); },
+       .fast = [](Stream& s, Tensors& o) { cpu::add_column_sums(s, o[0], o[1]); }},
+  };
+}
+
+KernelCase dropout_case(bool in_place, float rate) {
+  const auto call = [=](auto kernel) {
+    return [=](Stream& s, Tensors& o) {
+      kernel(s, o[0], RandomStream(11, RandomPurpose::kDropout, 5), rate, in_place ? o[0] : o[1]);
+    };
+  };
+  return {.name = fmt::format("dropout {}{}", rate, in_place ? " in place" : ""),
+          .operands = {{Kind::kX, Role::kInOut, matrix, 0, 1, operations(2)},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, operations(2)}},
+          .reference = call(reference::dropout),
+          .fast = call(cpu::dropout)};
+}
+
+// Moments are sums of two products; the weight loses at most rate * (|m| / c1) / (sqrt(v / c2) + eps), here below
+// 0.01 * 10 / sqrt(0.1): far less than its own rounding times a few.
+KernelCase adamw_case(std::int64_t step, bool with_copy) {
+  const auto call = [=](auto kernel) {
+    return [=](Stream& s, Tensors& o) {
+      const AdamwStep settings{.learning_rate = 0.01F, .weight_decay = 0.1F, .step = step, .gradient_scale = 0.5F};
+      Tensor none;
+      kernel(s, settings, o[0], o[1], o[2], o[3], with_copy ? o[4] : none);
+    };
+  };
+  const auto as_bf16 = [](std::int64_t t, std::int64_t d) { return Shape{t * d}; };
+  return {.name = fmt::format("adamw step {}{}", step, with_copy ? " with copy" : ""),
+          .operands = {{Kind::kF32, Role::kIn, flat},
+                       {Kind::kF32, Role::kInOut, flat, 0, 1, operations(4, 16, 1)},
+                       {Kind::kF32, Role::kInOut, flat, 0, 1, operations(4, 4, 1)},
+                       {Kind::kF32, Role::kInOut, flat, 0.5F, 0.4F, operations(8)},
+                       {Kind::kX, Role::kOut, as_bf16, 0, 1, operations(4, 16, 1)}},
+          .reference = call(reference::adamw),
+          .fast = call(cpu::adamw)};
+}
+
+std::vector<KernelCase> activation_cases() {
+  std::vector<KernelCase> cases = plain_cases();
+  cases.push_back(rms_norm_case());
+  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+    for (const bool with_weight : {false, true}) cases.push_back(rms_norm_backward_case(accumulate, with_weight));
+  }
+  for (const Direction direction : {Direction::kForward, Direction::kBackward}) {
+    cases.push_back(rotate_case(64, direction, {64, 192, 576}));
+    cases.push_back(rotate_case(16, direction, {16, 64}));
+    cases.push_back(rotate_case(2, direction, {2, 10}));
+    cases.push_back(rotate_case(80, direction, {80, 320}));
+  }
+  cases.push_back(swiglu_case());
+  for (const bool in_place : {false, true}) cases.push_back(swiglu_backward_case(in_place));
+  for (const bool in_place : {false, true}) cases.push_back(dropout_case(in_place, 0.1F));
+  cases.push_back(dropout_case(false, 0.0F));
+  return cases;
+}
+
+struct Setting {
+  std::int64_t rows = 0;
+  std::int64_t width = 0;
+  DType x = DType::kF32;
+  DType y = DType::kF32;
+  Layout layout = Layout::kDense;
+};
+
+std::string text(const KernelCase& test, const Setting& s) {
+  return fmt::format("{} [{}, {}] {} {} {}", test.name, s.rows, s.width, info(s.x).name, info(s.y).name,
+                     s.layout == Layout::kGaps ? "with gaps" : "dense");
+}
+
+std::vector<Operand> make_operands(const KernelCase& test, const Setting& s, tensor::Allocator& allocator) {
+  RandomStream random(static_cast<std::uint64_t>(s.rows * 10007 + s.width), RandomPurpose::kTest);
+  std::vector<Operand> operands;
+  for (const OperandSpec& spec : test.operands) {
+    const DType dtype = spec.kind == Kind::kF32 ? DType::kF32 : (spec.kind == Kind::kX ? s.x : s.y);
+    // Only activations may have gaps; tables and row vectors are dense.
+    const Layout layout = spec.kind == Kind::kF32 ? Layout::kDense : s.layout;
+    operands.push_back(make_operand(spec.shape(s.rows, s.width), dtype, layout, allocator));
+    if (spec.role != Role::kOut) fill_uniform(operands.back().view, random, spec.centre, spec.spread);
+  }
+  return operands;
+}
+
+// Runs a kernel on a copy of the operands and returns the copy.
+std::vector<Operand> run(const std::function<void(Stream&, Tensors&)>& kernel, const std::vector<Operand>& operands,
+                         Machine& machine) {
+  std::vector<Operand> copies;
+  Tensors views;
+  for (const Operand& operand : operands) {
+    copies.push_back(copy_of(operand, *machine.allocator));
+    views.push_back(copies.back().view);
+  }
+  kernel(machine.stream, views);
+  return copies;
+}
+
+void check(const KernelCase& test, const Setting& s, std::vector<std::unique_ptr<Machine>>& machines) {
+  SCOPED_TRACE(text(test, s));
+  const std::vector<Operand> operands = make_operands(test, s, *machines[0]->allocator);
+  const std::vector<Operand> expected = run(test.reference, operands, *machines[0]);
+  const std::vector<Operand> actual = run(test.fast, operands, *machines[0]);
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (test.operands[i].role == Role::kIn) {
+      ASSERT_TRUE(same_bytes(actual[i].whole, operands[i].whole)) << "input " << i << " was changed";
+      continue;
+    }
+    ASSERT_EQ(mismatch(actual[i].view, expected[i].view, test.operands[i].bound(s.rows, s.width)), "")
+        << "operand " << i;
+    ASSERT_TRUE(gaps_untouched(actual[i])) << "operand " << i << ": bytes between rows were written";
+  }
+  for (std::size_t m = 1; m < machines.size(); ++m) {
+    const std::vector<Operand> again = run(test.fast, operands, *machines[m]);
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      ASSERT_TRUE(same_bytes(again[i].whole, actual[i].whole)) << "operand " << i << " depends on the threads";
+    }
+  }
+}
+
+bool uses(const KernelCase& test, Kind kind) {
+  return std::any_of(test.operands.begin(), test.operands.end(), [=](const OperandSpec& o) { return o.kind == kind; });
+}
+
+void check_settings(const KernelCase& test, const std::vector<std::int64_t>& rows,
+                    const std::vector<std::int64_t>& widths) {
+  auto machines = three_machines();
+  for (const DType x : {DType::kF32, DType::kBF16}) {
+    for (const DType y : {DType::kF32, DType::kBF16}) {
+      if (y != x && !uses(test, Kind::kY)) continue;
+      for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+        for (const std::int64_t t : rows) {
+          for (const std::int64_t d : widths) {
+            check(test, {.rows = t, .width = d, .x = x, .y = y, .layout = layout}, machines);
+            if (::testing::Test::HasFatalFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Activations, EqualTheReferenceOverSizesTypesAndLayouts) {
+  for (const KernelCase& test : activation_cases()) {
+    check_settings(test, {0, 1, 3, 65}, test.widths);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// Enough elements for several tasks and several blocks of rows.
+TEST(Activations, EqualTheReferenceInManyTasks) {
+  for (const KernelCase& test : activation_cases()) {
+    check_settings(test, {130}, {test.widths.back()});
+    if (HasFatalFailure()) return;
+  }
+}
+
+// The last operand's dtype varies with X: the bf16 copy is only taken in bf16.
+TEST(Optimizer, AdamwEqualsTheReference) {
+  auto machines = three_machines();
+  for (const std::int64_t step : {1, 2, 1000}) {
+    for (const std::int64_t size : {0, 1, 3, 63, 64, 65, 576, 40000}) {
+      check(adamw_case(step, false), {.rows = 1, .width = size}, machines);
+      check(adamw_case(step, true), {.rows = 1, .width = size, .x = DType::kBF16}, machines);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Optimizer, SumOfSquaresIsAccurateAndIndependentOfThreads) {
+  auto machines = three_machines();
+  RandomStream random(3, RandomPurpose::kTest);
+  for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+    for (const std::int64_t width : {0, 1, 3, 63, 64, 65, 1000, 50000}) {
+      Operand x = make_operand({3, width}, DType::kF32, layout, *machines[0]->allocator);
+      fill_uniform(x.view, random, 0, 100);
+      const double expected = reference::sum_of_squares(machines[0]->stream, x.view);
+      const double actual = cpu::sum_of_squares(machines[0]->stream, x.view);
+      // Positive terms in double: relative error at most their number times 2^-53.
+      EXPECT_NEAR(actual, expected, expected * static_cast<double>(3 * width) * 0x1p-53) << width;
+      EXPECT_EQ(actual, cpu::sum_of_squares(machines[1]->stream, x.view)) << width;
+      EXPECT_EQ(actual, cpu::sum_of_squares(machines[2]->stream, x.view)) << width;
+    }
+  }
+}
+
+// Values whose rounding is delicate: ties, the largest finite numbers, denormals, infinities and NaN. Every target must
+// write the bits of tensor::to_bfloat16, at every place of a vector.
+TEST(Convert, RoundsToBfloat16AsTheScalarFunction) {
+  Machine machine(1);
+  std::vector<float> values;
+  for (const std::uint32_t bits :
+       {0x3f808000U, 0x3f818000U, 0x3f807fffU, 0x3f808001U, 0x7f7fffffU, 0x7f7f7fffU, 0x00000001U, 0x00008000U,
+        0x007fffffU, 0x7f800000U, 0x7f800001U, 0x7fc00000U, 0x7fffffffU, 0U}) {
+    for (const std::uint32_t sign : {0U, 0x80000000U}) values.push_back(std::bit_cast<float>(bits | sign));
+  }
+  RandomStream random(17, RandomPurpose::kTest);
+  for (int i = 0; i < 4000; ++i) values.push_back(std::bit_cast<float>(random.next()));
+  const auto size = static_cast<std::int64_t>(values.size());
+  const Tensor x = Tensor::from_floats(values, {size}, *machine.allocator);
+  Tensor y = Tensor::empty({size}, DType::kBF16, *machine.allocator);
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    y.fill_zero();
+    cpu::convert(machine.stream, x, y);
+    for (std::int64_t i = 0; i < size; ++i) {
+      const std::uint16_t expected = tensor::to_bfloat16(x.data<float>()[i]).bits;
+      ASSERT_EQ(y.data<BFloat16>()[i].bits, expected)
+          << hwy::TargetName(target) << " " << std::bit_cast<std::uint32_t>(x.data<float>()[i]);
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().DeInit();
+}
+
+// The same cases on every instruction set of this binary that this processor has, down to the scalar fallback.
+TEST(Targets, AllEqualTheReference) {
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    SCOPED_TRACE(hwy::TargetName(target));
+    for (const KernelCase& test : activation_cases()) check_settings(test, {3}, {test.widths.back()});
+    auto machines = three_machines();
+    check(adamw_case(3, true), {.rows = 1, .width = 67, .x = DType::kBF16}, machines);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().DeInit();
+}
+
+TEST(Swiglu, SaturatesWithoutNan) {
+  Machine machine(1);
+  const float infinity = std::numeric_limits<float>::infinity();
+  const Tensor gate =
+      Tensor::from_floats(std::vector<float>{-1e30F, -200, -90, 0, 90, 200, 1e30F, NAN}, {1, 8}, *machine.allocator);
+  const Tensor up = Tensor::from_floats(std::vector<float>(8, 2.0F), {1, 8}, *machine.allocator);
+  Tensor y = Tensor::empty({1, 8}, DType::kF32, *machine.allocator);
+  cpu::swiglu(machine.stream, gate, up, y);
+  const std::vector<float> values = y.to_floats();
+  EXPECT_NEAR(values[0], 0, 1e-8);
+  EXPECT_NEAR(values[1], 0, 1e-30);
+  EXPECT_NEAR(values[2], 0, 1e-30);
+  EXPECT_EQ(values[3], 0);
+  EXPECT_EQ(values[4], 180);
+  EXPECT_EQ(values[5], 400);
+  EXPECT_LT(values[6], infinity);
+  EXPECT_TRUE(std::isnan(values[7]));
+}
+
+TEST(Features, AreOrdered) {
+  const CpuFeatures features = detect_cpu_features();
+  EXPECT_TRUE(features.avx2 || !features.avx512);
+  EXPECT_TRUE(features.avx512 || !features.avx512_bf16);
+  EXPECT_TRUE(features.avx512_bf16 || !features.amx_bf16);
+#if defined(__x86_64__)
+  EXPECT_EQ(features.avx2, __builtin_cpu_supports("avx2") != 0);
+  EXPECT_EQ(features.avx512, __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0);
+#endif
+}
+
+Tensor tensor_of(std::vector<float> values, Machine& machine) {
+  const auto size = static_cast<std::int64_t>(values.size());
+  return Tensor::from_floats(values, {size}, *machine.allocator);
+}
+
+TEST(Comparison, AcceptsWithinAndRefusesBeyond) {
+  Machine machine(1);
+  const Tensor one = tensor_of({1, 2}, machine);
+  EXPECT_EQ(mismatch(one, one, {}), "");
+  EXPECT_EQ(mismatch(tensor_of({1, 2.0000002F}, machine), one, {}), "");  // a neighbour in f32
+  EXPECT_NE(mismatch(tensor_of({1, 2.000001F}, machine), one, {}), "");   // four neighbours away
+  EXPECT_EQ(mismatch(tensor_of({1, 2.000001F}, machine), one, {.relative = 8}), "");
+  EXPECT_NE(mismatch(tensor_of({1, 2.1F}, machine), one, {.absolute = 0.09}), "");
+  EXPECT_EQ(mismatch(tensor_of({1, 2.1F}, machine), one, {.absolute = 0.11}), "");
+  EXPECT_NE(mismatch(tensor_of({1, -2}, machine), one, {.absolute = 1}), "");
+  EXPECT_NE(mismatch(tensor_of({1}, machine), one, {}), "");  // another shape
+}
+
+TEST(Comparison, TreatsNanAndInfinityStrictly) {
+  Machine machine(1);
+  const float infinity = std::numeric_limits<float>::infinity();
+  const Bound wide{.relative = 1e9, .absolute = 1e30};
+  EXPECT_EQ(mismatch(tensor_of({NAN}, machine), tensor_of({NAN}, machine), {}), "");
+  EXPECT_NE(mismatch(tensor_of({NAN}, machine), tensor_of({1}, machine), wide), "");
+  EXPECT_NE(mismatch(tensor_of({1}, machine), tensor_of({NAN}, machine), wide), "");
+  EXPECT_EQ(mismatch(tensor_of({infinity}, machine), tensor_of({infinity}, machine), {}), "");
+  EXPECT_NE(mismatch(tensor_of({-infinity}, machine), tensor_of({infinity}, machine), wide), "");
+  EXPECT_NE(mismatch(tensor_of({3e38F}, machine), tensor_of({infinity}, machine), wide), "");
+}
+
+TEST(Comparison, SeesWritesBetweenRows) {
+  Machine machine(1);
+  Operand x = make_operand({2, 4}, DType::kBF16, Layout::kGaps, *machine.allocator);
+  EXPECT_TRUE(gaps_untouched(x));
+  set_element(x.view, 3, 1);
+  EXPECT_TRUE(gaps_untouched(x));
+  set_element(x.view, 4, 1);  // one past the first row
+  EXPECT_FALSE(gaps_untouched(x));
+}
+
+}  // namespace
+}  // namespace instruct::kernels::testing

@@ -1,0 +1,167 @@
+// Matrix products of the CPU backend against the reference: shapes, transposes, strides, types, scaling, accumulation.
+#include "kernels/test_support.h"
+
+namespace instruct::kernels::testing {
+namespace {
+
+struct MatmulCase {
+  std::int64_t m = 0, n = 0, k = 0;
+  Transpose transpose_a = Transpose::kNo;
+  Transpose transpose_b = Transpose::kNo;
+  Accumulate accumulate = Accumulate::kNo;
+  float alpha = 1.0F;
+  DType input = DType::kF32;
+  DType output = DType::kF32;
+  Layout layout = Layout::kDense;
+};
+
+std::string text(const MatmulCase& c) {
+  return fmt::format(
+      "[{}, {}]{} x [{}, {}]{} {} -> {}, alpha {}{}{}", c.m, c.k, c.transpose_a == Transpose::kYes ? "^T" : "", c.k,
+      c.n, c.transpose_b == Transpose::kYes ? "^T" : "", info(c.input).name, info(c.output).name, c.alpha,
+      c.accumulate == Accumulate::kYes ? ", accumulating" : "", c.layout == Layout::kGaps ? ", with gaps" : "");
+}
+
+// Operands in [-1, 1]: the sum of K products of standard deviation 1/3 reaches a few sqrt(K) / 3, and each addition
+// rounds a partial sum of that size: the error grows like sqrt(K) * sqrt(K) / 3 at most, times |alpha|.
+Bound bound_of(const MatmulCase& c) {
+  const double size = 1 + std::sqrt(static_cast<double>(c.k));
+  return {.relative = 4, .absolute = (1 + std::abs(static_cast<double>(c.alpha))) * sum_units(c.k) * kUnit * size};
+}
+
+Tensor product(void (*kernel)(Stream&, const Matmul&), const MatmulCase& c, const Operand& a, const Operand& b,
+               const Operand& c_before, Machine& machine, Operand& result) {
+  result = copy_of(c_before, *machine.allocator);
+  kernel(machine.stream, {.a = a.view,
+                          .b = b.view,
+                          .c = result.view,
+                          .transpose_a = c.transpose_a,
+                          .transpose_b = c.transpose_b,
+                          .accumulate = c.accumulate,
+                          .alpha = c.alpha});
+  return result.view;
+}
+
+void check(const MatmulCase& c, std::vector<std::unique_ptr<Machine>>& machines) {
+  SCOPED_TRACE(text(c));
+  tensor::Allocator& allocator = *machines[0]->allocator;
+  RandomStream random(static_cast<std::uint64_t>(c.m * 1000003 + c.n * 1009 + c.k), RandomPurpose::kTest);
+  const bool ta = c.transpose_a == Transpose::kYes;
+  const bool tb = c.transpose_b == Transpose::kYes;
+  Operand a = make_operand(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, c.input, c.layout, allocator);
+  Operand b = make_operand(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, c.input, c.layout, allocator);
+  Operand before = make_operand({c.m, c.n}, c.output, c.layout, allocator);
+  fill_uniform(a.view, random, 0, 1);
+  fill_uniform(b.view, random, 0, 1);
+  // Without accumulation the old content must not matter, not even NaN.
+  if (c.accumulate == Accumulate::kYes) {
+    fill_uniform(before.view, random, 0, 1);
+  } else {
+    fill_uniform(before.view, random, NAN, 0);
+  }
+  Operand expected;
+  Operand actual;
+  product(reference::matmul, c, a, b, before, *machines[0], expected);
+  product(cpu::matmul, c, a, b, before, *machines[0], actual);
+  ASSERT_EQ(mismatch(actual.view, expected.view, bound_of(c)), "");
+  ASSERT_TRUE(gaps_untouched(actual));
+  for (std::size_t i = 1; i < machines.size(); ++i) {
+    Operand again;
+    product(cpu::matmul, c, a, b, before, *machines[i], again);
+    ASSERT_TRUE(same_bytes(again.whole, actual.whole)) << "depends on the threads";
+  }
+}
+
+struct Types {
+  DType input;
+  DType output;
+};
+constexpr std::array kTypes = {Types{DType::kF32, DType::kF32}, Types{DType::kBF16, DType::kF32},
+                               Types{DType::kBF16, DType::kBF16}};
+
+void check_all(const std::vector<MatmulCase>& cases) {
+  auto machines = three_machines();
+  for (MatmulCase c : cases) {
+    for (const Types& types : kTypes) {
+      c.input = types.input;
+      c.output = types.output;
+      check(c, machines);
+      if (::testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(Matmul, SizesEqualTheReference) {
+  std::vector<MatmulCase> cases;
+  for (const std::int64_t m : {0, 1, 2, 3, 4, 5, 31}) {
+    for (const std::int64_t k : {1, 15, 16, 576}) {
+      for (const std::int64_t n : {1, 16, 192}) cases.push_back({.m = m, .n = n, .k = k});
+    }
+  }
+  cases.push_back({.m = 5, .n = 1000, .k = 16});
+  cases.push_back({.m = 257, .n = 16, .k = 15});
+  check_all(cases);
+}
+
+// Large enough for several tiles in both directions.
+TEST(Matmul, TilesEqualTheReference) {
+  check_all({{.m = 257, .n = 192, .k = 64, .transpose_b = Transpose::kYes},
+             {.m = 257, .n = 1000, .k = 16, .transpose_a = Transpose::kYes},
+             {.m = 1000, .n = 65, .k = 33},
+             {.m = 1, .n = 1000, .k = 576, .transpose_b = Transpose::kYes},
+             {.m = 100, .n = 1000, .k = 40, .transpose_a = Transpose::kYes, .transpose_b = Transpose::kYes}});
+}
+
+TEST(Matmul, TransposesStridesScalingAndAccumulationEqualTheReference) {
+  std::vector<MatmulCase> cases;
+  for (const Transpose a : {Transpose::kNo, Transpose::kYes}) {
+    for (const Transpose b : {Transpose::kNo, Transpose::kYes}) {
+      for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+        for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+          for (const float alpha : {1.0F, -0.375F}) {
+            for (const std::int64_t m : {1, 3, 31, 130}) {
+              cases.push_back({.m = m,
+                               .n = 65,
+                               .k = 31,
+                               .transpose_a = a,
+                               .transpose_b = b,
+                               .accumulate = accumulate,
+                               .alpha = alpha,
+                               .layout = layout});
+            }
+          }
+        }
+      }
+    }
+  }
+  check_all(cases);
+}
+
+TEST(Matmul, AnEmptySumIsZeroOrLeavesTheResult) {
+  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+    check_all({{.m = 3, .n = 4, .k = 0, .accumulate = accumulate},
+               {.m = 3, .n = 0, .k = 4, .accumulate = accumulate},
+               {.m = 0, .n = 4, .k = 4, .accumulate = accumulate}});
+  }
+}
+
+// The specification itself, by hand.
+TEST(Matmul, ReferenceMultiplies) {
+  Machine machine(1);
+  const Tensor a = Tensor::from_floats(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3}, *machine.allocator);
+  const Tensor b = Tensor::from_floats(std::vector<float>{1, 0, 2, -1, 0, 3}, {3, 2}, *machine.allocator);
+  Tensor c = Tensor::from_floats(std::vector<float>{100, 100, 100, 100}, {2, 2}, *machine.allocator);
+  reference::matmul(machine.stream, {.a = a, .b = b, .c = c});
+  EXPECT_EQ(c.to_floats(), (std::vector<float>{5, 7, 14, 13}));
+  reference::matmul(machine.stream, {.a = a, .b = b, .c = c, .accumulate = Accumulate::kYes, .alpha = 2});
+  EXPECT_EQ(c.to_floats(), (std::vector<float>{15, 21, 42, 39}));
+  Tensor transposed = Tensor::empty({3, 3}, DType::kF32, *machine.allocator);  // a^T a
+  reference::matmul(machine.stream, {.a = a, .b = a, .c = transposed, .transpose_a = Transpose::kYes});
+  EXPECT_EQ(transposed.to_floats(), (std::vector<float>{17, 22, 27, 22, 29, 36, 27, 36, 45}));
+  Tensor gram = Tensor::empty({2, 2}, DType::kF32, *machine.allocator);  // a a^T
+  reference::matmul(machine.stream, {.a = a, .b = a, .c = gram, .transpose_b = Transpose::kYes});
+  EXPECT_EQ(gram.to_floats(), (std::vector<float>{14, 32, 32, 77}));
+}
+
+}  // namespace
+}  // namespace instruct::kernels::testing

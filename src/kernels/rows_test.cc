@@ -1,0 +1,212 @@
+// Kernels on whole rows: gathering, scattering, decoding and cross-entropy, CPU against reference.
+#include "kernels/test_support.h"
+
+namespace instruct::kernels::testing {
+namespace {
+
+struct LossCase {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t vocabulary = 0;
+  Layout layout = Layout::kDense;
+  float spread = 10;
+};
+
+enum class Gradient { kNone, kF32, kBF16, kInPlace };
+
+struct LossResult {
+  std::vector<float> log_probability;
+  Operand gradient;
+};
+
+using LossKernel = void (*)(Stream&, Tensor&, std::int64_t, std::span<const std::int32_t>, std::span<const float>,
+                            std::span<float>, Tensor*);
+
+LossResult run_loss(LossKernel kernel, const LossCase& c, Gradient kind, Machine& machine) {
+  RandomStream random(static_cast<std::uint64_t>(c.columns), RandomPurpose::kTest);
+  Operand logits = make_operand({c.rows, c.columns}, DType::kF32, c.layout, *machine.allocator);
+  fill_uniform(logits.view, random, 3, c.spread);
+  // Columns beyond the vocabulary hold padding that must not matter.
+  for (std::int64_t m = 0; m < c.rows; ++m) {
+    for (std::int64_t i = c.vocabulary; i < c.columns; ++i)
+      set_element(logits.view, m * logits.view.row_stride() + i, NAN);
+  }
+  std::vector<std::int32_t> targets;
+  std::vector<float> weights;
+  for (std::int64_t m = 0; m < c.rows; ++m) {
+    targets.push_back(static_cast<std::int32_t>(random.next_below(static_cast<std::uint64_t>(c.vocabulary))));
+    weights.push_back(static_cast<float>(random.next_uniform()));
+  }
+  if (c.rows > 1) weights[1] = 0;
+  LossResult result{.log_probability = std::vector<float>(static_cast<std::size_t>(c.rows)), .gradient = {}};
+  if (kind == Gradient::kInPlace) {
+    result.gradient = logits;
+  } else if (kind != Gradient::kNone) {
+    const DType dtype = kind == Gradient::kF32 ? DType::kF32 : DType::kBF16;
+    result.gradient = make_operand({c.rows, c.columns}, dtype, c.layout, *machine.allocator);
+  }
+  kernel(machine.stream, logits.view, c.vocabulary, targets, weights, result.log_probability,
+         kind == Gradient::kNone ? nullptr : &result.gradient.view);
+  return result;
+}
+
+// exp(x - max) with |x - max| up to 2 spread: the rounding of the difference is a relative error of spread units, exp
+// itself and short sums add a few; the log turns that into an absolute one. Gradients are at most 1.
+Bound loss_bound(const LossCase& c) {
+  const double units = 24 + 2 * static_cast<double>(c.spread);
+  return {.relative = units, .absolute = units * kUnit};
+}
+
+void check(const LossCase& c, std::vector<std::unique_ptr<Machine>>& machines) {
+  for (const Gradient kind : {Gradient::kNone, Gradient::kF32, Gradient::kBF16, Gradient::kInPlace}) {
+    SCOPED_TRACE(
+        fmt::format("[{}, {}] vocabulary {} gradient {}", c.rows, c.columns, c.vocabulary, static_cast<int>(kind)));
+    const LossResult expected = run_loss(reference::cross_entropy, c, kind, *machines[0]);
+    const LossResult actual = run_loss(cpu::cross_entropy, c, kind, *machines[0]);
+    tensor::Allocator& allocator = *machines[0]->allocator;
+    ASSERT_EQ(mismatch(Tensor::from_floats(actual.log_probability, {c.rows}, allocator),
+                       Tensor::from_floats(expected.log_probability, {c.rows}, allocator), loss_bound(c)),
+              "");
+    if (kind != Gradient::kNone) {
+      ASSERT_EQ(mismatch(actual.gradient.view, expected.gradient.view, loss_bound(c)), "");
+      ASSERT_TRUE(gaps_untouched(actual.gradient));
+    }
+    for (std::size_t i = 1; i < machines.size(); ++i) {
+      const LossResult again = run_loss(cpu::cross_entropy, c, kind, *machines[i]);
+      ASSERT_EQ(again.log_probability, actual.log_probability);
+      ASSERT_TRUE(kind == Gradient::kNone || same_bytes(again.gradient.whole, actual.gradient.whole));
+    }
+  }
+}
+
+TEST(CrossEntropy, EqualsTheReference) {
+  auto machines = three_machines();
+  for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+    for (const std::int64_t vocabulary : {1, 3, 63, 64, 65, 576, 1000}) {
+      for (const std::int64_t rows : {0, 1, 5}) {
+        check({.rows = rows, .columns = vocabulary, .vocabulary = vocabulary, .layout = layout}, machines);
+        check({.rows = rows, .columns = vocabulary + 7, .vocabulary = vocabulary, .layout = layout}, machines);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+  check({.rows = 2, .columns = 49152, .vocabulary = 49152}, machines);
+  check({.rows = 2, .columns = 1000, .vocabulary = 1000, .layout = Layout::kDense, .spread = 200}, machines);
+}
+
+TEST(CrossEntropy, PassesNanOn) {
+  Machine machine(1);
+  for (const LossKernel kernel : {reference::cross_entropy, cpu::cross_entropy}) {
+    for (const std::int64_t place : {0, 40, 99}) {
+      std::vector<float> values(100, 1.0F);
+      values[static_cast<std::size_t>(place)] = NAN;
+      Tensor logits = Tensor::from_floats(values, {1, 100}, *machine.allocator);
+      float log_probability = 0;
+      kernel(machine.stream, logits, 100, std::vector<std::int32_t>{7}, std::vector<float>{1},
+             std::span<float>(&log_probability, 1), nullptr);
+      EXPECT_TRUE(std::isnan(log_probability)) << place;
+    }
+  }
+}
+
+// Masked logits of minus infinity have probability zero.
+TEST(CrossEntropy, TakesMinusInfinity) {
+  Machine machine(1);
+  for (const LossKernel kernel : {reference::cross_entropy, cpu::cross_entropy}) {
+    Tensor logits = Tensor::from_floats(std::vector<float>{-INFINITY, 0, 0, -INFINITY}, {1, 4}, *machine.allocator);
+    float log_probability = 0;
+    kernel(machine.stream, logits, 4, std::vector<std::int32_t>{1}, std::vector<float>{1},
+           std::span<float>(&log_probability, 1), &logits);
+    EXPECT_FLOAT_EQ(log_probability, std::log(0.5F));
+    EXPECT_EQ(logits.to_floats(), (std::vector<float>{0, -0.5F, 0.5F, 0}));
+  }
+}
+
+std::vector<std::int32_t> some_ids(std::int64_t count, std::int64_t rows) {
+  RandomStream random(41, RandomPurpose::kTest);
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 0; i < count; ++i) {
+    ids.push_back(static_cast<std::int32_t>(random.next_below(static_cast<std::uint64_t>(rows))));
+  }
+  return ids;
+}
+
+// Converting one value is exact or rounds once, in the same way everywhere: equal to the bit.
+TEST(GatherRows, EqualsTheReference) {
+  auto machines = three_machines();
+  RandomStream random(43, RandomPurpose::kTest);
+  for (const DType from : {DType::kF32, DType::kBF16}) {
+    for (const DType to : {DType::kF32, DType::kBF16}) {
+      for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+        for (const std::int64_t width : {1, 3, 63, 64, 65, 576, 1000}) {
+          Operand table = make_operand({37, width}, from, layout, *machines[0]->allocator);
+          fill_uniform(table.view, random, 0, 1);
+          for (const std::int64_t count : {0, 1, 50}) {
+            const std::vector<std::int32_t> ids = some_ids(count, 37);
+            Operand expected = make_operand({count, width}, to, layout, *machines[0]->allocator);
+            reference::gather_rows(machines[0]->stream, table.view, ids, expected.view);
+            for (auto& machine : machines) {
+              Operand actual = make_operand({count, width}, to, layout, *machine->allocator);
+              cpu::gather_rows(machine->stream, table.view, ids, actual.view);
+              ASSERT_TRUE(same_bytes(actual.whole, expected.whole)) << width << " " << count;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Additions in order of t, each rounded to the table's type: equal to the bit, however often an id repeats.
+TEST(ScatterAddRows, EqualsTheReference) {
+  auto machines = three_machines();
+  RandomStream random(47, RandomPurpose::kTest);
+  for (const DType from : {DType::kF32, DType::kBF16}) {
+    for (const DType to : {DType::kF32, DType::kBF16}) {
+      for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+        for (const std::int64_t width : {1, 3, 63, 64, 65, 576, 1000}) {
+          for (const std::int64_t count : {0, 1, 50}) {
+            Operand x = make_operand({count, width}, from, layout, *machines[0]->allocator);
+            Operand table = make_operand({5, width}, to, layout, *machines[0]->allocator);
+            fill_uniform(x.view, random, 0, 1);
+            fill_uniform(table.view, random, 0, 1);
+            const std::vector<std::int32_t> ids = some_ids(count, 5);
+            Operand expected = copy_of(table, *machines[0]->allocator);
+            reference::scatter_add_rows(machines[0]->stream, x.view, ids, expected.view);
+            for (auto& machine : machines) {
+              Operand actual = copy_of(table, *machine->allocator);
+              cpu::scatter_add_rows(machine->stream, x.view, ids, actual.view);
+              ASSERT_TRUE(same_bytes(actual.whole, expected.whole)) << width << " " << count;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(DequantiseRows, EqualsTheReferenceForPlainTypes) {
+  auto machines = three_machines();
+  RandomStream random(53, RandomPurpose::kTest);
+  Tensor halves = Tensor::empty({6, 65}, DType::kF16, *machines[0]->allocator);
+  for (std::int64_t i = 0; i < halves.elements(); ++i) {
+    halves.data<tensor::Half>()[i] = tensor::to_half(static_cast<float>(random.next_normal()));
+  }
+  Tensor floats = Tensor::empty({6, 65}, DType::kF32, *machines[0]->allocator);
+  fill_uniform(floats, random, 0, 1);
+  for (const Tensor& source : {halves, floats}) {
+    for (const DType to : {DType::kF32, DType::kBF16}) {
+      Tensor expected = Tensor::empty({4, 65}, to, *machines[0]->allocator);
+      reference::dequantise_rows(machines[0]->stream, source, 2, expected);
+      EXPECT_EQ(expected.to_floats()[0], to == DType::kF32 ? source.to_floats()[130] : expected.to_floats()[0]);
+      for (auto& machine : machines) {
+        Tensor actual = Tensor::empty({4, 65}, to, *machine->allocator);
+        cpu::dequantise_rows(machine->stream, source, 2, actual);
+        EXPECT_TRUE(same_bytes(actual, expected));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace instruct::kernels::testing
