@@ -1,0 +1,64 @@
+// Variables and the tape: what was computed, and how to go back through it. Knows no operation.
+//
+// An operation computes its output, and when a gradient will be wanted records a closure that reads the output's
+// gradient and adds to those of its inputs. backward() runs the closures newest first and drops each one, with the
+// activations it kept, as soon as it ran.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace instruct::autograd {
+
+using tensor::Tensor;
+
+// A shared handle to a value and its gradient. Copies refer to the same variable.
+class Variable {
+ public:
+  Variable() = default;
+  // An intermediate or constant value. Wanting a gradient is decided by the operation that made it.
+  explicit Variable(Tensor value, bool requires_gradient = false)
+      : state_(std::make_shared<State>(State{std::move(value), {}, requires_gradient, false})) {}
+  // A trained value: its gradient is f32, kept between passes and added to (micro-batches accumulate).
+  static Variable parameter(Tensor value) {
+    Variable variable(std::move(value), true);
+    variable.state_->accumulates = true;
+    return variable;
+  }
+
+  bool defined() const { return state_ != nullptr; }
+  const Tensor& value() const { return state_->value; }
+  Tensor& mutable_value() { return state_->value; }
+  bool requires_gradient() const { return state_ != nullptr && state_->requires_gradient; }
+  void set_requires_gradient(bool wanted) { state_->requires_gradient = wanted; }
+  bool is_parameter() const { return state_ != nullptr && state_->accumulates; }
+  // Undefined until something was added.
+  const Tensor& gradient() const { return state_->gradient; }
+  Tensor& mutable_gradient() const { return state_->gradient; }
+
+ private:
+  struct State {
+    Tensor value;
+    Tensor gradient;
+    bool requires_gradient = false;
+    bool accumulates = false;
+  };
+  std::shared_ptr<State> state_;
+};
+
+class Tape {
+ public:
+  void record(std::function<void()> backward) { steps_.push_back(std::move(backward)); }
+  // Runs and drops every step, newest first. The caller has set the gradient of what it starts from.
+  void backward();
+  void clear() { steps_.clear(); }
+  std::size_t size() const { return steps_.size(); }
+
+ private:
+  std::vector<std::function<void()>> steps_;
+};
+
+}  // namespace instruct::autograd

@@ -1,0 +1,17 @@
+// Ctrl-C and SIGTERM as a flag that long work polls.
+#pragma once
+
+#include <string_view>
+
+namespace instruct {
+
+// Installs handlers for SIGINT and SIGTERM: the first sets the flag, the second ends the process at once.
+void install_cancel_handlers();
+bool cancel_requested();
+// Sets the flag as a signal would (tests, servers).
+void request_cancel();
+void clear_cancel();
+// Raises Cancelled naming the work when a stop was asked for.
+void throw_if_cancelled(std::string_view work);
+
+}  // namespace instruct

@@ -1,0 +1,145 @@
+#include "base/threads.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace instruct {
+namespace {
+
+thread_local bool t_inside_task = false;
+
+void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+constexpr int kSpins = 4000;  // about 40 microseconds: longer than the gaps between kernels, short for a user
+
+}  // namespace
+
+int available_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+struct ThreadPool::State {
+  std::vector<std::thread> workers;
+  std::mutex run_mutex;  // one run() at a time
+
+  // A generation is one run(). Guarded by mutex; `generation` and `stopping` are also polled while spinning.
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::condition_variable done;
+  std::atomic<std::uint64_t> generation{0};
+  std::atomic<bool> stopping{false};
+  std::atomic<int> active{0};
+  const std::function<void(std::int64_t)>* task = nullptr;
+  std::int64_t count = 0;
+  std::atomic<std::int64_t> next{0};
+  std::exception_ptr failure;
+
+  void work_off() {
+    t_inside_task = true;
+    for (;;) {
+      const std::int64_t index = next.fetch_add(1, std::memory_order_relaxed);
+      if (index >= count) break;
+      try {
+        (*task)(index);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (failure == nullptr) failure = std::current_exception();
+        next.store(count, std::memory_order_relaxed);
+      }
+    }
+    t_inside_task = false;
+  }
+
+  void worker() {
+    std::uint64_t seen = 0;
+    for (;;) {
+      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen && !stopping; ++spin) {
+        pause_briefly();
+      }
+      if (generation.load(std::memory_order_acquire) == seen) {
+        std::unique_lock lock(mutex);
+        wake.wait(lock, [&] { return generation.load() != seen || stopping; });
+      }
+      if (stopping) return;
+      seen = generation.load(std::memory_order_acquire);
+      work_off();
+      if (active.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        const std::lock_guard lock(mutex);
+        done.notify_one();
+      }
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+  const int total = threads > 0 ? threads : available_processors();
+  for (int i = 1; i < total; ++i) state_->workers.emplace_back([state = state_.get()] { state->worker(); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopping = true;
+  }
+  state_->wake.notify_all();
+  for (std::thread& worker : state_->workers) worker.join();
+}
+
+int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
+
+void ThreadPool::run(std::int64_t count, const std::function<void(std::int64_t)>& task) {
+  if (count <= 0) return;
+  if (t_inside_task || state_->workers.empty() || count == 1) {
+    for (std::int64_t i = 0; i < count; ++i) task(i);
+    return;
+  }
+  const std::lock_guard run_lock(state_->run_mutex);
+  State& state = *state_;
+  {
+    const std::lock_guard lock(state.mutex);
+    state.task = &task;
+    state.count = count;
+    state.next.store(0, std::memory_order_relaxed);
+    state.failure = nullptr;
+    state.active.store(static_cast<int>(state.workers.size()), std::memory_order_relaxed);
+    state.generation.fetch_add(1, std::memory_order_release);
+  }
+  state.wake.notify_all();
+  state.work_off();
+  for (int spin = 0; spin < kSpins && state.active.load(std::memory_order_acquire) != 0; ++spin) pause_briefly();
+  if (state.active.load(std::memory_order_acquire) != 0) {
+    std::unique_lock lock(state.mutex);
+    state.done.wait(lock, [&] { return state.active.load(std::memory_order_acquire) == 0; });
+  }
+  std::exception_ptr failure;
+  {
+    const std::lock_guard lock(state.mutex);
+    failure = std::exchange(state.failure, nullptr);
+  }
+  if (failure != nullptr) std::rethrow_exception(failure);
+}
+
+void ThreadPool::run_ranges(std::int64_t size, std::int64_t grain,
+                            const std::function<void(std::int64_t, std::int64_t)>& body) {
+  if (size <= 0) return;
+  const std::int64_t step = std::max<std::int64_t>(1, grain);
+  run((size + step - 1) / step,
+      [&](std::int64_t task) { body(task * step, std::min(size, (task + 1) * step)); });
+}
+
+}  // namespace instruct

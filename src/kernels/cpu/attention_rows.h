@@ -1,0 +1,41 @@
+// Row arithmetic of attention: softmax, its gradient, and the direct path for a few queries. Internal to kernels/cpu.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace instruct::kernels::cpu {
+
+// Columns [begin, end) of a row of `width` scores take part; the others get probability zero.
+struct RowSpan {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t width = 0;
+};
+
+// probabilities[c] = softmax(scores[begin, end))[c], written as `dtype` (f32 or bf16). Returns log(sum(exp(scores))).
+// scores are used as scratch.
+float softmax_row(float* scores, RowSpan span, tensor::DType dtype, void* probabilities);
+
+// With p = exp(scores - log_sum): writes p and dscores = p * (dprobabilities - delta) * scale, both as `dtype`.
+void softmax_gradient_row(const float* scores, const float* dprobabilities, RowSpan span, float log_sum, float delta,
+                          float scale, tensor::DType dtype, void* probabilities, void* dscores);
+
+// sum over i < count of a[i] * b[i], both of `dtype`.
+float dot_row(const void* a, const void* b, std::int64_t count, tensor::DType dtype);
+
+// scores[s] = scale * dot(query, keys + s * stride) for s < count; query is f32 [width].
+void score_keys(const float* query, const void* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
+                float scale, tensor::DType dtype, float* scores);
+// output[i] += sum over s < count of weights[s] * values[s * stride + i]; output f32 [width].
+void add_weighted_values(const float* weights, const void* values, std::int64_t stride, std::int64_t count,
+                         std::int64_t width, tensor::DType dtype, float* output);
+
+// count values: f32 to dtype, and dtype to f32.
+void store_row(const float* source, std::int64_t count, tensor::DType dtype, void* destination);
+void load_row(const void* source, std::int64_t count, tensor::DType dtype, float* destination);
+// destination[i] += source[i], f32.
+void add_row(const float* source, std::int64_t count, float* destination);
+
+}  // namespace instruct::kernels::cpu

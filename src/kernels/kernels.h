@@ -1,0 +1,61 @@
+// All kernels, once per backend: kernels::reference (plain loops, the executable specification) and kernels::cpu
+// (oneDNN and Highway). Same declarations, same results within rounding.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/random.h"
+#include "kernels/stream.h"
+#include "tensor/segments.h"
+#include "tensor/tensor.h"
+
+namespace instruct::kernels {
+
+using tensor::Tensor;
+
+enum class Transpose : std::uint8_t { kNo, kYes };
+enum class Accumulate : std::uint8_t { kNo, kYes };
+enum class Direction : std::uint8_t { kForward, kBackward };
+
+struct Matmul {
+  Tensor a;  // [M, K], or [K, M] when transposed
+  Tensor b;  // [K, N], or [N, K] when transposed
+  Tensor c;  // [M, N]
+  Transpose transpose_a = Transpose::kNo;
+  Transpose transpose_b = Transpose::kNo;
+  Accumulate accumulate = Accumulate::kNo;
+  float alpha = 1.0F;
+};
+
+struct AttentionArgs {
+  Tensor query;  // [T, H*K]
+  Tensor key;    // [S, G*K]
+  Tensor value;  // [S, G*K]
+  std::int64_t head_width = 0;
+  float scale = 1.0F;
+  std::int64_t window = 0;
+  const tensor::AttentionPlan* plan = nullptr;
+};
+
+struct AdamwStep {
+  float learning_rate = 0;
+  float beta1 = 0.9F;
+  float beta2 = 0.999F;
+  float epsilon = 1e-8F;
+  float weight_decay = 0;
+  std::int64_t step = 1;  // 1-based, for bias correction
+  float gradient_scale = 1.0F;
+};
+
+namespace reference {
+#include "kernels/declarations.inc"
+}  // namespace reference
+
+namespace cpu {
+#include "kernels/declarations.inc"
+// Vendor handles for one thread pool; create once and pass in the stream.
+std::unique_ptr<ProductCache> make_product_cache();
+}  // namespace cpu
+
+}  // namespace instruct::kernels

@@ -1,0 +1,176 @@
+#include "models/llama.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "ops/rms_norm.h"
+#include "ops/rows.h"
+#include "ops/weights.h"
+
+namespace instruct::models {
+namespace {
+
+// Reads weights into the form the options ask for, checking shapes.
+class Loader {
+ public:
+  Loader(const WeightSource& source, const WeightOptions& options, tensor::Allocator& allocator)
+      : source_(source), options_(options), allocator_(allocator) {}
+
+  Variable matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+    const Tensor stored = get(name, tensor::Shape{rows, columns});
+    const bool keep = !options_.trainable &&
+                      (stored.dtype() == options_.dtype || (options_.keep_quantised && tensor::is_quantised(stored.dtype())));
+    return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_));
+  }
+  // Norm weights and biases: always f32.
+  Variable vector(const std::string& name, std::int64_t size) {
+    return variable(ops::converted_copy(get(name, tensor::Shape{size}), DType::kF32, allocator_));
+  }
+  nn::Linear linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias) {
+    nn::Linear layer{.name = name, .weight = matrix(name + ".weight", outputs, inputs), .bias = {}, .branch = {}};
+    if (bias) layer.bias = vector(name + ".bias", outputs);
+    return layer;
+  }
+
+ private:
+  Tensor get(const std::string& name, const tensor::Shape& shape) {
+    Tensor stored = source_.get(name);
+    if (!(stored.shape() == shape)) {
+      raise(ErrorCategory::kBadData, "{}: tensor '{}' is {}, the configuration says {}", source_.origin(), name,
+            stored.shape().text(), shape.text());
+    }
+    return stored;
+  }
+  Variable variable(Tensor value) const {
+    return options_.trainable ? Variable::parameter(std::move(value)) : Variable(std::move(value));
+  }
+
+  const WeightSource& source_;
+  const WeightOptions& options_;
+  tensor::Allocator& allocator_;
+};
+
+void require(bool condition, const std::string& origin, const char* what, double value) {
+  if (!condition) raise(ErrorCategory::kBadData, "{}: {} is {}, which no model of this family has", origin, what, value);
+}
+
+}  // namespace
+
+void LlamaConfig::check(const std::string& origin) const {
+  const auto in_range = [&](std::int64_t value, std::int64_t most, const char* what) {
+    require(value >= 1 && value <= most, origin, what, static_cast<double>(value));
+  };
+  in_range(layers, 1024, "num_hidden_layers");
+  in_range(width, 1 << 17, "hidden_size");
+  in_range(feed_forward_width, 1 << 20, "intermediate_size");
+  in_range(heads, 4096, "num_attention_heads");
+  in_range(key_value_heads, 4096, "num_key_value_heads");
+  in_range(head_width, 1024, "head_dim");
+  in_range(vocabulary, 1 << 22, "vocab_size");
+  in_range(context_length, std::int64_t{1} << 24, "max_position_embeddings");
+  require(heads % key_value_heads == 0, origin, "num_attention_heads modulo num_key_value_heads",
+          static_cast<double>(heads % key_value_heads));
+  require(head_width % 2 == 0, origin, "head_dim (odd)", static_cast<double>(head_width));
+  require(norm_epsilon > 0 && norm_epsilon < 1, origin, "rms_norm_eps", static_cast<double>(norm_epsilon));
+  require(rotary.theta > 1 && std::isfinite(rotary.theta), origin, "rope_theta", rotary.theta);
+  require(rotary.factor > 0 && std::isfinite(rotary.factor), origin, "rope scaling factor", rotary.factor);
+}
+
+Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions& options,
+             tensor::Allocator& allocator)
+    : config_(std::move(config)), dtype_(options.dtype) {
+  config_.check(source.origin());
+  Loader loader(source, options, allocator);
+  const std::int64_t d = config_.width;
+  const std::int64_t q = config_.heads * config_.head_width;
+  const std::int64_t kv = config_.key_value_heads * config_.head_width;
+  const std::int64_t f = config_.feed_forward_width;
+  embedding_ = loader.matrix("model.embed_tokens.weight", config_.vocabulary, d);
+  for (std::int64_t i = 0; i < config_.layers; ++i) {
+    const std::string prefix = fmt::format("model.layers.{}.", i);
+    nn::DecoderBlock block;
+    block.index = i;
+    block.epsilon = config_.norm_epsilon;
+    block.attention_norm = loader.vector(prefix + "input_layernorm.weight", d);
+    block.query = loader.linear(prefix + "self_attn.q_proj", q, d, config_.attention_bias);
+    block.key = loader.linear(prefix + "self_attn.k_proj", kv, d, config_.attention_bias);
+    block.value = loader.linear(prefix + "self_attn.v_proj", kv, d, config_.attention_bias);
+    block.output = loader.linear(prefix + "self_attn.o_proj", d, q, config_.output_bias);
+    block.feed_forward_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
+    block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
+    block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
+    block.down = loader.linear(prefix + "mlp.down_proj", d, f, false);
+    blocks_.push_back(std::move(block));
+  }
+  norm_ = loader.vector("model.norm.weight", d);
+  if (!config_.tied_embeddings) head_ = loader.linear("lm_head", config_.vocabulary, d, false);
+}
+
+ops::RotaryTables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {
+  const std::lock_guard lock(tables_mutex_);
+  if (!tables_.cosine.defined() || tables_.cosine.dim(0) < positions) {
+    // Dynamic scaling depends on the length, so its tables are made for exactly what is needed; others grow by doubling.
+    const bool dynamic = config_.rotary.scaling == nn::RotaryConfig::Scaling::kDynamic;
+    std::int64_t size = dynamic ? positions : 1024;
+    while (size < positions) size *= 2;
+    tables_ = nn::make_rotary_tables(config_.rotary, std::min(size, config_.context_length), allocator);
+  }
+  return tables_;
+}
+
+Variable Llama::hidden(const Context& context, const Pass& pass) {
+  std::int64_t longest = 0;
+  for (const std::int32_t position : pass.positions) longest = std::max<std::int64_t>(longest, position + 1);
+  if (longest > config_.context_length) {
+    raise(ErrorCategory::kInvalidArgument, "the text has {} tokens, the model's context is {}", longest,
+          config_.context_length);
+  }
+  const ops::RotaryTables tables = tables_for(longest, context.allocator());
+  const nn::PassInput input{
+      .positions = pass.positions, .plan = pass.plan, .rotary = &tables, .cache = pass.cache, .slots = pass.slots,
+      .attention = {.head_width = config_.head_width,
+                    .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width)),
+                    .window = config_.sliding_window}};
+  Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_);  // [T, D]
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    const bool last = i + 1 == blocks_.size();
+    x = blocks_[i](context, x, input, last ? pass.rows : std::span<const std::int32_t>());
+  }
+  return ops::rms_norm(context, x, norm_, config_.norm_epsilon);
+}
+
+nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator) const {
+  return {config_.layers, slots, config_.key_value_heads * config_.head_width, dtype_, allocator};
+}
+
+std::vector<nn::Linear*> Llama::linears() {
+  std::vector<nn::Linear*> result;
+  for (nn::DecoderBlock& block : blocks_) {
+    for (nn::Linear* layer : {&block.query, &block.key, &block.value, &block.output, &block.gate, &block.up, &block.down}) {
+      result.push_back(layer);
+    }
+  }
+  if (!config_.tied_embeddings) result.push_back(&head_);
+  return result;
+}
+
+std::vector<NamedWeight> Llama::weights() const {
+  std::vector<NamedWeight> result{{"model.embed_tokens.weight", embedding_}};
+  const auto add = [&result](const nn::Linear& layer) {
+    result.push_back({layer.name + ".weight", layer.weight});
+    if (layer.bias.defined()) result.push_back({layer.name + ".bias", layer.bias});
+  };
+  for (const nn::DecoderBlock& block : blocks_) {
+    const std::string prefix = fmt::format("model.layers.{}.", block.index);
+    result.push_back({prefix + "input_layernorm.weight", block.attention_norm});
+    for (const nn::Linear* layer : {&block.query, &block.key, &block.value, &block.output}) add(*layer);
+    result.push_back({prefix + "post_attention_layernorm.weight", block.feed_forward_norm});
+    for (const nn::Linear* layer : {&block.gate, &block.up, &block.down}) add(*layer);
+  }
+  result.push_back({"model.norm.weight", norm_});
+  if (!config_.tied_embeddings) add(head_);
+  return result;
+}
+
+}  // namespace instruct::models

@@ -1,0 +1,97 @@
+// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2. Differences are fields of the configuration.
+//
+// Pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and a SiLU-gated feed-forward (Touvron et
+// al., "LLaMA", 2023).
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "models/weight_source.h"
+#include "nn/decoder_block.h"
+#include "nn/rotary.h"
+
+namespace instruct::models {
+
+using autograd::Variable;
+using ops::Context;
+using tensor::DType;
+using tensor::Tensor;
+
+struct LlamaConfig {
+  std::string architecture;  // Hugging Face model_type: "llama", "mistral", "qwen2"
+  std::int64_t layers = 0;
+  std::int64_t width = 0;               // D
+  std::int64_t feed_forward_width = 0;  // F
+  std::int64_t heads = 0;               // H
+  std::int64_t key_value_heads = 0;     // G
+  std::int64_t head_width = 0;          // K
+  std::int64_t vocabulary = 0;          // V, rows of the embedding
+  std::int64_t context_length = 0;
+  std::int64_t sliding_window = 0;  // 0: none
+  float norm_epsilon = 1e-5F;
+  bool tied_embeddings = false;
+  bool attention_bias = false;  // q, k, v have biases (Qwen2) ...
+  bool output_bias = false;     // ... and the output projection too (Llama's attention_bias)
+  nn::RotaryConfig rotary;
+
+  // Raises BadData naming the field when a value is missing, contradictory or out of range.
+  void check(const std::string& origin) const;
+};
+
+// How weights are held in memory.
+struct WeightOptions {
+  DType dtype = DType::kF32;     // of activations and of converted weights: f32 or bf16
+  bool keep_quantised = false;   // leave block-quantised matrices as they are and convert by tile in each product
+  bool trainable = false;        // every weight gets a gradient (full tuning); implies private, converted copies
+};
+
+// One pass over a batch of tokens. Everything referred to must outlive the backward pass.
+struct Pass {
+  std::span<const std::int32_t> tokens;         // [T]
+  std::span<const std::int32_t> positions;      // [T]
+  const tensor::AttentionPlan* plan = nullptr;
+  nn::KeyValueCache* cache = nullptr;           // with `slots`, [T]: where the new keys and values go
+  std::span<const std::int32_t> slots;
+  std::span<const std::int32_t> rows;           // tokens whose output is wanted; empty for all
+};
+
+// A weight with its Hugging Face name.
+struct NamedWeight {
+  std::string name;
+  Variable variable;
+};
+
+class Llama {
+ public:
+  Llama(LlamaConfig config, const WeightSource& source, const WeightOptions& options, tensor::Allocator& allocator);
+
+  const LlamaConfig& config() const { return config_; }
+  DType dtype() const { return dtype_; }
+  // Final normalised hidden states [T or rows, D]. Raises InvalidArgument when a position is past the context length.
+  Variable hidden(const Context& context, const Pass& pass);
+  // Output projection [V, D]; the embedding itself when tied.
+  const Variable& head() const { return config_.tied_embeddings ? embedding_ : head_.weight; }
+
+  nn::KeyValueCache make_cache(std::int64_t slots, tensor::Allocator& allocator) const;
+  // Linear layers an adapter may attach to, by block, then the head when untied.
+  std::vector<nn::Linear*> linears();
+  // Every weight, for full tuning and export. The head is absent when tied.
+  std::vector<NamedWeight> weights() const;
+
+ private:
+  ops::RotaryTables tables_for(std::int64_t positions, tensor::Allocator& allocator);
+
+  LlamaConfig config_;
+  DType dtype_;
+  Variable embedding_;  // [V, D]
+  std::vector<nn::DecoderBlock> blocks_;
+  Variable norm_;  // [D] f32
+  nn::Linear head_;
+  std::mutex tables_mutex_;
+  ops::RotaryTables tables_;
+};
+
+}  // namespace instruct::models

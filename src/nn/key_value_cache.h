@@ -1,0 +1,31 @@
+// Keys and values of past tokens, per layer, addressed by slot.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/context.h"
+
+namespace instruct::nn {
+
+// A slot holds one token's key and value in every layer. Which slots belong to which sequence is the caller's business
+// (see generate/): attention reads them through the key ranges of a plan.
+class KeyValueCache {
+ public:
+  // Zero-filled: layers x [slots, width] keys and values.
+  KeyValueCache(std::int64_t layers, std::int64_t slots, std::int64_t width, tensor::DType dtype,
+                tensor::Allocator& allocator);
+
+  std::int64_t slots() const { return keys_.front().dim(0); }
+  // Copies keys and values [T, width]: row t goes to slots[t], which must lie within the cache.
+  void store(std::int64_t layer, std::span<const std::int32_t> slots, const tensor::Tensor& keys,
+             const tensor::Tensor& values);
+  const tensor::Tensor& keys(std::int64_t layer) const { return keys_[static_cast<std::size_t>(layer)]; }
+  const tensor::Tensor& values(std::int64_t layer) const { return values_[static_cast<std::size_t>(layer)]; }
+
+ private:
+  std::vector<tensor::Tensor> keys_;
+  std::vector<tensor::Tensor> values_;
+};
+
+}  // namespace instruct::nn

@@ -1,0 +1,50 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "nn/key_value_cache.h"
+#include "nn/rotary.h"
+
+namespace instruct::nn {
+namespace {
+
+TEST(Rotary, PlainFrequenciesFallGeometrically) {
+  const std::vector<double> f = rotary_frequencies({.theta = 10000, .width = 8}, 10);
+  ASSERT_EQ(f.size(), 4U);
+  EXPECT_DOUBLE_EQ(f[0], 1.0);
+  EXPECT_NEAR(f[1], 0.1, 1e-12);
+  EXPECT_NEAR(f[3], 0.001, 1e-12);
+}
+
+TEST(Rotary, LinearScalingDividesAndLlama3KeepsShortWavelengths) {
+  const std::vector<double> plain = rotary_frequencies({.theta = 500000, .width = 128}, 10);
+  const std::vector<double> linear =
+      rotary_frequencies({.theta = 500000, .width = 128, .scaling = RotaryConfig::Scaling::kLinear, .factor = 4}, 10);
+  const std::vector<double> llama3 = rotary_frequencies(
+      {.theta = 500000, .width = 128, .scaling = RotaryConfig::Scaling::kLlama3, .factor = 8}, 10);
+  for (std::size_t i = 0; i < plain.size(); ++i) EXPECT_DOUBLE_EQ(linear[i], plain[i] / 4);
+  EXPECT_DOUBLE_EQ(llama3.front(), plain.front());
+  EXPECT_DOUBLE_EQ(llama3.back(), plain.back() / 8);
+}
+
+TEST(Rotary, TablesHoldCosineAndSineOfTheAngle) {
+  const auto allocator = tensor::make_host_allocator();
+  const ops::RotaryTables tables = make_rotary_tables({.theta = 10000, .width = 4}, 3, *allocator);
+  EXPECT_FLOAT_EQ(tables.cosine.data<float>()[2 * 2 + 0], std::cos(2.0F));
+  EXPECT_FLOAT_EQ(tables.sine.data<float>()[2 * 2 + 1], std::sin(0.02F));
+}
+
+TEST(KeyValueCache, PutsRowsIntoTheirSlots) {
+  const auto allocator = tensor::make_host_allocator();
+  KeyValueCache cache(2, 5, 3, tensor::DType::kF32, *allocator);
+  const std::vector<float> values{1, 2, 3, 4, 5, 6};
+  const tensor::Tensor rows = tensor::Tensor::from_floats(values, {2, 3}, *allocator);
+  const std::vector<std::int32_t> slots{4, 1};
+  cache.store(1, slots, rows, rows);
+  EXPECT_EQ(cache.keys(1).data<float>()[4 * 3], 1.0F);
+  EXPECT_EQ(cache.values(1).data<float>()[1 * 3 + 2], 6.0F);
+  EXPECT_EQ(cache.keys(0).data<float>()[4 * 3], 0.0F);
+}
+
+}  // namespace
+}  // namespace instruct::nn

@@ -1,0 +1,69 @@
+#include "ops/attention.h"
+
+#include "ops/dispatch.h"
+
+namespace instruct::ops {
+namespace {
+
+// Every query covered once and in order, every key index inside the tensor.
+void check_plan(const tensor::AttentionPlan& plan, std::int64_t queries, std::int64_t keys) {
+  std::int64_t next = 0;
+  for (const tensor::QuerySegment& segment : plan.queries) {
+    bool good = segment.begin == next && segment.end >= segment.begin && segment.self_begin >= 0 &&
+                segment.self_begin + segment.end - segment.begin <= keys;
+    for (const tensor::KeyRange& range : segment.visible) {
+      good = good && range.begin >= 0 && range.begin <= range.end && range.end <= keys;
+    }
+    if (!good) {
+      raise(ErrorCategory::kInvalidArgument, "attention: plan segment [{}, {}) does not fit {} queries and {} keys",
+            segment.begin, segment.end, queries, keys);
+    }
+    next = segment.end;
+  }
+  if (next != queries) {
+    raise(ErrorCategory::kInvalidArgument, "attention: plan covers {} of {} queries", next, queries);
+  }
+}
+
+}  // namespace
+
+Variable attention(const Context& context, const Variable& query, const Variable& key, const Variable& value,
+                   const tensor::AttentionPlan& plan, const AttentionOptions& options) {
+  const std::int64_t width = options.head_width;
+  require_shape(query.value().dim(1) % width == 0 && key.value().dim(1) % width == 0 &&
+                    query.value().dim(1) % key.value().dim(1) == 0 && key.value().dtype() == query.value().dtype(),
+                "attention", query.value(), key.value());
+  require_shape(key.value().shape() == value.value().shape(), "attention", key.value(), value.value());
+  check_plan(plan, query.value().dim(0), key.value().dim(0));
+  const kernels::AttentionArgs args{.query = query.value(), .key = key.value(), .value = value.value(),
+                                    .head_width = width, .scale = options.scale, .window = options.window,
+                                    .plan = &plan};
+  const std::int64_t tokens = query.value().dim(0);
+  Variable output(Tensor::empty(query.value().shape(), query.value().dtype(), context.allocator()),
+                  context.records({&query, &key, &value}));
+  Tensor log_sum = Tensor::empty({tokens, query.value().dim(1) / width}, DType::kF32, context.allocator());
+  INSTRUCT_KERNEL(attention)(context, args, output.mutable_value(), log_sum);
+  if (output.requires_gradient()) {
+    // Keeps query, key, value, output and the log of each softmax denominator; scores are recomputed.
+    context.tape->record([context, args, query, key, value, output, log_sum] {
+      if (!output.gradient().defined()) return;
+      Tensor dquery = Tensor::empty(args.query.shape(), args.query.dtype(), context.allocator());
+      Tensor dkey = Tensor::empty(args.key.shape(), args.key.dtype(), context.allocator());
+      Tensor dvalue = Tensor::empty(args.value.shape(), args.value.dtype(), context.allocator());
+      INSTRUCT_KERNEL(attention_backward)
+      (context, args, output.value(), log_sum, output.gradient(), dquery, dkey, dvalue);
+      for (auto [variable, gradient] : {std::pair{&query, &dquery}, {&key, &dkey}, {&value, &dvalue}}) {
+        if (!variable->requires_gradient()) continue;
+        if (variable->gradient().defined()) {
+          INSTRUCT_KERNEL(add_into)(context, *gradient, variable->mutable_gradient());
+        } else {
+          variable->mutable_gradient() = *gradient;
+        }
+      }
+      output.mutable_gradient() = Tensor();
+    });
+  }
+  return output;
+}
+
+}  // namespace instruct::ops

@@ -1,0 +1,82 @@
+#include "ops/elementwise.h"
+
+#include "ops/dispatch.h"
+
+namespace instruct::ops {
+namespace {
+
+// gradient of `variable` += or = dy.
+void pass_gradient(const Context& context, const Variable& variable, const Tensor& dy) {
+  if (!variable.requires_gradient()) return;
+  GradientTarget target = gradient_target(context, variable);
+  if (target.fresh) {
+    INSTRUCT_KERNEL(convert)(context, dy, target.gradient);
+  } else {
+    INSTRUCT_KERNEL(add_into)(context, dy, target.gradient);
+  }
+}
+
+}  // namespace
+
+Variable add(const Context& context, const Variable& a, const Variable& b) {
+  require_shape(a.value().shape() == b.value().shape() && a.value().dtype() == b.value().dtype(), "add", a.value(),
+                b.value());
+  Variable sum(Tensor::empty(a.value().shape(), a.value().dtype(), context.allocator()), context.records({&a, &b}));
+  INSTRUCT_KERNEL(add)(context, a.value(), b.value(), sum.mutable_value());
+  if (sum.requires_gradient()) {
+    // Keeps nothing but the handles: the gradient of a sum is passed on unchanged.
+    context.tape->record([context, a, b, sum] {
+      if (!sum.gradient().defined()) return;
+      pass_gradient(context, a, sum.gradient());
+      // The last reader may take the gradient over instead of copying it.
+      if (b.requires_gradient() && !b.gradient().defined() && !b.is_parameter()) {
+        b.mutable_gradient() = sum.gradient();
+      } else {
+        pass_gradient(context, b, sum.gradient());
+      }
+      sum.mutable_gradient() = Tensor();
+    });
+  }
+  return sum;
+}
+
+Variable rotate(const Context& context, Variable x, std::int64_t head_width, std::span<const std::int32_t> positions,
+                const RotaryTables& tables) {
+  require_shape(x.value().dim(0) == static_cast<std::int64_t>(positions.size()) && x.value().dim(1) % head_width == 0 &&
+                    tables.cosine.dim(1) * 2 == head_width,
+                "rotate", x.value(), tables.cosine);
+  INSTRUCT_KERNEL(rotate)
+  (context, x.mutable_value(), head_width, positions, tables.cosine, tables.sine, kernels::Direction::kForward);
+  if (context.records({&x})) {
+    // A rotation is orthogonal: the gradient is turned back by the same angle. Nothing is kept.
+    context.tape->record([context, x, head_width, positions, tables] {
+      if (!x.gradient().defined()) return;
+      INSTRUCT_KERNEL(rotate)
+      (context, x.mutable_gradient(), head_width, positions, tables.cosine, tables.sine,
+       kernels::Direction::kBackward);
+    });
+  }
+  return x;
+}
+
+Variable swiglu(const Context& context, const Variable& gate, const Variable& up) {
+  require_shape(gate.value().shape() == up.value().shape(), "swiglu", gate.value(), up.value());
+  Variable y(Tensor::empty(gate.value().shape(), gate.value().dtype(), context.allocator()),
+             context.records({&gate, &up}));
+  INSTRUCT_KERNEL(swiglu)(context, gate.value(), up.value(), y.mutable_value());
+  if (y.requires_gradient()) {
+    // Keeps gate and up; both are read nowhere else, so their gradients are written over them.
+    context.tape->record([context, gate, up, y] {
+      if (!y.gradient().defined()) return;
+      Tensor dgate = gate.value();
+      Tensor dup = up.value();
+      INSTRUCT_KERNEL(swiglu_backward)(context, gate.value(), up.value(), y.gradient(), dgate, dup);
+      gate.mutable_gradient() = dgate;
+      up.mutable_gradient() = dup;
+      y.mutable_gradient() = Tensor();
+    });
+  }
+  return y;
+}
+
+}  // namespace instruct::ops

@@ -1,0 +1,173 @@
+// Every operation's gradient against central differences, on both backends, including two passes that accumulate.
+#include <gtest/gtest.h>
+
+#include "ops/attention.h"
+#include "ops/cross_entropy.h"
+#include "ops/dispatch.h"
+#include "ops/elementwise.h"
+#include "ops/engine.h"
+#include "ops/gradient_check.h"
+#include "ops/linear.h"
+#include "ops/rms_norm.h"
+#include "ops/rows.h"
+
+namespace instruct::ops {
+namespace {
+
+class Gradient : public ::testing::TestWithParam<Backend> {
+ protected:
+  Engine engine_{2, GetParam()};
+  RandomStream random_{7, RandomPurpose::kTest};
+
+  Variable input(const tensor::Shape& shape, double scale = 1.0) {
+    return Variable(random_tensor(shape, scale), true);
+  }
+  Variable parameter(const tensor::Shape& shape, double scale = 1.0) {
+    return Variable::parameter(random_tensor(shape, scale));
+  }
+  Tensor random_tensor(const tensor::Shape& shape, double scale) {
+    Tensor tensor = Tensor::empty(shape, DType::kF32, engine_.allocator());
+    for (std::int64_t i = 0; i < tensor.elements(); ++i) {
+      tensor.data<float>()[i] = static_cast<float>(random_.next_normal() * scale);
+    }
+    return tensor;
+  }
+
+  // sum of weights * y in f64; with a tape, seeds y's gradient with the weights.
+  double weighted_sum(const Variable& y, const Tensor& weights, Tape* tape) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < y.value().elements(); ++i) {
+      sum += static_cast<double>(y.value().data<float>()[i]) * static_cast<double>(weights.data<float>()[i]);
+    }
+    if (tape != nullptr) {
+      y.mutable_gradient() = Tensor::empty(weights.shape(), DType::kF32, engine_.allocator());
+      std::copy_n(weights.data<float>(), weights.elements(), y.mutable_gradient().data<float>());
+    }
+    return sum;
+  }
+
+  void expect_gradients(const std::function<Variable(const Context&)>& forward, const std::vector<Variable>& inputs,
+                        double absolute = 2e-3, double relative = 2e-3) {
+    const Variable probe = forward(engine_.context());
+    const Tensor weights = random_tensor(probe.value().shape(), 1.0);
+    const auto loss = [&](Tape* tape) { return weighted_sum(forward(engine_.context(tape)), weights, tape); };
+    for (const Variable& variable : inputs) variable.mutable_gradient() = Tensor();
+    const GradientCheck check = check_gradients(loss, inputs, absolute, relative);
+    EXPECT_LE(check.worst, 1.0) << check.description;
+    // A second pass adds to the gradients of parameters: they double.
+    for (const Variable& variable : inputs) {
+      if (!variable.is_parameter()) continue;
+      const std::vector<float> once = variable.gradient().to_floats();
+      Tape tape;
+      loss(&tape);
+      tape.backward();
+      const std::vector<float> twice = variable.gradient().to_floats();
+      for (std::size_t i = 0; i < once.size(); ++i) EXPECT_NEAR(twice[i], 2 * once[i], 1e-4 + 1e-4 * std::abs(once[i]));
+      break;
+    }
+  }
+};
+
+TEST_P(Gradient, RmsNorm) {
+  for (const std::int64_t width : {1, 5, 64, 77}) {
+    const Variable x = input({3, width});
+    const Variable w = parameter({width});
+    expect_gradients([&](const Context& c) { return rms_norm(c, x, w, 1e-5F); }, {x, w});
+  }
+}
+
+TEST_P(Gradient, LinearPlainBiasAndLowRank) {
+  const Variable x = input({5, 33});
+  const Variable w = parameter({17, 33}, 0.2);
+  const Variable b = parameter({17});
+  expect_gradients([&](const Context& c) { return linear(c, x, w, b, nullptr); }, {x, w, b}, 5e-3);
+  for (const float dropout : {0.0F, 0.5F}) {
+    const LowRank branch{.a = parameter({4, 33}, 0.3), .b = parameter({17, 4}, 0.3), .scale = 2.0F,
+                         .dropout = dropout, .random = RandomStream(3, RandomPurpose::kDropout, 1)};
+    const Variable frozen(w.value());
+    // Dropout acts only while recording: the numeric passes must record too.
+    const auto forward = [&](const Context& c) {
+      Tape own;
+      Context recording = c;
+      if (recording.tape == nullptr) recording.tape = &own;
+      return linear(recording, x, frozen, Variable(), &branch);
+    };
+    expect_gradients(forward, {x, branch.a, branch.b}, 5e-3);
+  }
+}
+
+TEST_P(Gradient, RotateSwigluAdd) {
+  const std::vector<std::int32_t> positions{0, 1, 2, 7, 3};
+  RotaryTables tables{random_tensor({8, 8}, 1.0), random_tensor({8, 8}, 1.0)};
+  for (std::int64_t i = 0; i < 64; ++i) {
+    const float angle = tables.cosine.data<float>()[i];
+    tables.cosine.data<float>()[i] = std::cos(angle);
+    tables.sine.data<float>()[i] = std::sin(angle);
+  }
+  const Variable zero(Tensor::zeros({5, 32}, DType::kF32, engine_.allocator()));
+  const Variable x = input({5, 32});
+  expect_gradients([&](const Context& c) { return rotate(c, add(c, x, zero), 16, positions, tables); }, {x});
+  const Variable gate = input({5, 32});
+  const Variable up = input({5, 32});
+  const auto swiglu_of_copies = [&](const Context& c) { return swiglu(c, add(c, gate, zero), add(c, up, zero)); };
+  expect_gradients(swiglu_of_copies, {gate, up}, 4e-3, 4e-3);
+  expect_gradients([&](const Context& c) { return add(c, x, add(c, x, gate)); }, {x, gate});
+}
+
+TEST_P(Gradient, AttentionOverATree) {
+  // A prefix of 6, two branches of 5 and 9 on it, and a packed row of 70 (two blocks).
+  const std::vector<tensor::Segment> segments{{0, 6, -1}, {6, 11, 0}, {11, 20, 0}, {20, 90, -1}};
+  const tensor::AttentionPlan plan = tensor::plan_of(segments);
+  const Variable q = input({90, 32});
+  const Variable k = input({90, 16});
+  const Variable v = input({90, 16});
+  const AttentionOptions options{.head_width = 8, .scale = 0.35F};
+  expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, options); }, {q, k, v}, 4e-3, 4e-3);
+  const AttentionOptions window{.head_width = 8, .scale = 0.35F, .window = 4};
+  expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, window); }, {q, k, v}, 4e-3, 4e-3);
+}
+
+TEST_P(Gradient, EmbeddingAndSelectedRows) {
+  const Variable table = parameter({7, 6});
+  const std::vector<std::int32_t> ids{3, 0, 3, 6};
+  const std::vector<std::int32_t> rows{2, 2, 0};
+  expect_gradients([&](const Context& c) { return embedding(c, table, ids, DType::kF32); }, {table});
+  const Variable x = input({4, 6});
+  expect_gradients([&](const Context& c) { return select_rows(c, x, rows); }, {x});
+  const std::vector<std::int32_t> outside{7};
+  EXPECT_THROW(embedding(engine_.context(), table, outside, DType::kF32), Error);
+}
+
+TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
+  const Variable x = input({9, 12});
+  const Variable w = parameter({21, 12}, 0.4);
+  const std::vector<std::int32_t> targets{0, 3, 19, 3, 7, 11, 2, 2, 18};
+  const std::vector<float> weights{0.1F, 0.2F, 0.05F, 0.0F, 0.3F, 0.1F, 0.1F, 0.1F, 0.05F};
+  const auto loss = [&](Tape* tape) {
+    const std::vector<float> logp = linear_cross_entropy(engine_.context(tape), x, w, targets, weights, 20);
+    double sum = 0;
+    for (std::size_t i = 0; i < logp.size(); ++i) sum -= static_cast<double>(weights[i]) * static_cast<double>(logp[i]);
+    return sum;
+  };
+  const GradientCheck check = check_gradients(loss, {x, w}, 1e-3, 2e-3);
+  EXPECT_LE(check.worst, 1.0) << check.description;
+  // Column 20 lies outside the vocabulary of 20: it takes no part.
+  for (std::int64_t i = 0; i < 12; ++i) EXPECT_EQ(w.gradient().data<float>()[20 * 12 + i], 0.0F);
+}
+
+TEST(GradientCheck, SeesAWrongGradient) {
+  Engine engine(1);
+  const Variable x(Tensor::from_floats(std::vector<float>{1, 2}, {1, 2}, engine.allocator()), true);
+  const auto loss = [&](Tape* tape) {
+    const float* v = x.value().data<float>();
+    if (tape != nullptr) x.mutable_gradient() = Tensor::from_floats(std::vector<float>{2, 5}, {1, 2}, engine.allocator());
+    return static_cast<double>(v[0] * v[0] + v[1] * v[1]);
+  };
+  EXPECT_GT(check_gradients(loss, {x}, 1e-3, 1e-3).worst, 100.0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Gradient, ::testing::Values(Backend::kCpu, Backend::kReference),
+                         [](const auto& name) { return name.param == Backend::kCpu ? "cpu" : "reference"; });
+
+}  // namespace
+}  // namespace instruct::ops

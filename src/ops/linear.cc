@@ -1,0 +1,139 @@
+#include "ops/linear.h"
+
+#include <optional>
+
+#include "ops/dispatch.h"
+
+namespace instruct::ops {
+namespace {
+
+using kernels::Accumulate;
+using kernels::Matmul;
+using kernels::Transpose;
+
+// Rows of a quantised weight converted at a time: 1024 rows of 4096 columns are 8 MB in bf16, within the last cache.
+constexpr std::int64_t kTileRows = 1024;
+
+// y = x W^T, converting a quantised W by tiles of rows.
+void multiply_transposed(const Context& context, const Tensor& x, const Tensor& weight, Tensor& y) {
+  if (weight.dtype() == x.dtype()) {
+    INSTRUCT_KERNEL(matmul)(context, Matmul{.a = x, .b = weight, .c = y, .transpose_b = Transpose::kYes});
+    return;
+  }
+  for (std::int64_t row = 0; row < weight.dim(0); row += kTileRows) {
+    const std::int64_t end = std::min(row + kTileRows, weight.dim(0));
+    Tensor tile = Tensor::empty({end - row, weight.dim(1)}, x.dtype(), context.allocator());
+    INSTRUCT_KERNEL(dequantise_rows)(context, weight, row, tile);
+    INSTRUCT_KERNEL(matmul)
+    (context, Matmul{.a = x, .b = tile, .c = y.columns(row, end), .transpose_b = Transpose::kYes});
+  }
+}
+
+// dx (+)= dy W.
+void multiply(const Context& context, const Tensor& dy, const Tensor& weight, Accumulate accumulate, Tensor& dx) {
+  if (weight.dtype() == dy.dtype()) {
+    INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dy, .b = weight, .c = dx, .accumulate = accumulate});
+    return;
+  }
+  for (std::int64_t row = 0; row < weight.dim(0); row += kTileRows) {
+    const std::int64_t end = std::min(row + kTileRows, weight.dim(0));
+    Tensor tile = Tensor::empty({end - row, weight.dim(1)}, dy.dtype(), context.allocator());
+    INSTRUCT_KERNEL(dequantise_rows)(context, weight, row, tile);
+    INSTRUCT_KERNEL(matmul)
+    (context, Matmul{.a = dy.columns(row, end), .b = tile, .c = dx,
+                     .accumulate = row > 0 ? Accumulate::kYes : accumulate});
+  }
+}
+
+// gradient of a parameter [N, K] += left [T, N]^T right [T, K].
+void add_outer(const Context& context, const Variable& parameter, const Tensor& left, const Tensor& right) {
+  if (!parameter.requires_gradient()) return;
+  GradientTarget target = gradient_target(context, parameter);
+  INSTRUCT_KERNEL(matmul)
+  (context, Matmul{.a = left, .b = right, .c = target.gradient, .transpose_a = Transpose::kYes,
+                   .accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes});
+}
+
+void add_bias_gradient(const Context& context, const Variable& bias, const Tensor& dy) {
+  if (!bias.requires_gradient()) return;
+  GradientTarget target = gradient_target(context, bias);
+  if (target.fresh) target.gradient.fill_zero();
+  INSTRUCT_KERNEL(add_column_sums)(context, dy, target.gradient);
+}
+
+// Input of the branch: x, or x with dropout. Recomputed in the backward pass from the random stream.
+Tensor branch_input(const Context& context, const LowRank& branch, const Tensor& x, bool training) {
+  if (!training || branch.dropout <= 0.0F) return x;
+  Tensor dropped = Tensor::empty(x.shape(), x.dtype(), context.allocator());
+  INSTRUCT_KERNEL(dropout)(context, x, branch.random, branch.dropout, dropped);
+  return dropped;
+}
+
+// Gradients of the branch. z = scale * dropout(x) A^T was kept: dB = dy^T z; dz = scale * dy B; dA = dz^T dropout(x);
+// dx += mask(dz A).
+void branch_backward(const Context& context, const LowRank& branch, const Variable& x, const Tensor& z,
+                     const Tensor& dy, Tensor* dx) {
+  add_outer(context, branch.b, dy, z);
+  Tensor dz = Tensor::empty(z.shape(), z.dtype(), context.allocator());
+  INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dy, .b = branch.b.value(), .c = dz, .alpha = branch.scale});
+  add_outer(context, branch.a, dz, branch_input(context, branch, x.value(), true));
+  if (dx == nullptr) return;
+  if (branch.dropout <= 0.0F) {
+    INSTRUCT_KERNEL(matmul)
+    (context, Matmul{.a = dz, .b = branch.a.value(), .c = *dx, .accumulate = Accumulate::kYes});
+    return;
+  }
+  Tensor part = Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator());
+  INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dz, .b = branch.a.value(), .c = part});
+  INSTRUCT_KERNEL(dropout)(context, part, branch.random, branch.dropout, part);
+  INSTRUCT_KERNEL(add_into)(context, part, *dx);
+}
+
+}  // namespace
+
+Variable linear(const Context& context, const Variable& x, const Variable& weight, const Variable& bias,
+                const LowRank* branch) {
+  const Tensor& w = weight.value();
+  require_shape(x.value().rank() == 2 && w.rank() == 2 && x.value().dim(1) == w.dim(1), "linear", x.value(), w);
+  const bool records = context.records({&x, &weight, &bias, branch != nullptr ? &branch->a : nullptr,
+                                        branch != nullptr ? &branch->b : nullptr});
+  Variable y(Tensor::empty({x.value().dim(0), w.dim(0)}, x.value().dtype(), context.allocator()), records);
+  multiply_transposed(context, x.value(), w, y.mutable_value());
+  if (bias.defined()) INSTRUCT_KERNEL(add_bias)(context, bias.value(), y.mutable_value());
+  Tensor z;
+  if (branch != nullptr) {
+    require_shape(branch->a.value().dim(1) == w.dim(1) && branch->b.value().dim(0) == w.dim(0) &&
+                      branch->a.value().dim(0) == branch->b.value().dim(1),
+                  "linear (low-rank branch)", branch->a.value(), branch->b.value());
+    z = Tensor::empty({x.value().dim(0), branch->a.value().dim(0)}, x.value().dtype(), context.allocator());
+    INSTRUCT_KERNEL(matmul)
+    (context, Matmul{.a = branch_input(context, *branch, x.value(), records), .b = branch->a.value(), .c = z,
+                     .transpose_b = Transpose::kYes, .alpha = branch->scale});
+    INSTRUCT_KERNEL(matmul)
+    (context, Matmul{.a = z, .b = branch->b.value(), .c = y.value(), .transpose_b = Transpose::kYes,
+                     .accumulate = Accumulate::kYes});
+  }
+  if (records) {
+    // Keeps x (for the gradients of the weight and of A) and the branch's z, which is narrow.
+    std::optional<LowRank> kept;
+    if (branch != nullptr) kept = *branch;
+    context.tape->record([context, x, weight, bias, y, z, kept] {
+      const Tensor& dy = y.gradient();
+      if (!dy.defined()) return;
+      add_outer(context, weight, dy, x.value());
+      if (bias.defined()) add_bias_gradient(context, bias, dy);
+      Tensor* dx = nullptr;
+      GradientTarget target;
+      if (x.requires_gradient()) {
+        target = gradient_target(context, x);
+        multiply(context, dy, weight.value(), target.fresh ? Accumulate::kNo : Accumulate::kYes, target.gradient);
+        dx = &target.gradient;
+      }
+      if (kept) branch_backward(context, *kept, x, z, dy, dx);
+      y.mutable_gradient() = Tensor();
+    });
+  }
+  return y;
+}
+
+}  // namespace instruct::ops

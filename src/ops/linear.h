@@ -1,0 +1,23 @@
+// Linear layer, plain or with a low-rank branch, over a plain or block-quantised weight.
+#pragma once
+
+#include "base/random.h"
+#include "ops/context.h"
+
+namespace instruct::ops {
+
+// LoRA branch: y += scale * dropout(x) A^T B^T (Hu et al., "LoRA", 2021). A [R, K], B [N, R], dtype of x.
+struct LowRank {
+  Variable a;
+  Variable b;
+  float scale = 1.0F;
+  float dropout = 0.0F;  // on the branch's input only; active only when a gradient is recorded
+  RandomStream random{0, RandomPurpose::kDropout};
+};
+
+// y [T, N] = x [T, K] weight^T (+ bias) (+ low-rank branch). weight [N, K]: dtype of x, or a block-quantised type that
+// is converted tile by tile and cannot itself be trained; bias [N] f32 or undefined; branch may be null.
+Variable linear(const Context& context, const Variable& x, const Variable& weight, const Variable& bias,
+                const LowRank* branch);
+
+}  // namespace instruct::ops

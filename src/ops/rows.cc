@@ -1,0 +1,42 @@
+#include "ops/rows.h"
+
+#include "ops/dispatch.h"
+
+namespace instruct::ops {
+namespace {
+
+Variable take_rows(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype,
+                   const char* operation) {
+  const std::int64_t rows = table.value().dim(0);
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= rows) {
+      raise(ErrorCategory::kInvalidArgument, "{}: index {} is outside the table of {} rows", operation, id, rows);
+    }
+  }
+  Variable y(Tensor::empty({static_cast<std::int64_t>(ids.size()), table.value().dim(1)}, dtype, context.allocator()),
+             context.records({&table}));
+  INSTRUCT_KERNEL(gather_rows)(context, table.value(), ids, y.mutable_value());
+  if (y.requires_gradient()) {
+    // Keeps the ids; the gradient of each taken row goes back to where it came from.
+    context.tape->record([context, table, ids, y] {
+      if (!y.gradient().defined()) return;
+      GradientTarget target = gradient_target(context, table);
+      if (target.fresh) target.gradient.fill_zero();
+      INSTRUCT_KERNEL(scatter_add_rows)(context, y.gradient(), ids, target.gradient);
+      y.mutable_gradient() = Tensor();
+    });
+  }
+  return y;
+}
+
+}  // namespace
+
+Variable embedding(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype) {
+  return take_rows(context, table, ids, dtype, "embedding");
+}
+
+Variable select_rows(const Context& context, const Variable& x, std::span<const std::int32_t> rows) {
+  return take_rows(context, x, rows, x.value().dtype(), "select_rows");
+}
+
+}  // namespace instruct::ops

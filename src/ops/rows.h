@@ -1,0 +1,17 @@
+// Rows of a table: token embedding and row selection.
+#pragma once
+
+#include <span>
+
+#include "ops/context.h"
+
+namespace instruct::ops {
+
+// table rows by id, converted to `dtype`: table [V, D] of any dtype, result [T, D]. Raises InvalidArgument for an id
+// outside the table. ids must outlive the backward pass. Only plain tables can be trained.
+Variable embedding(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype);
+
+// Rows of x [T, D] by index, repeats allowed: result [M, D]. `rows` must outlive the backward pass.
+Variable select_rows(const Context& context, const Variable& x, std::span<const std::int32_t> rows);
+
+}  // namespace instruct::ops

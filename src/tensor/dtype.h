@@ -1,0 +1,47 @@
+// Element types, plain and block-quantised.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace instruct::tensor {
+
+// Block types are GGUF's: `block_elements` values share scales and are stored together in `block_bytes`.
+enum class DType : std::uint8_t {
+  kF32, kF16, kBF16, kI32, kI64, kU8, kI8,
+  kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K,
+};
+inline constexpr int kDTypeCount = 15;
+
+struct DTypeInfo {
+  std::string_view name;        // "f32", "bf16", "q4_1", ...
+  std::int64_t block_elements;  // 1 for plain types
+  std::int64_t block_bytes;
+};
+const DTypeInfo& info(DType dtype);
+inline bool is_quantised(DType dtype) { return info(dtype).block_elements > 1; }
+// nullopt for an unknown name. Case does not matter.
+std::optional<DType> dtype_from_name(std::string_view name);
+// Bytes of `elements` values; elements must be a multiple of the block.
+std::int64_t bytes_of(DType dtype, std::int64_t elements);
+
+// bfloat16 and half as stored; conversions round to nearest, ties to even; NaN stays NaN.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+struct Half {
+  std::uint16_t bits;
+};
+inline float to_float(BFloat16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+inline BFloat16 to_bfloat16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7fffffffU) > 0x7f800000U) return {static_cast<std::uint16_t>((bits >> 16) | 0x40U)};
+  return {static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16)};
+}
+float to_float(Half value);
+Half to_half(float value);
+inline float to_float(float value) { return value; }
+
+}  // namespace instruct::tensor

@@ -1,0 +1,45 @@
+// Token rows as trees of segments: the one layout that plain rows, packing and branching share.
+//
+// A batch is one flat list of tokens cut into segments. Each segment has a parent (or none); its tokens attend to all
+// tokens of its ancestors and, causally, to its own. A token's position is its depth: the tokens of its ancestors plus
+// its place in the segment. Plain rows are segments without parents; rows that share a prompt are children of one
+// segment, whose tokens are computed once. Parents come before children.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace instruct::tensor {
+
+struct Segment {
+  std::int64_t begin = 0;    // first token in the flat list
+  std::int64_t end = 0;      // past the last token
+  std::int32_t parent = -1;  // index of the parent segment, -1 for a root
+};
+
+// Key positions [begin, end) that a whole query segment may see.
+struct KeyRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+// Queries [begin, end) see every key of `visible` and then their own run: query begin + i sees keys
+// [self_begin, self_begin + i]. Key indices may point into a cache that is longer than the query list.
+struct QuerySegment {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t self_begin = 0;
+  std::vector<KeyRange> visible;
+};
+
+// What attention needs to know about a batch.
+struct AttentionPlan {
+  std::vector<QuerySegment> queries;  // in order, covering all query tokens
+};
+
+// The plan of a tree whose keys are its own tokens (training and scoring). Neighbouring ancestors merge to one range.
+AttentionPlan plan_of(const std::vector<Segment>& segments);
+// Position (depth) of every token.
+std::vector<std::int32_t> positions_of(const std::vector<Segment>& segments);
+
+}  // namespace instruct::tensor

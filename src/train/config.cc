@@ -1,0 +1,283 @@
+// One table describes every key: its names, where its value lives, its bounds and its meaning. Parsing, saving and help
+// all read that table.
+#include "train/config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <variant>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace instruct::train {
+namespace {
+
+using Field = std::variant<std::string TrainConfig::*, bool TrainConfig::*, std::int64_t TrainConfig::*,
+                           double TrainConfig::*, std::uint64_t TrainConfig::*, std::optional<double> TrainConfig::*,
+                           std::optional<bool> TrainConfig::*, std::vector<std::string> TrainConfig::*>;
+
+struct Key {
+  std::string name;
+  std::vector<std::string> aliases;
+  Field field;
+  std::string meaning;
+  std::vector<std::string> choices;  // allowed texts; empty for any
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+};
+
+std::vector<Key> data_keys() {
+  using C = TrainConfig;
+  return {
+      {"model_name_or_path", {"model", "base_model"}, &C::model_name_or_path, "GGUF file or Hugging Face folder", {}},
+      {"adapter_name_or_path", {"adapter", "lora_model_dir", "resume_adapter_file"}, &C::adapter_name_or_path,
+       "LoRA adapter to start from", {}},
+      {"instructions", {}, &C::instructions, "instruction set (*.iset.yaml)", {}},
+      {"dataset", {"data", "train_dataset", "train_file"}, &C::dataset,
+       "training rows: path, or a name in dataset_info.json", {}},
+      {"dataset_dir", {}, &C::dataset_dir, "folder of dataset_info.json", {}},
+      {"eval_dataset", {"validation_file"}, &C::eval_dataset, "rows evaluated during training", {}},
+      {"test_dataset", {"test_file"}, &C::test_dataset, "rows of the final table", {}},
+      {"val_size", {"val_set_size"}, &C::val_size, "training rows held out: fraction below 1, or count", {}, 0},
+      {"chat_template", {"template"}, &C::chat_template, "template file used instead of the model's own", {}},
+      {"cutoff_len", {"max_length", "sequence_len", "max_seq_length", "max_seq_len"}, &C::cutoff_len,
+       "longest row in tokens", {}, 1, 1 << 24},
+      {"overflow", {"overflow_policy"}, &C::overflow, "what happens to longer rows", {"drop", "split", "left", "raise"}},
+      {"packing", {"neat_packing", "sample_packing"}, &C::packing,
+       "rows side by side (true), one after another (false), or shared prefixes once (tree)", {"true", "false", "tree"}},
+      {"shuffle", {}, &C::shuffle, "new order every epoch", {}},
+      {"train_on_prompt", {}, &C::train_on_prompt, "train on all tokens, not on answers alone", {}},
+      {"mask_history", {}, &C::mask_history, "train on the last answer of a dialogue only", {}},
+      {"shots", {"num_fewshot"}, &C::shots, "examples of the instruction set before each row", {}, 0, 1000},
+  };
+}
+
+std::vector<Key> optimiser_keys() {
+  using C = TrainConfig;
+  return {
+      {"finetuning_type", {"fine_tune_type", "adapter_type"}, &C::finetuning_type, "what is trained", {"lora", "full"}},
+      {"keep_quantised", {"keep_quantized", "load_in_4bit", "load_in_8bit"}, &C::keep_quantised,
+       "leave a quantised base as it is and convert by tile", {}},
+      {"lora_rank", {"lora_r", "r", "rank"}, &C::lora_rank, "LoRA rank", {}, 1, 65536},
+      {"lora_alpha", {}, &C::lora_alpha, "LoRA alpha (default twice the rank)", {}, 0},
+      {"lora_dropout", {}, &C::lora_dropout, "dropout on the LoRA input", {}, 0, 0.999},
+      {"lora_target", {"target_modules", "lora_target_modules", "lora_target_linear"}, &C::lora_target,
+       "modules: all-linear, or names such as q_proj,v_proj", {}},
+      {"use_rslora", {"peft_use_rslora"}, &C::use_rslora, "scale alpha/sqrt(r) instead of alpha/r", {}},
+      {"per_device_train_batch_size", {"micro_batch_size", "batch_size"}, &C::per_device_train_batch_size,
+       "rows a micro-batch", {}, 1, 1 << 20},
+      {"gradient_accumulation_steps", {"grad_accumulation_steps"}, &C::gradient_accumulation_steps,
+       "micro-batches an optimizer step", {}, 1, 1 << 20},
+      {"per_device_eval_batch_size", {"eval_batch_size"}, &C::per_device_eval_batch_size, "rows an evaluation batch", {}, 1, 1 << 20},
+      {"learning_rate", {"lr"}, &C::learning_rate, "peak learning rate", {}, 0, 1e6},
+      {"num_train_epochs", {"num_epochs", "epochs"}, &C::num_train_epochs, "passes over the rows", {}, 0, 1e6},
+      {"max_steps", {"iters"}, &C::max_steps, "optimizer steps; above 0 it overrides num_train_epochs", {}, -1},
+      {"lr_scheduler_type", {"lr_scheduler"}, &C::lr_scheduler_type, "schedule",
+       {"cosine", "linear", "constant", "constant_with_warmup"}},
+      {"warmup_steps", {"num_warmup_steps"}, &C::warmup_steps, "steps of linear warm-up", {}, 0},
+      {"warmup_ratio", {}, &C::warmup_ratio, "warm-up as a share of all steps", {}, 0, 1},
+      {"weight_decay", {}, &C::weight_decay, "decoupled L2 decay of matrices", {}, 0, 1e3},
+      {"adam_beta1", {}, &C::adam_beta1, "decay of the first moment", {}, 0, 0.999999},
+      {"adam_beta2", {}, &C::adam_beta2, "decay of the second moment", {}, 0, 0.999999},
+      {"adam_epsilon", {}, &C::adam_epsilon, "added to the root of the second moment", {}, 0},
+      {"max_grad_norm", {"gradient_clipping"}, &C::max_grad_norm, "clips the global gradient norm; 0 for none", {}, 0},
+      {"dtype", {}, &C::dtype, "compute type", {"auto", "bf16", "f32"}},
+      {"threads", {}, &C::threads, "threads; 0 takes all processors", {}, 0, 4096},
+      {"seed", {}, &C::seed, "of shuffling, dropout and fresh weights", {}},
+  };
+}
+
+std::vector<Key> run_keys() {
+  using C = TrainConfig;
+  return {
+      {"logging_steps", {"steps_per_report"}, &C::logging_steps, "optimizer steps between log lines", {}, 1},
+      {"eval_strategy", {"evaluation_strategy"}, &C::eval_strategy, "when to evaluate", {"no", "steps", "epoch"}},
+      {"eval_steps", {"steps_per_eval"}, &C::eval_steps, "with eval_strategy steps", {}, 0},
+      {"save_strategy", {}, &C::save_strategy, "when to save checkpoints", {"no", "steps", "epoch"}},
+      {"save_steps", {"save_every"}, &C::save_steps, "with save_strategy steps", {}, 0},
+      {"save_total_limit", {}, &C::save_total_limit, "checkpoints kept; 0 for all", {}, 0},
+      {"predict_with_generate", {}, &C::predict_with_generate, "generated metrics during evaluation", {}},
+      {"max_eval_rows", {"max_eval_samples"}, &C::max_eval_rows, "rows evaluated; 0 for all", {}, 0},
+      {"load_best_model_at_end", {}, &C::load_best_model_at_end, "finish with the best checkpoint", {}},
+      {"metric_for_best_model", {}, &C::metric_for_best_model, "eval_loss, or a metric such as eval_rougeL", {}},
+      {"greater_is_better", {}, &C::greater_is_better, "direction of that metric (default by name)", {}},
+      {"early_stopping_patience", {"early_stopping_steps"}, &C::early_stopping_patience,
+       "evaluations without improvement before stopping; 0 for never", {}, 0},
+      {"output_dir", {"output", "adapter_path"}, &C::output_dir, "folder of results", {}},
+      {"overwrite_output_dir", {}, &C::overwrite_output_dir, "replace existing results", {}},
+      {"resume_from_checkpoint", {"resume"}, &C::resume_from_checkpoint, "checkpoint folder, or auto", {}},
+  };
+}
+
+std::vector<Key> all_keys() {
+  std::vector<Key> keys = data_keys();
+  for (auto more : {optimiser_keys(), run_keys()}) keys.insert(keys.end(), more.begin(), more.end());
+  return keys;
+}
+
+// Where a value came from, for messages.
+struct Source {
+  std::string where;  // "train.yaml:12" or "command line"
+  std::string key;
+};
+
+[[noreturn]] void refuse(const Source& source, const std::string& expected, const std::string& received) {
+  raise(ErrorCategory::kInvalidArgument, "{}: key '{}' expects {}, got '{}'", source.where, source.key, expected,
+        received);
+}
+
+std::string as_text(const Value& value) {
+  switch (value.kind()) {
+    case Value::Kind::kBool: return value.as_bool() ? "true" : "false";
+    case Value::Kind::kInteger: return fmt::format("{}", value.as_integer());
+    case Value::Kind::kFloat: return fmt::format("{}", value.as_double());
+    case Value::Kind::kString: return value.as_string();
+    default: return std::string(kind_name(value.kind()));
+  }
+}
+
+double number(const Source& source, const Value& value, const Key& key) {
+  double result = 0;
+  const std::string text = as_text(value);
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), result);
+  if (status != std::errc() || end != text.data() + text.size() || !std::isfinite(result)) {
+    refuse(source, "a number", text);
+  }
+  if (result < key.least || result > key.most) {
+    refuse(source, std::isinf(key.most) ? fmt::format("at least {}", key.least)
+                                        : fmt::format("{} to {}", key.least, key.most), text);
+  }
+  return result;
+}
+
+std::int64_t integer(const Source& source, const Value& value, const Key& key) {
+  const double result = number(source, value, key);
+  if (result != std::floor(result) || std::abs(result) > 9e15) refuse(source, "a whole number", as_text(value));
+  return static_cast<std::int64_t>(result);
+}
+
+bool boolean(const Source& source, const Value& value) {
+  const std::string text = to_lower_ascii(as_text(value));
+  if (text == "true" || text == "1" || text == "yes" || text == "on") return true;
+  if (text == "false" || text == "0" || text == "no" || text == "off") return false;
+  refuse(source, "true or false", text);
+}
+
+std::vector<std::string> names(const Value& value) {
+  std::vector<std::string> result;
+  if (value.is_array()) {
+    for (const Value& item : value.as_array()) result.push_back(as_text(item));
+    return result;
+  }
+  const std::string text = as_text(value);
+  for (const std::string_view part : split(text, ',')) result.emplace_back(trim(part));
+  return result;
+}
+
+void assign(TrainConfig& config, const Key& key, const Value& value, const Source& source) {
+  std::visit(
+      [&](auto member) {
+        auto& target = config.*member;
+        using T = std::remove_cvref_t<decltype(target)>;
+        if constexpr (std::is_same_v<T, std::string>) {
+          target = as_text(value);
+          if (!key.choices.empty() && std::find(key.choices.begin(), key.choices.end(), target) == key.choices.end()) {
+            refuse(source, "one of " + fmt::format("{}", fmt::join(key.choices, ", ")), target);
+          }
+        } else if constexpr (std::is_same_v<T, bool> || std::is_same_v<T, std::optional<bool>>) {
+          target = boolean(source, value);
+        } else if constexpr (std::is_same_v<T, std::int64_t>) {
+          target = integer(source, value, key);
+        } else if constexpr (std::is_same_v<T, std::uint64_t>) {
+          target = static_cast<std::uint64_t>(integer(source, value, key));
+        } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          target = names(value);
+        } else {
+          target = number(source, value, key);
+        }
+      },
+      key.field);
+}
+
+const Key& find_key(const std::vector<Key>& keys, const std::string& name, const std::string& where) {
+  std::vector<std::string> known;
+  for (const Key& key : keys) {
+    if (key.name == name || std::find(key.aliases.begin(), key.aliases.end(), name) != key.aliases.end()) return key;
+    known.push_back(key.name);
+    known.insert(known.end(), key.aliases.begin(), key.aliases.end());
+  }
+  raise(ErrorCategory::kInvalidArgument, "{}: unknown key '{}'{}", where, name, did_you_mean(name, known));
+}
+
+Value value_of(const TrainConfig& config, const Key& key) {
+  return std::visit(
+      [&](auto member) -> Value {
+        const auto& target = config.*member;
+        using T = std::remove_cvref_t<decltype(target)>;
+        if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          Value list = Value::array();
+          for (const std::string& item : target) list.push(item);
+          return list;
+        } else if constexpr (std::is_same_v<T, std::optional<double>> || std::is_same_v<T, std::optional<bool>>) {
+          return target.has_value() ? Value(*target) : Value();
+        } else if constexpr (std::is_same_v<T, std::uint64_t>) {
+          return Value(static_cast<std::int64_t>(target));
+        } else {
+          return Value(target);
+        }
+      },
+      key.field);
+}
+
+}  // namespace
+
+TrainConfig parse_train_config(const Value& file, std::string_view origin,
+                               const std::vector<std::pair<std::string, std::string>>& overrides) {
+  const std::vector<Key> keys = all_keys();
+  TrainConfig config;
+  std::vector<std::string> seen;
+  if (!file.is_null() && !file.is_object()) {
+    raise(ErrorCategory::kBadData, "{}: expected 'key: value' lines, got {}", origin, kind_name(file.kind()));
+  }
+  if (file.is_object()) {
+    for (const auto& [name, value] : file.as_object()) {
+      const std::string where = fmt::format("{}:{}", origin, value.mark().line);
+      const Key& key = find_key(keys, name, where);
+      if (std::find(seen.begin(), seen.end(), key.name) != seen.end()) {
+        raise(ErrorCategory::kInvalidArgument, "{}: key '{}' repeats '{}' under another name", where, name, key.name);
+      }
+      seen.push_back(key.name);
+      if (!value.is_null()) assign(config, key, value, {where, name});
+    }
+  }
+  for (const auto& [name, value] : overrides) {
+    assign(config, find_key(keys, name, "command line"), Value(value), {"command line", name});
+  }
+  return config;
+}
+
+Value to_value(const TrainConfig& config) {
+  Value result = Value::object();
+  for (const Key& key : all_keys()) result.set(key.name, value_of(config, key));
+  return result;
+}
+
+std::vector<KeyHelp> train_key_help() {
+  std::vector<KeyHelp> help;
+  const TrainConfig standard;
+  for (const Key& key : all_keys()) {
+    const Value value = value_of(standard, key);
+    std::string text = value.is_null() ? "" : as_text(value);
+    if (value.is_array()) text = value.as_array().front().as_string();
+    help.push_back({key.name, fmt::format("{}", fmt::join(key.aliases, ", ")), text,
+                    key.choices.empty() ? key.meaning
+                                        : fmt::format("{} ({})", key.meaning, fmt::join(key.choices, " | "))});
+  }
+  return help;
+}
+
+}  // namespace instruct::train
