@@ -306,15 +306,16 @@ void check_settings(const KernelCase& test, const std::vector<std::int64_t>& row
 
 TEST(Activations, EqualTheReferenceOverSizesTypesAndLayouts) {
   for (const KernelCase& test : activation_cases()) {
-    check_settings(test, {0, 1, 3, 65}, test.widths);
+    check_settings(test, {0, 1, 3, 17}, test.widths);
     if (HasFatalFailure()) return;
   }
 }
 
-// Enough elements for several tasks and several blocks of rows.
+// Enough elements for several tasks, and enough rows that sums over them use blocks of more than the least size.
 TEST(Activations, EqualTheReferenceInManyTasks) {
   for (const KernelCase& test : activation_cases()) {
-    check_settings(test, {130}, {test.widths.back()});
+    check_settings(test, {37}, {test.widths.back()});
+    check_settings(test, {1100}, {test.widths.front()});
     if (HasFatalFailure()) return;
   }
 }

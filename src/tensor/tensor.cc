@@ -70,7 +70,7 @@ Tensor Tensor::borrow(const void* data, const Shape& shape, DType dtype, std::sh
 Tensor Tensor::from_floats(std::span<const float> values, const Shape& shape, Allocator& allocator) {
   INSTRUCT_CHECK(static_cast<std::int64_t>(values.size()) == shape.elements());
   Tensor tensor = empty(shape, DType::kF32, allocator);
-  std::memcpy(tensor.raw(), values.data(), values.size_bytes());
+  if (!values.empty()) std::memcpy(tensor.raw(), values.data(), values.size_bytes());
   return tensor;
 }
 
