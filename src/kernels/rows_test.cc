@@ -1,5 +1,6 @@
 // Kernels on whole rows: gathering, scattering, decoding and cross-entropy, CPU against reference.
 #include "kernels/test_support.h"
+#include "tensor/block_codec.h"
 
 namespace instruct::kernels::testing {
 namespace {
@@ -203,6 +204,50 @@ TEST(DequantiseRows, EqualsTheReferenceForPlainTypes) {
         Tensor actual = Tensor::empty({4, 65}, to, *machine->allocator);
         cpu::dequantise_rows(machine->stream, source, 2, actual);
         EXPECT_TRUE(same_bytes(actual, expected));
+      }
+    }
+  }
+}
+
+// A quantised matrix [rows, width] of values in [-1, 1]. Types that cannot be encoded get random blocks instead, with
+// the two half-precision scales, wherever they lie in the block, kept finite by clearing every high exponent bit.
+Tensor quantised(DType dtype, std::int64_t rows, std::int64_t width, RandomStream& random) {
+  auto bytes = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(bytes_of(dtype, rows * width)));
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < rows * width; ++i) values.push_back(static_cast<float>(2 * random.next_uniform() - 1));
+  if (dtype == DType::kQ4_K || dtype == DType::kQ5_K || dtype == DType::kQ6_K) {
+    for (std::byte& byte : *bytes) byte = static_cast<std::byte>(random.next() & 0xBFU);
+  } else {
+    tensor::encode_elements(dtype, values, bytes->data());
+  }
+  return Tensor::borrow(bytes->data(), {rows, width}, dtype, bytes);
+}
+
+TEST(DequantiseRows, EqualsTheReferenceForBlockTypes) {
+  auto machines = three_machines();
+  RandomStream random(59, RandomPurpose::kTest);
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K,
+                            DType::kQ5_K, DType::kQ6_K}) {
+    for (const std::int64_t blocks : {1, 3, 18}) {
+      const std::int64_t width = blocks * info(dtype).block_elements;
+      const Tensor source = quantised(dtype, 40, width, random);
+      for (const DType to : {DType::kF32, DType::kBF16}) {
+        for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+          SCOPED_TRACE(fmt::format("{} to {}, width {}", info(dtype).name, info(to).name, width));
+          const std::vector<std::int32_t> ids = some_ids(50, 40);
+          Operand decoded = make_operand({37, width}, to, layout, *machines[0]->allocator);
+          Operand gathered = make_operand({50, width}, to, layout, *machines[0]->allocator);
+          reference::dequantise_rows(machines[0]->stream, source, 3, decoded.view);
+          reference::gather_rows(machines[0]->stream, source, ids, gathered.view);
+          for (auto& machine : machines) {
+            Operand actual = make_operand({37, width}, to, layout, *machine->allocator);
+            cpu::dequantise_rows(machine->stream, source, 3, actual.view);
+            ASSERT_TRUE(same_bytes(actual.whole, decoded.whole));
+            Operand rows = make_operand({50, width}, to, layout, *machine->allocator);
+            cpu::gather_rows(machine->stream, source, ids, rows.view);
+            ASSERT_TRUE(same_bytes(rows.whole, gathered.whole));
+          }
+        }
       }
     }
   }

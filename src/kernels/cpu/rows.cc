@@ -7,17 +7,10 @@
 #include <limits>
 #include <vector>
 
-#include "base/error.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vectors-inl.h"
 #include "kernels/kernels.h"
-
-namespace instruct::kernels::cpu {
-
-// One row of a dense f16 or block-quantised matrix as f32. The same for every instruction set.
-void decode_row(const Tensor& matrix, std::int64_t row, std::span<float> values);
-
-}  // namespace instruct::kernels::cpu
+#include "tensor/block_codec.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace instruct::kernels::cpu::HWY_NAMESPACE {
@@ -101,7 +94,7 @@ void copy_row(const Tensor& matrix, std::int64_t row, std::vector<float>& decode
     convert_row(matrix.data<BFloat16>() + row * matrix.row_stride(), width, y);
   } else {
     decoded.resize(static_cast<std::size_t>(width));
-    decode_row(matrix, row, decoded);
+    tensor::decode_rows(matrix, row, 1, decoded);
     convert_row(decoded.data(), width, y);
   }
 }
@@ -150,14 +143,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace instruct::kernels::cpu {
-
-void decode_row(const Tensor& matrix, std::int64_t row, std::span<float> values) {
-  if (matrix.dtype() != DType::kF16) {
-    raise(ErrorCategory::kUnsupported, "kernels: rows of type {} cannot be read", info(matrix.dtype()).name);
-  }
-  const tensor::Half* source = matrix.data<tensor::Half>() + row * matrix.row_stride();
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = tensor::to_float(source[i]);
-}
 
 HWY_EXPORT(cross_entropy_all);
 HWY_EXPORT(gather_all);

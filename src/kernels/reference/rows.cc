@@ -4,14 +4,15 @@
 
 #include "kernels/kernels.h"
 #include "kernels/reference/loops.h"
+#include "tensor/block_codec.h"
 
 namespace instruct::kernels::reference {
 namespace {
 
-// One row of a matrix of any dtype, as f32.
+// One row of a matrix of any dtype, block-quantised too, as f32.
 std::vector<float> decode_row(const Tensor& matrix, std::int64_t row) {
   std::vector<float> values(static_cast<std::size_t>(matrix.dim(1)));
-  for (std::int64_t i = 0; i < matrix.dim(1); ++i) values[static_cast<std::size_t>(i)] = read(matrix, row, i);
+  tensor::decode_rows(matrix, row, 1, values);
   return values;
 }
 
