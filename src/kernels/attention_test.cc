@@ -295,6 +295,19 @@ TEST(Attention, HeadShapesEqualTheReference) {
   }
 }
 
+TEST(Attention, EveryTargetEqualsTheReference) {
+  for_each_target([](const char* target) {
+    SCOPED_TRACE(target);
+    auto machines = three_machines();
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      for (AttentionCase c : {tree_case("tree", tree_of({35, 9, 12, 3}, {-1, 0, 0, 2})), decode_case(70, 1, 80)}) {
+        c.dtype = dtype;
+        check(c, machines);
+      }
+    }
+  });
+}
+
 // Keys that nobody sees get zero gradients, whatever was there.
 TEST(Attention, UnseenKeysGetZeroGradients) {
   Machine machine(2);

@@ -95,6 +95,14 @@ TEST(CrossEntropy, EqualsTheReference) {
   check({.rows = 2, .columns = 1000, .vocabulary = 1000, .layout = Layout::kDense, .spread = 200}, machines);
 }
 
+TEST(CrossEntropy, EveryTargetEqualsTheReference) {
+  for_each_target([](const char* target) {
+    SCOPED_TRACE(target);
+    auto machines = three_machines();
+    check({.rows = 3, .columns = 1003, .vocabulary = 1000}, machines);
+  });
+}
+
 TEST(CrossEntropy, PassesNanOn) {
   Machine machine(1);
   for (const LossKernel kernel : {reference::cross_entropy, cpu::cross_entropy}) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -38,6 +39,10 @@ inline std::vector<std::unique_ptr<Machine>> three_machines() {
   for (const int threads : {1, 2, 3}) machines.push_back(std::make_unique<Machine>(threads));
   return machines;
 }
+
+// Calls body(name) once for every instruction set of this binary that this processor has, down to the scalar fallback,
+// with the kernels limited to it. Defined in kernels_test.cc.
+void for_each_target(const std::function<void(const char* name)>& body);
 
 // How a tensor lies in memory: dense, or as a window of wider rows (stride above width, first element not at the
 // start).
