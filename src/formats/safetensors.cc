@@ -1,0 +1,166 @@
+// Layout: header length u64, header JSON {name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {...}},
+// then the data.
+#include "formats/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace instruct::formats {
+namespace {
+
+using tensor::DType;
+
+constexpr std::size_t kMaxHeader = 100U << 20;
+
+struct NamedType {
+  std::string_view name;
+  std::int64_t bytes;
+  int dtype;  // DType, or -1 when this program cannot compute with it
+};
+constexpr NamedType kTypes[] = {
+    {"F32", 4, static_cast<int>(DType::kF32)}, {"F16", 2, static_cast<int>(DType::kF16)},
+    {"BF16", 2, static_cast<int>(DType::kBF16)}, {"I32", 4, static_cast<int>(DType::kI32)},
+    {"I64", 8, static_cast<int>(DType::kI64)}, {"U8", 1, static_cast<int>(DType::kU8)},
+    {"I8", 1, static_cast<int>(DType::kI8)}, {"BOOL", 1, static_cast<int>(DType::kU8)},
+    {"F64", 8, -1}, {"I16", 2, -1}, {"U16", 2, -1}, {"U32", 4, -1}, {"U64", 8, -1}, {"F8_E4M3", 1, -1}, {"F8_E5M2", 1, -1},
+};
+
+const NamedType* find_type(std::string_view name) {
+  for (const NamedType& type : kTypes) {
+    if (type.name == name) return &type;
+  }
+  return nullptr;
+}
+
+std::string_view name_of(DType dtype) {
+  for (const NamedType& type : kTypes) {
+    if (type.dtype == static_cast<int>(dtype)) return type.name;
+  }
+  raise(ErrorCategory::kUnsupported, "safetensors has no type for {}", tensor::info(dtype).name);
+}
+
+}  // namespace
+
+std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
+  auto mapped = MappedFile::open(path);
+  return parse(mapped->bytes(), path.string(), mapped);
+}
+
+std::shared_ptr<const SafetensorsFile> SafetensorsFile::parse(std::span<const std::byte> bytes, std::string origin,
+                                                              std::shared_ptr<const void> owner) {
+  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
+  file->origin_ = std::move(origin);
+  file->bytes_ = bytes;
+  file->owner_ = std::move(owner);
+  std::uint64_t length = 0;
+  if (bytes.size() >= 8) std::memcpy(&length, bytes.data(), 8);
+  if (bytes.size() < 8 || length > std::min<std::uint64_t>(bytes.size() - 8, kMaxHeader)) {
+    raise(ErrorCategory::kBadData, "{}: not a safetensors file, or truncated: header of {} bytes in a file of {}",
+          file->origin_, length, bytes.size());
+  }
+  const std::string_view header(reinterpret_cast<const char*>(bytes.data() + 8), static_cast<std::size_t>(length));
+  const Value root = parse_json(header, file->origin_ + " (header)");
+  if (!root.is_object()) raise(ErrorCategory::kBadData, "{}: the header is no JSON object", file->origin_);
+  file->data_begin_ = 8 + static_cast<std::size_t>(length);
+  const auto data_bytes = static_cast<std::int64_t>(bytes.size() - file->data_begin_);
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;
+  for (const auto& [name, description] : root.as_object()) {
+    if (name == "__metadata__") {
+      file->metadata_ = description;
+      continue;
+    }
+    file->add(name, description, data_bytes);
+    ranges.emplace_back(file->entries_.at(name).begin, file->entries_.at(name).end);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  std::int64_t next = 0;
+  for (const auto& [begin, end] : ranges) {
+    if (begin < next) raise(ErrorCategory::kBadData, "{}: tensors overlap at data byte {}", file->origin_, begin);
+    next = std::max(next, end);
+  }
+  return file;
+}
+
+void SafetensorsFile::add(const std::string& name, const Value& description, std::int64_t data_bytes) {
+  const auto fail = [&](const std::string& what) {
+    raise(ErrorCategory::kBadData, "{}: tensor '{}': {}", origin_, name, what);
+  };
+  if (!description.is_object()) fail("expected an object with dtype, shape and data_offsets");
+  Entry entry;
+  entry.dtype = description.at("dtype").as_string();
+  const NamedType* type = find_type(entry.dtype);
+  if (type == nullptr) fail("unknown dtype '" + entry.dtype + "'");
+  std::vector<std::int64_t> dims;
+  std::int64_t bytes = type->bytes;
+  for (const Value& dim : description.at("shape").as_array()) {
+    const std::int64_t size = dim.as_integer();
+    if (size < 0 || size > (std::int64_t{1} << 40) || __builtin_mul_overflow(bytes, size, &bytes)) fail(fmt::format("dimension {} is out of range", size));
+    dims.push_back(size);
+  }
+  if (dims.size() > tensor::kMaxRank) fail(fmt::format("has {} dimensions, at most {} are supported", dims.size(), tensor::kMaxRank));
+  if (dims.empty()) dims.push_back(1);
+  entry.shape = tensor::Shape(std::span<const std::int64_t>(dims));
+  const Value::Array& offsets = description.at("data_offsets").as_array();
+  if (offsets.size() != 2) fail("data_offsets needs two numbers");
+  entry.begin = offsets[0].as_integer();
+  entry.end = offsets[1].as_integer();
+  if (entry.begin < 0 || entry.end < entry.begin || entry.end > data_bytes) {
+    fail(fmt::format("bytes {} to {} lie outside the {} bytes of data: is the file truncated?", entry.begin, entry.end, data_bytes));
+  }
+  if (entry.end - entry.begin != bytes) {
+    fail(fmt::format("{} bytes for {} {}, expected {}", entry.end - entry.begin, entry.dtype, entry.shape.text(), bytes));
+  }
+  entries_.emplace(name, std::move(entry));
+}
+
+std::vector<std::string> SafetensorsFile::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+tensor::Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) raise(ErrorCategory::kNotFound, "{}: tensor '{}' is missing", origin_, name);
+  const NamedType* type = find_type(found->second.dtype);
+  if (type->dtype < 0) {
+    raise(ErrorCategory::kUnsupported, "{}: tensor '{}' has type {}, which this program cannot compute with", origin_,
+          name, type->name);
+  }
+  return tensor::Tensor::borrow(bytes_.data() + data_begin_ + found->second.begin, found->second.shape,
+                                static_cast<DType>(type->dtype), owner_);
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
+                       const Value& metadata) {
+  Value header = Value::object();
+  if (metadata.size() > 0) header.set("__metadata__", metadata);
+  std::int64_t offset = 0;
+  for (const TensorToWrite& tensor : tensors) {
+    Value shape = Value::array();
+    for (int i = 0; i < tensor.shape.rank(); ++i) shape.push(tensor.shape[i]);
+    const std::int64_t bytes = tensor::bytes_of(tensor.dtype, tensor.shape.elements());
+    Value offsets = Value::array();
+    offsets.push(offset);
+    offsets.push(offset + bytes);
+    header.set(tensor.name, Value::object({{"dtype", Value(name_of(tensor.dtype))}, {"shape", shape}, {"data_offsets", offsets}}));
+    offset += bytes;
+  }
+  std::string text = dump_json(header);
+  text.append((8 - text.size() % 8) % 8, ' ');
+  AtomicFile file(path);
+  const std::uint64_t length = text.size();
+  file.write(&length, 8);
+  file.write(text);
+  for (const TensorToWrite& tensor : tensors) {
+    const tensor::Tensor value = tensor.make();
+    INSTRUCT_CHECK(value.shape() == tensor.shape && value.dtype() == tensor.dtype && value.contiguous());
+    file.write(value.raw(), static_cast<std::size_t>(value.bytes()));
+  }
+  file.commit();
+}
+
+}  // namespace instruct::formats

@@ -1,0 +1,134 @@
+#include "models/package.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "models/sources.h"
+
+namespace instruct::models {
+namespace {
+
+namespace fs = std::filesystem;
+using tokenizers::TokenKind;
+using tokenizers::TokenizerSpec;
+
+TokenKind kind_of_gguf(std::int64_t type) {
+  switch (type) {
+    case 2: return TokenKind::kUnknown;
+    case 3: return TokenKind::kSpecial;
+    case 4: return TokenKind::kUserDefined;
+    case 5: return TokenKind::kUnused;
+    case 6: return TokenKind::kByte;
+    default: return TokenKind::kNormal;
+  }
+}
+
+std::optional<std::int32_t> token_id(const formats::GgufFile& file, const std::string& key) {
+  const std::int64_t id = file.integer_or(key, -1);
+  return id < 0 || id > INT32_MAX ? std::nullopt : std::optional(static_cast<std::int32_t>(id));
+}
+
+TokenizerSpec spec_from_gguf(const formats::GgufFile& file) {
+  TokenizerSpec spec;
+  spec.name = file.origin();
+  const std::string kind = file.text("tokenizer.ggml.model");
+  if (kind != "gpt2") {
+    raise(ErrorCategory::kUnsupported, "{}: tokenizer '{}': this program reads byte-level BPE (gpt2)", file.origin(), kind);
+  }
+  spec.tokens = file.texts("tokenizer.ggml.tokens");
+  for (const std::int64_t type : file.integers_or_empty("tokenizer.ggml.token_type")) spec.kinds.push_back(kind_of_gguf(type));
+  if (file.find("tokenizer.ggml.merges") == nullptr) raise(ErrorCategory::kBadData, "{}: the tokenizer has no merges", file.origin());
+  for (const std::string& merge : file.texts("tokenizer.ggml.merges")) {
+    const std::size_t space = merge.find(' ', 1);
+    if (space == std::string::npos) raise(ErrorCategory::kBadData, "{}: merge '{}' has no space", file.origin(), merge);
+    spec.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
+  }
+  const std::string pre = file.text_or("tokenizer.ggml.pre", "default");
+  spec.splits = tokenizers::splits_of_gguf_name(pre);
+  spec.ignore_merges = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+  spec.normalise_nfc = pre == "qwen2";
+  spec.add_prefix_space = file.boolean_or("tokenizer.ggml.add_space_prefix", false);
+  spec.bos = token_id(file, "tokenizer.ggml.bos_token_id");
+  spec.eos = token_id(file, "tokenizer.ggml.eos_token_id");
+  spec.pad = token_id(file, "tokenizer.ggml.padding_token_id");
+  spec.add_bos = spec.bos && file.boolean_or("tokenizer.ggml.add_bos_token", pre == "llama-bpe" || pre == "tekken");
+  return spec;
+}
+
+std::string token_text(const tokenizers::Tokenizer& tokenizer, std::optional<std::int32_t> id) {
+  return id ? tokenizer.token_bytes(*id) : std::string();
+}
+
+// The chat template of a folder: its own file, or a key of tokenizer_config.json (a text, or a list of named ones).
+std::string folder_template(const fs::path& folder, const Value& config) {
+  if (fs::exists(folder / "chat_template.jinja")) return read_file(folder / "chat_template.jinja", 16 << 20);
+  const Value* value = config.find("chat_template");
+  if (value == nullptr || value->is_null()) return {};
+  if (value->is_string()) return value->as_string();
+  for (const Value& named : value->as_array()) {
+    if (named.at("name").as_string() == "default") return named.at("template").as_string();
+  }
+  return {};
+}
+
+void open_gguf(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
+  package.gguf = formats::GgufFile::open(package.path);
+  package.config = config_from_gguf(*package.gguf);
+  package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_from_gguf(*package.gguf));
+  package.chat_template = package.gguf->text_or("tokenizer.chat_template", "");
+  if (parts == PackageParts::kTokenizer) return;
+  const auto source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
+  package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
+}
+
+void open_folder(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
+  const fs::path& folder = package.path;
+  const auto json = [&](const char* name) { return parse_json(read_file(folder / name, 1 << 30), (folder / name).string()); };
+  package.hugging_face_config = json("config.json");
+  package.config = config_from_json(package.hugging_face_config, (folder / "config.json").string());
+  Value tokenizer_config = Value::object();
+  if (fs::exists(folder / "tokenizer_config.json")) tokenizer_config = json("tokenizer_config.json");
+  if (!fs::exists(folder / "tokenizer.json")) {
+    raise(ErrorCategory::kNotFound, "{}: tokenizer.json is missing", folder.string());
+  }
+  package.tokenizer = std::make_unique<tokenizers::Tokenizer>(tokenizers::spec_from_tokenizer_json(
+      json("tokenizer.json"), &tokenizer_config, (folder / "tokenizer.json").string()));
+  package.chat_template = folder_template(folder, tokenizer_config);
+  if (parts == PackageParts::kTokenizer) return;
+  const auto source = make_folder_source(folder);
+  // Some folders store the head although it is tied, some say untied and store none.
+  if (!source->has("lm_head.weight")) package.config.tied_embeddings = true;
+  package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
+}
+
+}  // namespace
+
+std::string Package::bos_text() const { return token_text(*tokenizer, tokenizer->bos()); }
+std::string Package::eos_text() const { return token_text(*tokenizer, tokenizer->eos()); }
+
+Package open_package(const fs::path& path, PackageParts parts, const WeightOptions& options,
+                     tensor::Allocator& allocator) {
+  Package package;
+  package.path = path;
+  if (!fs::exists(path)) {
+    raise(ErrorCategory::kNotFound, "model '{}' does not exist: expected a GGUF file, or a folder with config.json, "
+          "*.safetensors and tokenizer.json", path.string());
+  }
+  if (fs::is_directory(path)) {
+    if (!fs::exists(path / "config.json")) {
+      const bool adapter = fs::exists(path / "adapter_config.json");
+      raise(ErrorCategory::kNotFound, "'{}' has no config.json{}", path.string(),
+            adapter ? ": it is an adapter; give its base with --model and the folder with --adapter" : "");
+    }
+    open_folder(package, parts, options, allocator);
+  } else {
+    open_gguf(package, parts, options, allocator);
+  }
+  if (package.tokenizer->vocabulary_size() > package.config.vocabulary) {
+    raise(ErrorCategory::kBadData, "{}: the tokenizer has {} tokens, the weights {} rows", path.string(),
+          package.tokenizer->vocabulary_size(), package.config.vocabulary);
+  }
+  return package;
+}
+
+}  // namespace instruct::models

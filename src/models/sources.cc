@@ -1,0 +1,261 @@
+#include "models/sources.h"
+
+#include <cstring>
+#include <map>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/text.h"
+
+namespace instruct::models {
+namespace {
+
+namespace fs = std::filesystem;
+using formats::GgufFile;
+using tensor::Tensor;
+
+struct NamePair {
+  std::string_view hugging_face;
+  std::string_view gguf;
+};
+// Names inside a block, then those outside.
+constexpr NamePair kBlockNames[] = {
+    {"input_layernorm", "attn_norm"},         {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},           {"self_attn.o_proj", "attn_output"},
+    {"post_attention_layernorm", "ffn_norm"}, {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+};
+constexpr NamePair kOuterNames[] = {
+    {"model.embed_tokens.weight", "token_embd.weight"},
+    {"model.norm.weight", "output_norm.weight"},
+    {"lm_head.weight", "output.weight"},
+};
+
+Tensor move_rows(const Tensor& source, std::int64_t heads, tensor::Allocator& allocator, bool from_gguf) {
+  Tensor result = Tensor::empty(source.shape(), source.dtype(), allocator);
+  const std::int64_t rows = source.dim(0);
+  const std::int64_t half = rows / heads / 2;
+  const auto row_bytes = static_cast<std::size_t>(source.bytes() / rows);
+  for (std::int64_t head = 0; head < heads; ++head) {
+    for (std::int64_t i = 0; i < half; ++i) {
+      for (std::int64_t part = 0; part < 2; ++part) {
+        const std::int64_t ours = head * 2 * half + part * half + i;    // halves
+        const std::int64_t theirs = head * 2 * half + 2 * i + part;     // neighbours
+        std::memcpy(result.raw() + static_cast<std::size_t>(from_gguf ? ours : theirs) * row_bytes,
+                    source.raw() + static_cast<std::size_t>(from_gguf ? theirs : ours) * row_bytes, row_bytes);
+      }
+    }
+  }
+  return result;
+}
+
+class GgufSource final : public WeightSource {
+ public:
+  GgufSource(std::shared_ptr<const GgufFile> file, LlamaConfig config, std::shared_ptr<tensor::Allocator> allocator)
+      : file_(std::move(file)), config_(std::move(config)), allocator_(std::move(allocator)) {}
+  bool has(const std::string& name) const override { return file_->has_tensor(gguf_name(name)); }
+  Tensor get(const std::string& name) const override {
+    Tensor stored = file_->tensor(gguf_name(name));
+    std::int64_t heads = 0;
+    if (!has_moved_rows(config_, name, heads) || stored.dim(0) % (2 * heads) != 0) return stored;
+    return rows_from_gguf(stored, heads, *allocator_);
+  }
+  std::string origin() const override { return file_->origin(); }
+
+ private:
+  std::shared_ptr<const GgufFile> file_;
+  LlamaConfig config_;
+  std::shared_ptr<tensor::Allocator> allocator_;
+};
+
+class FolderSource final : public WeightSource {
+ public:
+  explicit FolderSource(const fs::path& folder) : folder_(folder) {
+    const fs::path index = folder / "model.safetensors.index.json";
+    if (!fs::exists(index)) {
+      add(formats::SafetensorsFile::open(folder / "model.safetensors"));
+      return;
+    }
+    const Value json = parse_json(read_file(index), index.string());
+    std::map<std::string, std::vector<std::string>> shards;
+    for (const auto& [name, shard] : json.at("weight_map").as_object()) shards[shard.as_string()].push_back(name);
+    for (const auto& [shard, names] : shards) {
+      if (fs::path(shard).filename() != fs::path(shard) || !fs::exists(folder / shard)) {
+        raise(ErrorCategory::kNotFound, "{}: shard '{}' is missing: was the download complete?", folder.string(), shard);
+      }
+      add(formats::SafetensorsFile::open(folder / shard));
+    }
+  }
+  bool has(const std::string& name) const override { return files_.contains(name); }
+  Tensor get(const std::string& name) const override {
+    const auto found = files_.find(name);
+    if (found == files_.end()) raise(ErrorCategory::kNotFound, "{}: tensor '{}' is missing", origin(), name);
+    return found->second->tensor(name);
+  }
+  std::string origin() const override { return folder_.string(); }
+
+ private:
+  void add(const std::shared_ptr<const formats::SafetensorsFile>& file) {
+    for (const std::string& name : file->names()) files_[name] = file;
+  }
+  fs::path folder_;
+  std::map<std::string, std::shared_ptr<const formats::SafetensorsFile>> files_;
+};
+
+const std::vector<std::string>& known_architectures() {
+  static const std::vector<std::string> known{"llama", "mistral", "qwen2"};
+  return known;
+}
+
+void require_known(const std::string& architecture, const std::string& origin) {
+  for (const std::string& known : known_architectures()) {
+    if (architecture == known) return;
+  }
+  raise(ErrorCategory::kUnsupported, "{}: unknown architecture '{}'{}", origin, architecture,
+        did_you_mean(architecture, known_architectures()));
+}
+
+nn::RotaryConfig::Scaling scaling_from_name(const std::string& name, const std::string& origin) {
+  using Scaling = nn::RotaryConfig::Scaling;
+  if (name.empty() || name == "none" || name == "default") return Scaling::kNone;
+  if (name == "linear") return Scaling::kLinear;
+  if (name == "dynamic") return Scaling::kDynamic;
+  if (name == "yarn") return Scaling::kYarn;
+  if (name == "llama3") return Scaling::kLlama3;
+  raise(ErrorCategory::kUnsupported, "{}: rope scaling '{}': this program knows linear, dynamic, yarn and llama3", origin, name);
+}
+
+}  // namespace
+
+std::string gguf_name(const std::string& name) {
+  for (const NamePair& pair : kOuterNames) {
+    if (name == pair.hugging_face) return std::string(pair.gguf);
+  }
+  constexpr std::string_view kPrefix = "model.layers.";
+  if (name.starts_with(kPrefix)) {
+    const std::size_t dot = name.find('.', kPrefix.size());
+    const std::size_t last = name.rfind('.');
+    if (dot != std::string::npos && last > dot) {
+      const std::string inner = name.substr(dot + 1, last - dot - 1);
+      for (const NamePair& pair : kBlockNames) {
+        if (inner == pair.hugging_face) {
+          return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), pair.gguf, name.substr(last));
+        }
+      }
+    }
+  }
+  raise(ErrorCategory::kInternal, "no GGUF name for tensor '{}'", name);
+}
+
+Tensor rows_from_gguf(const Tensor& stored, std::int64_t heads, tensor::Allocator& allocator) {
+  return move_rows(stored, heads, allocator, true);
+}
+Tensor rows_to_gguf(const Tensor& tensor, std::int64_t heads, tensor::Allocator& allocator) {
+  return move_rows(tensor, heads, allocator, false);
+}
+
+bool has_moved_rows(const LlamaConfig& config, const std::string& name, std::int64_t& heads) {
+  if (config.architecture == "qwen2") return false;
+  if (name.find("self_attn.q_proj") != std::string::npos) {
+    heads = config.heads;
+    return true;
+  }
+  if (name.find("self_attn.k_proj") != std::string::npos) {
+    heads = config.key_value_heads;
+    return true;
+  }
+  return false;
+}
+
+LlamaConfig config_from_gguf(const GgufFile& file) {
+  LlamaConfig config;
+  config.architecture = file.text("general.architecture");
+  require_known(config.architecture, file.origin());
+  const std::string prefix = config.architecture + ".";
+  config.layers = file.integer(prefix + "block_count");
+  config.width = file.integer(prefix + "embedding_length");
+  config.feed_forward_width = file.integer(prefix + "feed_forward_length");
+  config.heads = file.integer(prefix + "attention.head_count");
+  config.key_value_heads = file.integer_or(prefix + "attention.head_count_kv", config.heads);
+  config.head_width = file.integer_or(prefix + "attention.key_length", config.heads > 0 ? config.width / config.heads : 0);
+  config.context_length = file.integer(prefix + "context_length");
+  config.sliding_window = file.integer_or(prefix + "attention.sliding_window", 0);
+  config.norm_epsilon = static_cast<float>(file.number(prefix + "attention.layer_norm_rms_epsilon"));
+  config.tied_embeddings = !file.has_tensor("output.weight");
+  config.attention_bias = file.has_tensor("blk.0.attn_q.bias");
+  config.output_bias = file.has_tensor("blk.0.attn_output.bias");
+  config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;
+  config.rotary.theta = file.number_or(prefix + "rope.freq_base", 10000.0);
+  config.rotary.width = file.integer_or(prefix + "rope.dimension_count", config.head_width);
+  config.rotary.scaling = scaling_from_name(file.text_or(prefix + "rope.scaling.type", "none"), file.origin());
+  config.rotary.factor = file.number_or(prefix + "rope.scaling.factor", 1.0);
+  config.rotary.original_context =
+      file.number_or(prefix + "rope.scaling.original_context_length", static_cast<double>(config.context_length));
+  if (file.has_tensor("rope_freqs.weight")) config.rotary.frequency_factors = file.tensor("rope_freqs.weight").to_floats();
+  if (config.rotary.width != config.head_width) {
+    raise(ErrorCategory::kUnsupported, "{}: rotary width {} differs from the head width {}", file.origin(),
+          config.rotary.width, config.head_width);
+  }
+  return config;
+}
+
+LlamaConfig config_from_json(const Value& json, const std::string& origin) {
+  LlamaConfig config;
+  config.architecture = json.at("model_type").as_string();
+  require_known(config.architecture, origin);
+  const auto integer_or = [&](const char* key, std::int64_t otherwise) {
+    const Value* value = json.find(key);
+    return value == nullptr || value->is_null() ? otherwise : value->as_integer();
+  };
+  const auto number_or = [](const Value& object, const char* key, double otherwise) {
+    const Value* value = object.find(key);
+    return value == nullptr || value->is_null() ? otherwise : value->as_double();
+  };
+  config.layers = json.at("num_hidden_layers").as_integer();
+  config.width = json.at("hidden_size").as_integer();
+  config.feed_forward_width = json.at("intermediate_size").as_integer();
+  config.heads = json.at("num_attention_heads").as_integer();
+  config.key_value_heads = integer_or("num_key_value_heads", config.heads);
+  config.head_width = integer_or("head_dim", config.heads > 0 ? config.width / config.heads : 0);
+  config.vocabulary = json.at("vocab_size").as_integer();
+  config.context_length = integer_or("max_position_embeddings", 2048);
+  config.norm_epsilon = static_cast<float>(number_or(json, "rms_norm_eps", 1e-6));
+  const Value* use_window = json.find("use_sliding_window");
+  if (use_window == nullptr || !use_window->is_bool() || use_window->as_bool()) config.sliding_window = integer_or("sliding_window", 0);
+  const Value* tied = json.find("tie_word_embeddings");
+  config.tied_embeddings = tied != nullptr && tied->is_bool() && tied->as_bool();
+  const Value* bias = json.find("attention_bias");
+  config.attention_bias = config.architecture == "qwen2" || (bias != nullptr && bias->is_bool() && bias->as_bool());
+  config.output_bias = config.attention_bias && config.architecture != "qwen2";
+  config.rotary.width = config.head_width;
+  // Newer folders keep everything about rotary positions in rope_parameters, older ones in rope_theta and rope_scaling.
+  const Value* parameters = json.find("rope_parameters");
+  const Value* scaling = parameters != nullptr && parameters->is_object() ? parameters : json.find("rope_scaling");
+  config.rotary.theta = number_or(json, "rope_theta", 10000.0);
+  config.rotary.original_context = static_cast<double>(config.context_length);
+  if (scaling != nullptr && scaling->is_object()) {
+    config.rotary.theta = number_or(*scaling, "rope_theta", config.rotary.theta);
+    const Value* type = scaling->find("rope_type");
+    if (type == nullptr) type = scaling->find("type");
+    config.rotary.scaling = scaling_from_name(type != nullptr && type->is_string() ? type->as_string() : "", origin);
+    config.rotary.factor = number_or(*scaling, "factor", 1.0);
+    config.rotary.low_frequency_factor = number_or(*scaling, "low_freq_factor", 1.0);
+    config.rotary.high_frequency_factor = number_or(*scaling, "high_freq_factor", 4.0);
+    config.rotary.original_context =
+        number_or(*scaling, "original_max_position_embeddings", config.rotary.original_context);
+    config.rotary.beta_fast = number_or(*scaling, "beta_fast", 32.0);
+    config.rotary.beta_slow = number_or(*scaling, "beta_slow", 1.0);
+    config.rotary.attention_factor = number_or(*scaling, "attention_factor", 0.0);
+  }
+  return config;
+}
+
+std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const GgufFile> file, const LlamaConfig& config,
+                                               std::shared_ptr<tensor::Allocator> allocator) {
+  return std::make_unique<GgufSource>(std::move(file), config, std::move(allocator));
+}
+
+std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder) { return std::make_unique<FolderSource>(folder); }
+
+}  // namespace instruct::models

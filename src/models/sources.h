@@ -1,0 +1,35 @@
+// Weights of the LLaMA family in GGUF files and Hugging Face folders.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "base/value.h"
+#include "formats/gguf.h"
+#include "formats/safetensors.h"
+#include "models/llama.h"
+
+namespace instruct::models {
+
+// Hugging Face tensor name to GGUF name ("model.layers.3.mlp.up_proj.weight" to "blk.3.ffn_up.weight"). Raises Internal
+// for a name outside the family.
+std::string gguf_name(const std::string& name);
+
+// GGUF converters store the rows of a Llama query or key projection so that rotated pairs are neighbours. These put a
+// matrix (or bias) [heads * K, ...] into Hugging Face order and back; any dtype, rows are moved whole.
+tensor::Tensor rows_from_gguf(const tensor::Tensor& stored, std::int64_t heads, tensor::Allocator& allocator);
+tensor::Tensor rows_to_gguf(const tensor::Tensor& tensor, std::int64_t heads, tensor::Allocator& allocator);
+// Whether this tensor of this architecture has its rows moved; sets the number of heads.
+bool has_moved_rows(const LlamaConfig& config, const std::string& name, std::int64_t& heads);
+
+// Configuration from GGUF metadata or config.json. Raises Unsupported for another architecture, naming it and those
+// known; BadData or NotFound for a bad field.
+LlamaConfig config_from_gguf(const formats::GgufFile& file);
+LlamaConfig config_from_json(const Value& json, const std::string& origin);
+
+std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const formats::GgufFile> file, const LlamaConfig& config,
+                                               std::shared_ptr<tensor::Allocator> allocator);
+// Single or sharded safetensors in a folder.
+std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder);
+
+}  // namespace instruct::models
