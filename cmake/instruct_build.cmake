@@ -25,10 +25,8 @@ endif()
 add_compile_options(-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Wold-style-cast
   -Wno-missing-field-initializers)  # designated initialisers leave the rest to the defaults of the struct
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-  add_compile_options(-Wno-restrict)  # false positives of GCC 12 in std::string (bug 105651)
-  if(INSTRUCT_SANITIZE)
-    add_compile_options(-Wno-maybe-uninitialized)  # false positives once the sanitizers change the code
-  endif()
+  # False positives of GCC 12 in std::string (bug 105651) and std::optional (bug 80635).
+  add_compile_options(-Wno-restrict -Wno-maybe-uninitialized)
 endif()
 if(INSTRUCT_WERROR)
   add_compile_options(-Werror)

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "ops/cross_entropy.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
 #include "ops/weights.h"
@@ -138,6 +139,16 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
     x = blocks_[i](context, x, input, last ? pass.rows : std::span<const std::int32_t>());
   }
   return ops::rms_norm(context, x, norm_, config_.norm_epsilon);
+}
+
+std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
+                                            std::span<const std::int32_t> targets, std::span<const float> weights,
+                                            std::int64_t vocabulary) {
+  return ops::linear_cross_entropy(context, hidden(context, pass), head(), targets, weights, vocabulary);
+}
+
+Tensor Llama::logits(const Context& context, const Pass& pass) {
+  return ops::logits(context, hidden(context, pass).value(), head().value());
 }
 
 nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator) const {

@@ -72,6 +72,12 @@ class Llama {
   DType dtype() const { return dtype_; }
   // Final normalised hidden states [T or rows, D]. Raises InvalidArgument when a position is past the context length.
   Variable hidden(const Context& context, const Pass& pass);
+  // Natural-log probabilities of targets[i] after the token pass.rows[i], repeats allowed. With a recording context the
+  // loss is sum_i weights[i] * -log P, and context.tape is ready for backward(). `vocabulary` columns take part.
+  std::vector<float> log_probabilities(const Context& context, const Pass& pass, std::span<const std::int32_t> targets,
+                                       std::span<const float> weights, std::int64_t vocabulary);
+  // Logits [rows, V], f32, of the tokens pass.rows.
+  Tensor logits(const Context& context, const Pass& pass);
   // Output projection [V, D]; the embedding itself when tied.
   const Variable& head() const { return config_.tied_embeddings ? embedding_ : head_.weight; }
 

@@ -1,0 +1,20 @@
+// One function a subcommand: declares its options on the application and the work to do when it is chosen.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace instruct::cli {
+
+
+
+
+
+
+
+void add_score_command(CLI::App& app);
+void add_tokenize_command(CLI::App& app);
+
+
+}  // namespace instruct::cli

@@ -1,0 +1,56 @@
+// The `instruct` program: one subcommand a task.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <exception>
+#include <iostream>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/commands.h"
+
+namespace {
+
+constexpr const char* kExamples = R"(
+Examples:
+  instruct train train.yaml --output_dir runs/notes
+  instruct eval --model M.gguf --adapter runs/notes --instructions notes.iset.yaml --data test.jsonl
+  instruct run --model M.gguf --adapter runs/notes --instructions notes.iset.yaml --input page.txt
+  instruct COMMAND --help
+
+Exit codes: 0 done, 2 bad arguments, 3 bad data, 4 not found, 5 input/output, 6 unsupported, 7 numeric, 70 internal,
+130 stopped.)";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  instruct::install_cancel_handlers();
+  CLI::App app{"Tune, measure and run language models on your own instruction set.", "instruct"};
+  app.set_version_flag("--version", "instruct " INSTRUCT_VERSION);
+  app.footer(kExamples);
+  app.require_subcommand(1);
+  app.fallthrough();
+  std::string level = "info";
+  app.add_option("--log-level", level, "debug, info, warning, error or off")->capture_default_str();
+  app.parse_complete_callback([&level] { instruct::set_log_level(instruct::log_level_from_name(level)); });
+  using namespace instruct::cli;
+  for (const auto add : {add_score_command, add_tokenize_command}) {
+    add(app);
+  }
+  try {
+    app.parse(argc, argv);
+    std::cout.flush();
+    if (!std::cout) instruct::raise(instruct::ErrorCategory::kIo, "cannot write to standard output");
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : instruct::exit_code(instruct::ErrorCategory::kInvalidArgument);
+  } catch (const instruct::Error& error) {
+    std::fprintf(stderr, "instruct: %s\n", error.what());
+    return instruct::exit_code(error.category());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "instruct: internal error: %s\n", error.what());
+    return instruct::exit_code(instruct::ErrorCategory::kInternal);
+  }
+}

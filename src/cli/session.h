@@ -1,0 +1,46 @@
+// What commands that use a model share: its options, and opening it with adapter, template and instruction set.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "instructions/dialogue.h"
+#include "instructions/instruction_set.h"
+#include "models/adapter_files.h"
+#include "models/package.h"
+#include "ops/engine.h"
+
+namespace CLI {
+class App;
+}
+
+namespace instruct::cli {
+
+struct ModelOptions {
+  std::string model;
+  std::string adapter;
+  std::string instructions;
+  std::string chat_template;
+  std::string dtype = "auto";
+  int threads = 0;
+  std::uint64_t seed = 42;
+
+  // --model (required), --adapter, --instructions, --chat-template, --dtype, --threads, --seed.
+  void add_to(CLI::App& command);
+};
+
+// A model ready for use. Members refer to one another: it stays where it was made.
+struct Session {
+  std::unique_ptr<ops::Engine> engine;
+  models::Package package;
+  std::unique_ptr<instructions::DialogueEncoder> dialogue;
+  std::optional<instructions::InstructionSet> set;
+  models::LoadedAdapter adapter;  // adapter.adapter is null without --adapter
+
+  const instructions::InstructionSet* instruction_set() const { return set ? &*set : nullptr; }
+};
+
+std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights = {});
+
+}  // namespace instruct::cli

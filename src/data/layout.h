@@ -1,0 +1,55 @@
+// Encoded rows to batches: flat tokens cut into a forest of segments, and the list of what is predicted where.
+//
+// Plain and packed layouts make every row a segment of its own. The tree layout lets rows that start with the same tokens
+// share those as a parent segment, computed once: a prefix shared by n rows costs one pass instead of n.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tensor/segments.h"
+
+namespace instruct::data {
+
+// A row ready for the model.
+struct EncodedRow {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::uint8_t> trained;  // 1: this token is predicted from those before it
+  std::int64_t example = 0;           // index in the data set
+  std::int64_t trained_tokens() const;
+};
+
+// One prediction: the output at token `token` of the batch should be `target`.
+struct LossEntry {
+  std::int32_t token = 0;
+  std::int32_t target = 0;
+  std::int32_t row = 0;  // index into the rows the batch was made from
+};
+
+struct Batch {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> positions;
+  std::vector<tensor::Segment> segments;
+  tensor::AttentionPlan plan;
+  std::vector<LossEntry> losses;  // by row, then by position
+  std::vector<std::int32_t> row_ends;  // batch token that ends each row
+  std::int64_t rows = 0;
+};
+
+enum class Layout { kRows, kTree };
+
+// Shortest prefix worth a segment of its own: below it, the extra attention blocks cost more than the tokens saved.
+inline constexpr std::int64_t kMinSharedTokens = 16;
+
+// The batch of some rows. kRows: each row is a root segment. kTree: longest common prefixes of at least
+// `min_shared_tokens` become shared parents; the predictions are the same, each row's first own token being predicted
+// from the prefix's last. Deterministic.
+Batch make_batch(std::span<const EncodedRow* const> rows, Layout layout,
+                 std::int64_t min_shared_tokens = kMinSharedTokens);
+
+// Tokens computed by a batch of these rows, without making it.
+std::int64_t batch_tokens(std::span<const EncodedRow* const> rows, Layout layout,
+                          std::int64_t min_shared_tokens = kMinSharedTokens);
+
+}  // namespace instruct::data

@@ -1,0 +1,97 @@
+#include "data/layout.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/random.h"
+
+namespace instruct::data {
+namespace {
+
+// Rows that share prefixes of random lengths, over a small alphabet.
+std::vector<EncodedRow> random_rows(std::uint64_t seed) {
+  RandomStream random(seed, RandomPurpose::kTest);
+  std::vector<EncodedRow> rows(1 + random.next_below(12));
+  for (EncodedRow& row : rows) {
+    if (&row != rows.data() && random.next_below(4) != 0) {
+      const EncodedRow& other = rows[random.next_below(static_cast<std::uint64_t>(&row - rows.data()))];
+      const auto keep = static_cast<std::ptrdiff_t>(random.next_below(other.tokens.size() + 1));
+      row.tokens.assign(other.tokens.begin(), other.tokens.begin() + keep);
+    }
+    const std::uint64_t more = 1 + random.next_below(40);
+    for (std::uint64_t i = 0; i < more; ++i) row.tokens.push_back(static_cast<std::int32_t>(random.next_below(3)));
+    for (std::size_t i = 0; i < row.tokens.size(); ++i) row.trained.push_back(random.next_below(2) == 0 ? 1 : 0);
+  }
+  return rows;
+}
+
+std::vector<const EncodedRow*> pointers(const std::vector<EncodedRow>& rows) {
+  std::vector<const EncodedRow*> result;
+  for (const EncodedRow& row : rows) result.push_back(&row);
+  return result;
+}
+
+// The tokens a prediction sees: those of its segment's ancestors, then its own segment's up to it.
+std::vector<std::int32_t> history(const Batch& batch, std::int32_t token) {
+  std::vector<std::int32_t> seen;
+  for (std::size_t s = 0; s < batch.segments.size(); ++s) {
+    if (token < batch.segments[s].begin || token >= batch.segments[s].end) continue;
+    const tensor::QuerySegment& query = batch.plan.queries[s];
+    for (const tensor::KeyRange& range : query.visible) {
+      seen.insert(seen.end(), batch.tokens.begin() + range.begin, batch.tokens.begin() + range.end);
+    }
+    seen.insert(seen.end(), batch.tokens.begin() + query.self_begin, batch.tokens.begin() + token + 1);
+    EXPECT_EQ(batch.positions[static_cast<std::size_t>(token)] + 1, static_cast<std::int32_t>(seen.size()));
+  }
+  return seen;
+}
+
+TEST(Layout, EveryPredictionSeesExactlyItsRow) {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    const std::vector<EncodedRow> rows = random_rows(seed);
+    for (const Layout layout : {Layout::kRows, Layout::kTree}) {
+      const Batch batch = make_batch(pointers(rows), layout, 1 + static_cast<std::int64_t>(seed % 5));
+      std::size_t next = 0;
+      for (std::size_t r = 0; r < rows.size(); ++r) {
+        for (std::size_t t = 1; t < rows[r].tokens.size(); ++t) {
+          if (rows[r].trained[t] == 0) continue;
+          ASSERT_LT(next, batch.losses.size());
+          const LossEntry& entry = batch.losses[next++];
+          EXPECT_EQ(entry.row, static_cast<std::int32_t>(r));
+          EXPECT_EQ(entry.target, rows[r].tokens[t]);
+          const std::vector<std::int32_t> expected(rows[r].tokens.begin(), rows[r].tokens.begin() + static_cast<std::ptrdiff_t>(t));
+          ASSERT_EQ(history(batch, entry.token), expected) << "seed " << seed << " row " << r << " token " << t;
+        }
+      }
+      EXPECT_EQ(next, batch.losses.size());
+      for (std::size_t r = 0; r < rows.size(); ++r) ASSERT_EQ(history(batch, batch.row_ends[r]), rows[r].tokens);
+    }
+  }
+}
+
+TEST(Layout, ASharedDocumentIsComputedOnce) {
+  std::vector<EncodedRow> rows(4);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    rows[r].tokens.assign(400, 5);
+    for (std::int32_t t = 0; t < 40; ++t) rows[r].tokens.push_back(100 * static_cast<std::int32_t>(r + 1) + t);
+    rows[r].trained.assign(440, 0);
+    rows[r].trained.back() = 1;
+  }
+  EXPECT_EQ(batch_tokens(pointers(rows), Layout::kRows), 4 * 440);
+  EXPECT_EQ(batch_tokens(pointers(rows), Layout::kTree), 400 + 4 * 40);
+  EXPECT_EQ(make_batch(pointers(rows), Layout::kTree).losses.size(), 4U);
+}
+
+TEST(Layout, EqualRowsAndPrefixRowsKeepTheirPredictions) {
+  std::vector<EncodedRow> rows(3);
+  rows[0] = {{1, 2, 3, 4}, {0, 0, 1, 1}, 0};
+  rows[1] = rows[0];
+  rows[2] = {{1, 2, 3}, {0, 1, 1}, 2};
+  const Batch batch = make_batch(pointers(rows), Layout::kTree, 1);
+  EXPECT_EQ(batch.tokens.size(), 4U);
+  EXPECT_EQ(batch.losses.size(), 6U);
+}
+
+}  // namespace
+}  // namespace instruct::data

@@ -1,0 +1,32 @@
+// Choosing the next token from logits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/random.h"
+
+namespace instruct::generate {
+
+struct SamplingOptions {
+  double temperature = 0;         // 0: greedy
+  std::int64_t top_k = 0;         // 0: all
+  double top_p = 1.0;
+  double min_p = 0.0;             // relative to the most likely token
+  double repetition_penalty = 1.0;
+  std::uint64_t seed = 0;
+};
+
+// Divides positive and multiplies negative logits of tokens seen before (Keskar et al., "CTRL", 2019). In place.
+void penalise_repeats(std::span<float> logits, std::span<const std::int32_t> seen, double penalty);
+
+// Index of the largest logit; the lowest index among equals.
+std::int32_t argmax(std::span<const float> logits);
+
+// A token by the options: temperature, then top-k, min-p and top-p (Holtzman et al., 2019), then a draw from `random`.
+std::int32_t sample(std::span<const float> logits, const SamplingOptions& options, RandomStream& random);
+
+// Natural-log probability of one token.
+double log_probability(std::span<const float> logits, std::int32_t token);
+
+}  // namespace instruct::generate

@@ -1,0 +1,39 @@
+// LoRA adapters as PEFT folders: adapter_config.json and adapter_model.safetensors, and beside them our instruct.json.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "adapters/lora.h"
+#include "models/llama.h"
+
+namespace instruct::models {
+
+// What an adapter was trained with; checked when it is loaded.
+struct AdapterOrigin {
+  std::string base_model;            // path or name as the user gave it
+  std::string template_fingerprint;  // of chat template and tokenizer; empty when unknown
+  std::string chat_template;         // to show a difference
+};
+
+// Writes the folder's files into an existing folder (usually the temporary one of an AtomicFolder). `values` gives the
+// f32 master of a parameter name ("<module>.lora_A"), in the order of the adapter's modules.
+void write_peft_files(const std::filesystem::path& folder, const adapters::LoraAdapter& adapter,
+                      const std::vector<std::pair<Tensor, Tensor>>& masters, const AdapterOrigin& origin);
+
+struct LoadedAdapter {
+  std::unique_ptr<adapters::LoraAdapter> adapter;  // attached to the model's layers
+  std::vector<std::pair<Tensor, Tensor>> masters;  // A and B in f32, by module
+  AdapterOrigin origin;
+};
+
+// Reads a PEFT LoRA folder and attaches it. Raises NotFound for a wrong path; Unsupported for another adapter kind or an
+// option this program cannot honour, naming it; InvalidArgument when it belongs to another base model.
+LoadedAdapter load_peft_folder(const std::filesystem::path& folder, Llama& model, tensor::Allocator& allocator);
+
+// Raises InvalidArgument with the first difference of the two templates when the fingerprints are both known and differ.
+void check_template(const AdapterOrigin& origin, const std::string& fingerprint, const std::string& chat_template,
+                    const std::string& where);
+
+}  // namespace instruct::models

@@ -1,0 +1,75 @@
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/yaml.h"
+#include "train/config.h"
+#include "train/schedule.h"
+
+namespace instruct::train {
+namespace {
+
+TEST(Schedule, EqualsTransformers) {
+  // transformers 5.23 get_scheduler(name, num_warmup_steps=10, num_training_steps=100), lr 1, at steps 0, 5, 10, 55, 99.
+  const Schedule cosine{ScheduleKind::kCosine, 1.0, 10, 100};
+  EXPECT_DOUBLE_EQ(cosine.rate(0), 0.0);
+  EXPECT_DOUBLE_EQ(cosine.rate(5), 0.5);
+  EXPECT_DOUBLE_EQ(cosine.rate(10), 1.0);
+  EXPECT_DOUBLE_EQ(cosine.rate(55), 0.5);
+  EXPECT_NEAR(cosine.rate(99), 0.00030458649045213493, 1e-15);
+  const Schedule linear{ScheduleKind::kLinear, 1.0, 10, 100};
+  EXPECT_DOUBLE_EQ(linear.rate(55), 0.5);
+  EXPECT_NEAR(linear.rate(99), 1.0 / 90, 1e-15);
+  EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kConstant, 1.0, 10, 100}.rate(0)), 1.0);
+  EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kConstantWithWarmup, 1.0, 10, 100}.rate(5)), 0.5);
+  EXPECT_THROW(schedule_from_name("cosin"), Error);
+}
+
+TrainConfig parse(const char* text, std::vector<std::pair<std::string, std::string>> overrides = {}) {
+  return parse_train_config(parse_yaml(text, "train.yaml"), "train.yaml", overrides);
+}
+
+TEST(Config, ReadsTheNamesOfOtherTrainers) {
+  const TrainConfig config = parse(
+      "base_model: m.gguf\nlora_r: 8\nmicro_batch_size: 4\nsequence_len: 512\nlr_scheduler: linear\nlr: 1e-3\n"
+      "target_modules: [q_proj, v_proj]\n",
+      {{"seed", "7"}, {"learning_rate", "2e-3"}});
+  EXPECT_EQ(config.model_name_or_path, "m.gguf");
+  EXPECT_EQ(config.lora_rank, 8);
+  EXPECT_DOUBLE_EQ(config.alpha(), 16);
+  EXPECT_EQ(config.per_device_train_batch_size, 4);
+  EXPECT_EQ(config.cutoff_len, 512);
+  EXPECT_EQ(config.lora_target, (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_DOUBLE_EQ(config.learning_rate, 2e-3);  // the command line wins
+  EXPECT_EQ(config.seed, 7U);
+}
+
+TEST(Config, MistakesNameLineKeyAndExpectation) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"seed: 1\nlearning_rte: 1\n", "train.yaml:2: unknown key 'learning_rte'; did you mean 'learning_rate'?"},
+      {"lora_rank: many\n", "expects a number, got 'many'"},
+      {"lora_rank: 1.5\n", "whole number"},
+      {"lora_rank: 0\n", "1 to 65536"},
+      {"packing: maybe\n", "one of true, false, tree"},
+      {"lr: 1\nlearning_rate: 2\n", "repeats 'learning_rate'"},
+      {"- a\n", "expected 'key: value'"},
+      {"learning_rate: nan\n", "a number"},
+  };
+  for (const auto& [text, expected] : cases) {
+    try {
+      parse(text);
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(expected), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(Config, WhatIsSavedReadsBackEqual) {
+  const TrainConfig config = parse("lora_alpha: 12.5\ngreater_is_better: true\noutput_dir: out\n");
+  const Value saved = to_value(config);
+  EXPECT_EQ(to_value(parse_train_config(saved, "saved", {})), saved);
+  EXPECT_GT(train_key_help().size(), 50U);
+}
+
+}  // namespace
+}  // namespace instruct::train

@@ -1,0 +1,123 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "data/sampler.h"
+
+namespace instruct::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Rows = std::span<const data::EncodedRow* const>;
+
+// Micro-batches of a step: rows together, or one by one.
+std::vector<data::Batch> batches_of(Rows rows, const LoopOptions& options) {
+  const auto size = options.packing == Packing::kRows ? std::size_t{1} : static_cast<std::size_t>(options.micro_batch_rows);
+  const data::Layout layout = options.packing == Packing::kTree ? data::Layout::kTree : data::Layout::kRows;
+  std::vector<data::Batch> batches;
+  for (std::size_t begin = 0; begin < rows.size(); begin += size) {
+    batches.push_back(data::make_batch(rows.subspan(begin, std::min(size, rows.size() - begin)), layout));
+  }
+  return batches;
+}
+
+}  // namespace
+
+double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
+                  std::int64_t vocabulary) {
+  std::vector<std::int32_t> rows, targets;
+  for (const data::LossEntry& entry : batch.losses) {
+    rows.push_back(entry.token);
+    targets.push_back(entry.target);
+  }
+  if (rows.empty()) return 0;
+  const std::vector<float> weights(rows.size(), weight);
+  autograd::Tape tape;
+  const models::Pass pass{.tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan, .rows = rows};
+  const std::vector<float> log_probabilities =
+      model.log_probabilities(engine.context(weight > 0 ? &tape : nullptr), pass, targets, weights, vocabulary);
+  tape.backward();
+  double sum = 0;
+  for (const float value : log_probabilities) sum -= static_cast<double>(value);
+  return sum;
+}
+
+Trainer::Trainer(ops::Engine& engine, models::Llama& model, Optimizer& optimizer, const Schedule& schedule,
+                 const LoopOptions& options, std::int64_t vocabulary)
+    : engine_(engine), model_(model), optimizer_(optimizer), schedule_(schedule), options_(options),
+      vocabulary_(vocabulary) {}
+
+std::int64_t Trainer::steps_per_epoch(std::int64_t rows, const LoopOptions& options) {
+  const std::int64_t window = options.micro_batch_rows * options.accumulation;
+  return std::max<std::int64_t>(1, (rows + window - 1) / window);
+}
+
+std::int64_t Trainer::total_steps(std::int64_t rows, const LoopOptions& options) {
+  if (options.max_steps > 0) return options.max_steps;
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(options.epochs * static_cast<double>(steps_per_epoch(rows, options)))));
+}
+
+void Trainer::run(const RowSource& source, std::int64_t row_count, Position& position, const Observer& observer) {
+  const std::int64_t window = options_.micro_batch_rows * options_.accumulation;
+  const std::int64_t total = total_steps(row_count, options_);
+  while (position.step < total) {
+    const std::vector<data::EncodedRow>& rows = source(position.epoch);
+    const auto count = static_cast<std::int64_t>(rows.size());
+    const std::vector<std::int64_t> order = data::epoch_order(count, options_.shuffle, options_.seed, position.epoch);
+    while (position.row < count && position.step < total) {
+      throw_if_cancelled("training");
+      std::vector<const data::EncodedRow*> chosen;
+      const std::int64_t end = std::min(count, position.row + window);
+      for (std::int64_t i = position.row; i < end; ++i) {
+        chosen.push_back(&rows[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])]);
+      }
+      StepReport report = step(chosen, position, observer);
+      position.row = end;
+      ++position.step;
+      position.trained_tokens += report.trained_tokens;
+      report.step = position.step;
+      report.total_steps = total;
+      report.epoch = static_cast<double>(position.epoch) + static_cast<double>(end) / static_cast<double>(count);
+      const bool epoch_over = position.row >= count;
+      if (epoch_over) {
+        ++position.epoch;
+        position.row = 0;
+      }
+      if (observer.on_step && observer.on_step(report)) return;
+      if (epoch_over) break;
+    }
+    if (position.row == 0 && observer.on_epoch_end && observer.on_epoch_end(position.epoch)) return;
+  }
+}
+
+StepReport Trainer::step(Rows rows, const Position& position, const Observer& observer) {
+  const auto start = Clock::now();
+  StepReport report;
+  for (const data::EncodedRow* row : rows) report.trained_tokens += row->trained_tokens();
+  INSTRUCT_CHECK(report.trained_tokens > 0);
+  const auto weight = static_cast<float>(1.0 / static_cast<double>(report.trained_tokens));
+  double sum = 0;
+  std::int64_t micro_batch = 0;
+  for (const data::Batch& batch : batches_of(rows, options_)) {
+    if (observer.before_pass) observer.before_pass(position.step, micro_batch++);
+    sum += batch_loss(engine_, model_, batch, weight, vocabulary_);
+    report.tokens += static_cast<std::int64_t>(batch.tokens.size());
+  }
+  report.loss = sum / static_cast<double>(report.trained_tokens);
+  report.gradient_norm = optimizer_.gradient_norm(engine_.context());
+  report.learning_rate = schedule_.rate(position.step);
+  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
+    raise(ErrorCategory::kNumeric,
+          "step {}: loss {}, gradient norm {} at learning rate {}: training has diverged; a lower learning_rate or more "
+          "warm-up may help",
+          position.step + 1, report.loss, report.gradient_norm, report.learning_rate);
+  }
+  optimizer_.step(engine_.context(), report.learning_rate, report.gradient_norm);
+  report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return report;
+}
+
+}  // namespace instruct::train
