@@ -7,14 +7,8 @@ class App;
 
 namespace instruct::cli {
 
-
-
-
-
-
-
 void add_score_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);
-
+void add_train_command(CLI::App& app);
 
 }  // namespace instruct::cli

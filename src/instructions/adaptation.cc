@@ -18,7 +18,8 @@ Value printable(const Value& value) {
 
 bool fits(VariableType type, const Value& value) {
   switch (type) {
-    case VariableType::kText: return value.is_string();
+    case VariableType::kText:
+    case VariableType::kLabel: return value.is_string();
     case VariableType::kNumber: return value.is_number();
     case VariableType::kList: return value.is_array();
     case VariableType::kJson: return true;

@@ -1,0 +1,359 @@
+#include "models/export.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "models/sources.h"
+#include "ops/weights.h"
+#include "tensor/block_codec.h"
+
+namespace instruct::models {
+namespace {
+
+namespace fs = std::filesystem;
+using tensor::DType;
+using tokenizers::TokenKind;
+
+struct NamedShape {
+  std::string name;
+  tensor::Shape shape;
+};
+
+std::vector<NamedShape> shapes_of(const LlamaConfig& config) {
+  const std::int64_t d = config.width;
+  const std::int64_t q = config.heads * config.head_width;
+  const std::int64_t kv = config.key_value_heads * config.head_width;
+  const std::int64_t f = config.feed_forward_width;
+  std::vector<NamedShape> result{{"model.embed_tokens.weight", {config.vocabulary, d}}};
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const std::string prefix = fmt::format("model.layers.{}.", i);
+    const auto add = [&](const char* name, const tensor::Shape& shape) { result.push_back({prefix + name, shape}); };
+    add("input_layernorm.weight", {d});
+    add("self_attn.q_proj.weight", {q, d});
+    add("self_attn.k_proj.weight", {kv, d});
+    add("self_attn.v_proj.weight", {kv, d});
+    add("self_attn.o_proj.weight", {d, q});
+    if (config.attention_bias) {
+      add("self_attn.q_proj.bias", {q});
+      add("self_attn.k_proj.bias", {kv});
+      add("self_attn.v_proj.bias", {kv});
+    }
+    if (config.output_bias) add("self_attn.o_proj.bias", {d});
+    add("post_attention_layernorm.weight", {d});
+    add("mlp.gate_proj.weight", {f, d});
+    add("mlp.up_proj.weight", {f, d});
+    add("mlp.down_proj.weight", {d, f});
+  }
+  result.push_back({"model.norm.weight", {d}});
+  if (!config.tied_embeddings) result.push_back({"lm_head.weight", {config.vocabulary, d}});
+  return result;
+}
+
+Tensor encoded(const Tensor& f32, DType dtype, tensor::Allocator& allocator) {
+  if (dtype == DType::kF32) return f32;
+  Tensor result = Tensor::empty(f32.shape(), dtype, allocator);
+  tensor::encode_elements(dtype, std::span(f32.data<float>(), static_cast<std::size_t>(f32.elements())), result.raw());
+  return result;
+}
+
+Value architecture_name(const LlamaConfig& config) {
+  if (config.architecture == "qwen2") return "Qwen2ForCausalLM";
+  if (config.architecture == "mistral") return "MistralForCausalLM";
+  return "LlamaForCausalLM";
+}
+
+Value rope_scaling(const nn::RotaryConfig& rotary) {
+  using Scaling = nn::RotaryConfig::Scaling;
+  switch (rotary.scaling) {
+    case Scaling::kNone: return {};
+    case Scaling::kLinear: return Value::object({{"rope_type", "linear"}, {"factor", rotary.factor}});
+    case Scaling::kDynamic: return Value::object({{"rope_type", "dynamic"}, {"factor", rotary.factor}});
+    case Scaling::kYarn:
+      return Value::object({{"rope_type", "yarn"}, {"factor", rotary.factor}, {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
+    case Scaling::kLlama3:
+      return Value::object({{"rope_type", "llama3"}, {"factor", rotary.factor}, {"low_freq_factor", rotary.low_frequency_factor},
+                            {"high_freq_factor", rotary.high_frequency_factor}, {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
+  }
+  return {};
+}
+
+Value config_json(const Package& package, DType dtype) {
+  Value config = package.hugging_face_config;
+  const LlamaConfig& c = package.config;
+  if (!config.is_object()) {
+    config = Value::object({{"architectures", Value(Value::Array{architecture_name(c)})},
+                            {"model_type", c.architecture},
+                            {"hidden_act", "silu"},
+                            {"hidden_size", c.width},
+                            {"intermediate_size", c.feed_forward_width},
+                            {"num_hidden_layers", c.layers},
+                            {"num_attention_heads", c.heads},
+                            {"num_key_value_heads", c.key_value_heads},
+                            {"head_dim", c.head_width},
+                            {"vocab_size", c.vocabulary},
+                            {"max_position_embeddings", c.context_length},
+                            {"rms_norm_eps", static_cast<double>(c.norm_epsilon)},
+                            {"rope_theta", c.rotary.theta},
+                            {"rope_scaling", rope_scaling(c.rotary)},
+                            {"attention_bias", c.output_bias},
+                            {"mlp_bias", false}});
+    const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
+    config.set("bos_token_id", id(package.tokenizer->bos()));
+    config.set("eos_token_id", id(package.tokenizer->eos()));
+    config.set("pad_token_id", id(package.tokenizer->pad()));
+  }
+  config.set("tie_word_embeddings", c.tied_embeddings);
+  config.set("torch_dtype", dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16");
+  return config;
+}
+
+// tokenizer.json from the tokenizer itself, so that GGUF models can become folders.
+Value tokenizer_json(const tokenizers::TokenizerSpec& spec) {
+  Value vocabulary = Value::object();
+  Value::Object tokens;
+  Value added = Value::array();
+  for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
+    if (spec.kinds[i] == TokenKind::kUnused || spec.tokens[i].empty()) continue;
+    tokens.emplace_back(spec.tokens[i], Value(static_cast<std::int64_t>(i)));
+    if (spec.kinds[i] == TokenKind::kNormal) continue;
+    added.push(Value::object({{"id", static_cast<std::int64_t>(i)}, {"content", spec.tokens[i]}, {"single_word", false}, {"lstrip", false},
+                              {"rstrip", false}, {"normalized", false}, {"special", spec.kinds[i] != TokenKind::kUserDefined}}));
+  }
+  Value merges = Value::array();
+  for (const auto& [left, right] : spec.merges) merges.push(left + " " + right);
+  Value steps = Value::array();
+  for (const tokenizers::SplitStep& step : spec.splits) {
+    steps.push(Value::object({{"type", "Split"}, {"pattern", Value::object({{"Regex", step.pattern}})}, {"behavior", "Isolated"}, {"invert", false}}));
+  }
+  steps.push(Value::object({{"type", "ByteLevel"}, {"add_prefix_space", spec.add_prefix_space}, {"trim_offsets", true}, {"use_regex", false}}));
+  return Value::object({{"version", "1.0"}, {"truncation", Value()}, {"padding", Value()}, {"added_tokens", added},
+                        {"normalizer", spec.normalise_nfc ? Value::object({{"type", "NFC"}}) : Value()},
+                        {"pre_tokenizer", Value::object({{"type", "Sequence"}, {"pretokenizers", steps}})},
+                        {"post_processor", Value()},
+                        {"decoder", Value::object({{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}})},
+                        {"model", Value::object({{"type", "BPE"}, {"dropout", Value()}, {"unk_token", Value()}, {"continuing_subword_prefix", Value()},
+                                                 {"end_of_word_suffix", Value()}, {"fuse_unk", false}, {"byte_fallback", false},
+                                                 {"ignore_merges", spec.ignore_merges}, {"vocab", Value(std::move(tokens))}, {"merges", merges}})}});
+}
+
+void write_tokenizer_files(const fs::path& folder, const Package& package, const std::string& chat_template) {
+  if (fs::is_directory(package.path)) {
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
+      if (fs::exists(package.path / name)) write_file_atomic(folder / name, read_file(package.path / name));
+    }
+  } else {
+    write_file_atomic(folder / "tokenizer.json", dump_json(tokenizer_json(package.tokenizer->spec())));
+    Value config = Value::object({{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", package.tokenizer->add_bos()},
+                                  {"clean_up_tokenization_spaces", false}, {"model_max_length", package.config.context_length}});
+    const auto text = [&](const char* key, std::optional<std::int32_t> id) {
+      if (id) config.set(key, package.tokenizer->token_bytes(*id));
+    };
+    text("bos_token", package.tokenizer->bos());
+    text("eos_token", package.tokenizer->eos());
+    text("pad_token", package.tokenizer->pad());
+    if (!chat_template.empty()) config.set("chat_template", chat_template);
+    write_file_atomic(folder / "tokenizer_config.json", dump_json(config, {.indent = 2}) + "\n");
+  }
+  if (!chat_template.empty()) write_file_atomic(folder / "chat_template.jinja", chat_template);
+}
+
+void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
+  for (const auto& [key, value] : file.metadata()) {
+    if (!key.starts_with("tokenizer.") && key != "general.name" && key != "general.license" && key != "general.languages") continue;
+    std::visit(
+        [&, name = key](const auto& stored) {
+          using T = std::remove_cvref_t<decltype(stored)>;
+          if constexpr (std::is_same_v<T, std::int64_t>) {
+            writer.set(name, static_cast<std::uint32_t>(stored));
+          } else if constexpr (std::is_same_v<T, double>) {
+            writer.set(name, static_cast<float>(stored));
+          } else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) {
+            writer.set(name, std::vector<std::int32_t>(stored.begin(), stored.end()));
+          } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+            writer.set(name, std::vector<float>(stored.begin(), stored.end()));
+          } else {
+            writer.set(name, stored);
+          }
+        },
+        value);
+  }
+}
+
+void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
+  const tokenizers::TokenizerSpec& spec = package.tokenizer->spec();
+  std::string pre;
+  for (const char* name : {"smollm", "llama-bpe", "qwen2", "tekken", "gpt-2"}) {
+    const auto steps = tokenizers::splits_of_gguf_name(name);
+    if (steps.size() == spec.splits.size() && std::equal(steps.begin(), steps.end(), spec.splits.begin(), [](const auto& a, const auto& b) { return a.pattern == b.pattern; })) {
+      pre = name;
+      break;
+    }
+  }
+  if (pre.empty()) raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for this pre-tokenizer", package.path.string());
+  writer.set("tokenizer.ggml.model", std::string("gpt2"));
+  writer.set("tokenizer.ggml.pre", pre);
+  std::vector<std::string> tokens = spec.tokens;
+  std::vector<std::int32_t> types;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(package.config.vocabulary); ++i) {
+    if (i >= tokens.size() || spec.kinds[i] == TokenKind::kUnused) {
+      if (i >= tokens.size()) tokens.emplace_back();
+      tokens[i] = fmt::format("[PAD{}]", i);
+      types.push_back(5);
+      continue;
+    }
+    types.push_back(spec.kinds[i] == TokenKind::kSpecial ? 3 : spec.kinds[i] == TokenKind::kUserDefined ? 4 : 1);
+  }
+  std::vector<std::string> merges;
+  for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
+  writer.set("tokenizer.ggml.tokens", tokens);
+  writer.set("tokenizer.ggml.token_type", types);
+  writer.set("tokenizer.ggml.merges", merges);
+  const auto id = [&](const char* key, std::optional<std::int32_t> value) {
+    if (value) writer.set(key, static_cast<std::uint32_t>(*value));
+  };
+  id("tokenizer.ggml.bos_token_id", spec.bos);
+  id("tokenizer.ggml.eos_token_id", spec.eos);
+  id("tokenizer.ggml.padding_token_id", spec.pad);
+  writer.set("tokenizer.ggml.add_bos_token", spec.add_bos);
+}
+
+std::uint32_t file_type(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return 0;
+    case DType::kF16: return 1;
+    case DType::kQ4_0: return 2;
+    case DType::kQ8_0: return 7;
+    case DType::kBF16: return 32;
+    default: raise(ErrorCategory::kUnsupported, "GGUF export as {} is not supported: use f32, f16, bf16, q8_0 or q4_0", tensor::info(dtype).name);
+  }
+}
+
+void set_model(formats::GgufWriter& writer, const Package& package) {
+  const LlamaConfig& c = package.config;
+  const std::string architecture = c.architecture == "qwen2" ? "qwen2" : "llama";
+  const std::string prefix = architecture + ".";
+  const auto number = [&](const std::string& key, std::int64_t value) { writer.set(prefix + key, static_cast<std::uint32_t>(value)); };
+  writer.set("general.architecture", architecture);
+  writer.set("general.type", std::string("model"));
+  number("block_count", c.layers);
+  number("context_length", c.context_length);
+  number("embedding_length", c.width);
+  number("feed_forward_length", c.feed_forward_width);
+  number("attention.head_count", c.heads);
+  number("attention.head_count_kv", c.key_value_heads);
+  number("attention.key_length", c.head_width);
+  number("attention.value_length", c.head_width);
+  number("rope.dimension_count", c.head_width);
+  number("vocab_size", c.vocabulary);
+  if (c.sliding_window > 0) number("attention.sliding_window", c.sliding_window);
+  writer.set(prefix + "rope.freq_base", static_cast<float>(c.rotary.theta));
+  writer.set(prefix + "attention.layer_norm_rms_epsilon", c.norm_epsilon);
+  using Scaling = nn::RotaryConfig::Scaling;
+  if (c.rotary.scaling == Scaling::kLinear || c.rotary.scaling == Scaling::kYarn) {
+    writer.set(prefix + "rope.scaling.type", std::string(c.rotary.scaling == Scaling::kLinear ? "linear" : "yarn"));
+    writer.set(prefix + "rope.scaling.factor", static_cast<float>(c.rotary.factor));
+    if (c.rotary.scaling == Scaling::kYarn) number("rope.scaling.original_context_length", static_cast<std::int64_t>(c.rotary.original_context));
+  }
+}
+
+}  // namespace
+
+WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter, tensor::Allocator& allocator) {
+  auto index = std::make_shared<std::map<std::string, Variable>>();
+  for (const NamedWeight& weight : package.model->weights()) index->emplace(weight.name, weight.variable);
+  // The stored weights themselves, not the compute copies: a bf16 session must not round an f32 model.
+  std::shared_ptr<WeightSource> source;
+  if (package.gguf != nullptr) {
+    source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
+  } else {
+    source = make_folder_source(package.path);
+  }
+  return [index, source, adapter, &allocator](const std::string& name) {
+    Tensor weight = ops::converted_copy(source->get(name), DType::kF32, allocator);
+    if (adapter == nullptr || adapter->adapter == nullptr) return weight;
+    const auto modules = adapter->adapter->modules();
+    for (std::size_t i = 0; i < modules.size(); ++i) {
+      if (modules[i].name + ".weight" == name) adapters::merge_low_rank(adapter->masters[i].first, adapter->masters[i].second, modules[i].scale, weight);
+    }
+    return weight;
+  };
+}
+
+void write_hugging_face_files(const fs::path& folder, const Package& package, const std::string& chat_template,
+                              const WeightLookup& weights, DType dtype) {
+  if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
+    raise(ErrorCategory::kUnsupported, "a Hugging Face folder holds f32, f16 or bf16 weights, not {}", tensor::info(dtype).name);
+  }
+  const auto allocator = tensor::make_host_allocator();
+  std::vector<formats::TensorToWrite> tensors;
+  for (const NamedShape& entry : shapes_of(package.config)) {
+    tensors.push_back({entry.name, entry.shape, dtype, [&weights, &allocator, name = entry.name, dtype] { return encoded(weights(name), dtype, *allocator); }});
+  }
+  write_file_atomic(folder / "config.json", dump_json(config_json(package, dtype), {.indent = 2}) + "\n");
+  write_tokenizer_files(folder, package, chat_template);
+  formats::write_safetensors(folder / "model.safetensors", tensors, Value::object({{"format", "pt"}}));
+}
+
+void write_gguf(const fs::path& path, const Package& package, const std::string& chat_template,
+                const WeightLookup& weights, DType dtype) {
+  const auto allocator = tensor::make_host_allocator();
+  formats::GgufWriter writer;
+  set_model(writer, package);
+  writer.set("general.file_type", file_type(dtype));
+  if (package.gguf != nullptr) {
+    copy_metadata(writer, *package.gguf);
+  } else {
+    set_tokenizer(writer, package);
+  }
+  if (!chat_template.empty()) writer.set("tokenizer.chat_template", chat_template);
+  if (tensor::is_quantised(dtype)) writer.set("general.quantization_version", std::uint32_t{2});
+  for (const NamedShape& entry : shapes_of(package.config)) {
+    DType stored = entry.shape.rank() == 1 ? DType::kF32 : dtype;
+    if (stored == DType::kQ4_0 && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight")) stored = DType::kQ8_0;
+    if (entry.shape[entry.shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
+    writer.add(gguf_name(entry.name), entry.shape, stored, [&weights, &allocator, &package, name = entry.name, stored] {
+      Tensor weight = weights(name);
+      std::int64_t heads = 0;
+      if (has_moved_rows(package.config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
+      return encoded(weight, stored, *allocator);
+    });
+  }
+  if (!package.config.rotary.frequency_factors.empty()) {
+    const std::vector<float>& factors = package.config.rotary.frequency_factors;
+    writer.add("rope_freqs.weight", {static_cast<std::int64_t>(factors.size())}, DType::kF32, [&factors, &allocator] {
+      return Tensor::from_floats(factors, {static_cast<std::int64_t>(factors.size())}, *allocator);
+    });
+  }
+  writer.write(path);
+}
+
+void write_gguf_lora(const fs::path& path, const Package& package, const LoadedAdapter& adapter) {
+  const auto allocator = tensor::make_host_allocator();
+  formats::GgufWriter writer;
+  writer.set("general.type", std::string("adapter"));
+  writer.set("general.architecture", std::string(package.config.architecture == "qwen2" ? "qwen2" : "llama"));
+  writer.set("adapter.type", std::string("lora"));
+  const auto alpha = static_cast<float>(adapter.adapter->config().alpha);
+  writer.set("adapter.lora.alpha", alpha);
+  const auto modules = adapter.adapter->modules();
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    const std::string name = modules[i].name + ".weight";
+    const auto& [a, b] = adapter.masters[i];
+    writer.add(gguf_name(name) + ".lora_a", a.shape(), DType::kF32, [a = a] { return a; });
+    // Readers scale by alpha / r: whatever else the scale holds goes into B.
+    const float factor = modules[i].scale / (alpha / static_cast<float>(a.dim(0)));
+    writer.add(gguf_name(name) + ".lora_b", b.shape(), DType::kF32, [b = b, factor, name, &package, &allocator] {
+      Tensor scaled = ops::converted_copy(b, DType::kF32, *allocator);
+      for (std::int64_t j = 0; j < scaled.elements(); ++j) scaled.data<float>()[j] *= factor;
+      std::int64_t heads = 0;
+      return has_moved_rows(package.config, name, heads) ? rows_to_gguf(scaled, heads, *allocator) : scaled;
+    });
+  }
+  writer.write(path);
+}
+
+}  // namespace instruct::models

@@ -1,0 +1,136 @@
+// trainer_state.json: position, best metric, log, and the SHA-256 of optimizer.safetensors. optimizer.safetensors: for
+// every parameter "<name>.master", "<name>.m", "<name>.v", f32.
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "formats/safetensors.h"
+
+namespace instruct::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "checkpoint-";
+
+std::optional<std::int64_t> step_of(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  std::int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, status] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  return status == std::errc() && stop == end ? std::optional(step) : std::nullopt;
+}
+
+// Checkpoint folders, newest first.
+std::vector<std::pair<std::int64_t, fs::path>> checkpoints(const fs::path& output) {
+  std::vector<std::pair<std::int64_t, fs::path>> found;
+  if (!fs::is_directory(output)) return found;
+  for (const auto& entry : fs::directory_iterator(output)) {
+    if (const auto step = step_of(entry.path()); step && entry.is_directory()) found.emplace_back(*step, entry.path());
+  }
+  std::sort(found.rbegin(), found.rend());
+  return found;
+}
+
+Value state_value(const TrainingState& state, const Value& config, const std::string& hash) {
+  return Value::object({{"format_version", 1},
+                        {"global_step", state.position.step},
+                        {"epoch", state.position.epoch},
+                        {"row", state.position.row},
+                        {"trained_tokens", state.position.trained_tokens},
+                        {"best_metric", state.has_best ? Value(state.best_metric) : Value()},
+                        {"best_step", state.best_step},
+                        {"evaluations_without_improvement", state.evaluations_without_improvement},
+                        {"optimizer_sha256", hash},
+                        {"config", config},
+                        {"log_history", state.log}});
+}
+
+}  // namespace
+
+fs::path save_checkpoint(const fs::path& output, const TrainingState& state, const Optimizer& optimizer,
+                         const Value& config, const std::function<void(const fs::path&)>& write_model) {
+  const fs::path target = output / fmt::format("{}{}", kPrefix, state.position.step);
+  AtomicFolder folder(target, Existing::kReplace);
+  write_model(folder.path());
+  std::vector<formats::TensorToWrite> tensors;
+  for (const TrainedParameter& parameter : optimizer.parameters()) {
+    for (const auto& [suffix, tensor] : {std::pair{".master", parameter.master}, {".m", parameter.first_moment}, {".v", parameter.second_moment}}) {
+      tensors.push_back({parameter.name + suffix, tensor.shape(), tensor::DType::kF32, [tensor = tensor] { return tensor; }});
+    }
+  }
+  const fs::path optimizer_path = folder.path() / "optimizer.safetensors";
+  formats::write_safetensors(optimizer_path, tensors, Value::object());
+  const std::string hash = sha256_hex(read_file(optimizer_path, std::int64_t{1} << 42));
+  write_file_atomic(folder.path() / "trainer_state.json", dump_json(state_value(state, config, hash), {.indent = 2}) + "\n");
+  folder.commit();
+  return target;
+}
+
+TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, const ops::Context& context) {
+  const fs::path state_path = folder / "trainer_state.json";
+  const fs::path optimizer_path = folder / "optimizer.safetensors";
+  const Value json = parse_json(read_file(state_path, std::int64_t{1} << 30), state_path.string());
+  const auto mapped = MappedFile::open(optimizer_path);
+  const std::string_view bytes(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
+  if (sha256_hex(bytes) != json.at("optimizer_sha256").as_string()) {
+    raise(ErrorCategory::kBadData, "{}: damaged: its SHA-256 is not the recorded one", optimizer_path.string());
+  }
+  const auto file = formats::SafetensorsFile::parse(mapped->bytes(), optimizer_path.string(), mapped);
+  for (TrainedParameter& parameter : optimizer.parameters()) {
+    for (auto [suffix, tensor] : {std::pair{".master", &parameter.master}, {".m", &parameter.first_moment}, {".v", &parameter.second_moment}}) {
+      const Tensor stored = file->tensor(parameter.name + suffix);
+      if (!(stored.shape() == tensor->shape()) || stored.dtype() != tensor::DType::kF32) {
+        raise(ErrorCategory::kBadData, "{}: '{}' is {}, this run needs {}: was the configuration changed?", folder.string(),
+              parameter.name, stored.shape().text(), tensor->shape().text());
+      }
+      std::memcpy(tensor->raw(), stored.raw(), static_cast<std::size_t>(stored.bytes()));
+    }
+  }
+  TrainingState state;
+  state.position = {.step = json.at("global_step").as_integer(), .epoch = json.at("epoch").as_integer(),
+                    .row = json.at("row").as_integer(), .trained_tokens = json.at("trained_tokens").as_integer()};
+  state.has_best = !json.at("best_metric").is_null();
+  if (state.has_best) state.best_metric = json.at("best_metric").as_double();
+  state.best_step = json.at("best_step").as_integer();
+  state.evaluations_without_improvement = json.at("evaluations_without_improvement").as_integer();
+  state.log = json.at("log_history");
+  optimizer.set_steps(state.position.step);
+  optimizer.refresh_copies(context);
+  return state;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& output) {
+  for (const auto& [step, path] : checkpoints(output)) {
+    try {
+      const Value json = parse_json(read_file(path / "trainer_state.json", std::int64_t{1} << 30), path.string());
+      if (sha256_hex(read_file(path / "optimizer.safetensors", std::int64_t{1} << 42)) == json.at("optimizer_sha256").as_string()) return path;
+      log_warning("{} is damaged (its SHA-256 differs) and is passed over", path.string());
+    } catch (const Error& error) {
+      log_warning("{} is passed over: {}", path.string(), error.what());
+    }
+  }
+  return std::nullopt;
+}
+
+void prune_checkpoints(const fs::path& output, std::int64_t keep, std::int64_t protect_step) {
+  if (keep <= 0) return;
+  std::int64_t kept = 0;
+  for (const auto& [step, path] : checkpoints(output)) {
+    if (kept++ < keep || step == protect_step) continue;
+    std::error_code code;
+    fs::remove_all(path, code);
+    if (code) log_warning("cannot delete {}: {}", path.string(), code.message());
+  }
+}
+
+}  // namespace instruct::train
