@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building, testing and linting need. Does nothing when all are there.
+#   scripts/install_deps.sh [build|test]     build: only what the release binary needs (default: test, everything)
+set -euo pipefail
+build=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev
+       libpcre2-dev libutf8proc-dev libssl-dev)
+test=(libgtest-dev libgmock-dev librapidcheck-dev clang clang-format-14 clang-tidy-14 ccache mold python3 unzip)
+packages=("${build[@]}")
+[ "${1:-test}" = build ] || packages+=("${test[@]}")
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" -ne 0 ]; then
+  echo "install_deps: these packages are missing and need root to install: ${missing[*]}" >&2
+  exit 1
+fi
+echo "Installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
