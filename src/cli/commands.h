@@ -7,6 +7,11 @@ class App;
 
 namespace instruct::cli {
 
+void add_chat_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_export_command(CLI::App& app);
+void add_metrics_command(CLI::App& app);
+void add_run_command(CLI::App& app);
 void add_score_command(CLI::App& app);
 void add_tokenize_command(CLI::App& app);
 void add_train_command(CLI::App& app);

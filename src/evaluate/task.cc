@@ -1,0 +1,137 @@
+#include "evaluate/task.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include <fmt/core.h>
+
+#include "base/text.h"
+
+namespace instruct::evaluate {
+namespace {
+
+std::vector<std::string> metrics_of(const instructions::InstructionSet* set, const std::string& verb, const TaskOptions& options) {
+  if (!options.metrics.empty()) return options.metrics;
+  if (set != nullptr && !verb.empty()) {
+    const instructions::Instruction& instruction = set->instruction(verb);
+    if (!instruction.metrics.empty()) return instruction.metrics;
+    if (instruction.output.type == instructions::OutputType::kLabel) return {"accuracy", "precision", "recall", "macro_f1"};
+  }
+  return {"rouge1", "rouge2", "rougeL", "bleu"};
+}
+
+std::int64_t length_of(const instructions::InstructionSet* set, const std::string& verb, const TaskOptions& options) {
+  if (options.max_new_tokens > 0) return options.max_new_tokens;
+  return set != nullptr && !verb.empty() ? set->instruction(verb).output.max_tokens : 256;
+}
+
+// Precision, recall and F1 of labels are macro averages; a verb's "f1" means those for labels.
+std::string metric_for(const instructions::InstructionSet* set, const std::string& verb, const std::string& name) {
+  const bool labels = set != nullptr && !verb.empty() && set->instruction(verb).output.type == instructions::OutputType::kLabel;
+  return labels && name == "f1" ? "macro_f1" : name;
+}
+
+void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder, const data::Dataset& dataset,
+                    const std::vector<std::size_t>& rows, const TaskOptions& options, std::int64_t vocabulary, VerbReport& report) {
+  std::vector<data::EncodedRow> encoded;
+  for (const std::size_t row : rows) encoded.push_back(encoder.encode(dataset, row, {.shots = options.shots, .seed = options.seed}));
+  double sum = 0;
+  std::int64_t tokens = 0;
+  for (const RowScore& score : score_rows(engine, model, encoded, vocabulary)) {
+    sum -= score.log_probability;
+    tokens += score.tokens;
+  }
+  report.loss = sum / static_cast<double>(std::max<std::int64_t>(1, tokens));
+  report.perplexity = std::exp(report.loss);
+}
+
+VerbReport measure(const std::string& verb, const std::vector<std::string>& names, const std::vector<const AnsweredRow*>& rows, const TaskOptions& options) {
+  VerbReport report{.verb = verb, .rows = static_cast<std::int64_t>(rows.size())};
+  std::vector<std::string> answers;
+  std::vector<std::vector<std::string>> references;
+  for (const AnsweredRow* row : rows) {
+    answers.push_back(row->answer);
+    references.push_back({row->reference});
+  }
+  metrics::MetricOptions metric = options.metric;
+  metric.bootstrap = options.bootstrap;
+  metric.seed = options.seed;
+  report.metrics = metrics::evaluate_metrics(names, answers, references, metric);
+  return report;
+}
+
+}  // namespace
+
+TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+                         const instructions::InstructionSet* set, const data::Dataset& dataset,
+                         const TaskOptions& options, const std::function<void(std::int64_t)>& on_done) {
+  const auto start = std::chrono::steady_clock::now();
+  const data::RowEncoder encoder(dialogue, set);
+  std::size_t count = dataset.examples.size();
+  if (options.limit > 0) count = std::min(count, static_cast<std::size_t>(options.limit));
+  std::vector<generate::Request> requests(count);
+  TaskReport report;
+  report.answers.resize(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const data::Example& example = dataset.examples[i];
+    requests[i] = {.prompt = encoder.encode_prompt(dataset, i, {.shots = options.shots, .seed = options.seed}),
+                   .max_new_tokens = length_of(set, example.verb, options), .sampling = options.sampling};
+    report.answers[i] = {.row = example.row, .verb = example.verb, .reference = encoder.reference(dataset, i)};
+  }
+  generate::Generator generator(engine, model, dialogue.tokenizer());
+  const std::vector<generate::Answer> answers = generator.run(requests, on_done);
+  std::map<std::string, std::vector<std::size_t>> by_verb;
+  for (std::size_t i = 0; i < count; ++i) {
+    report.answers[i].answer = std::string(trim(answers[i].text));
+    report.answers[i].log_probability = answers[i].log_probability;
+    report.answers[i].finished = answers[i].finish == generate::Finish::kStop;
+    by_verb[report.answers[i].verb].push_back(i);
+  }
+  for (const auto& [verb, rows] : by_verb) {
+    std::vector<const AnsweredRow*> answered;
+    for (const std::size_t row : rows) answered.push_back(&report.answers[row]);
+    std::vector<std::string> names;
+    for (const std::string& name : metrics_of(set, verb, options)) names.push_back(metric_for(set, verb, name));
+    report.verbs.push_back(measure(verb, names, answered, options));
+    if (options.likelihood) add_likelihood(engine, model, encoder, dataset, rows, options, dialogue.tokenizer().vocabulary_size(), report.verbs.back());
+  }
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+std::string report_table(const TaskReport& report) {
+  std::string table;
+  for (const VerbReport& verb : report.verbs) {
+    table += fmt::format("{} ({} rows)\n", verb.verb.empty() ? "dialogue" : verb.verb, verb.rows);
+    for (const metrics::MetricValue& metric : verb.metrics) {
+      table += fmt::format("  {:<10} {:6.2f}", metric.name, metric.value);
+      if (metric.interval) table += fmt::format("   95% {:.2f} to {:.2f}", metric.interval->first, metric.interval->second);
+      table += '\n';
+    }
+    if (verb.perplexity > 0) table += fmt::format("  {:<10} {:6.4f}\n  {:<10} {:6.2f}\n", "loss", verb.loss, "perplexity", verb.perplexity);
+  }
+  return table;
+}
+
+Value report_value(const TaskReport& report) {
+  Value root = Value::object();
+  for (const VerbReport& verb : report.verbs) {
+    Value values = Value::object({{"rows", verb.rows}});
+    for (const metrics::MetricValue& metric : verb.metrics) {
+      values.set(metric.name, metric.value);
+      if (!metric.interval) continue;
+      values.set(metric.name + "_low", metric.interval->first);
+      values.set(metric.name + "_high", metric.interval->second);
+    }
+    if (verb.perplexity > 0) {
+      values.set("loss", verb.loss);
+      values.set("perplexity", verb.perplexity);
+    }
+    root.set(verb.verb.empty() ? "dialogue" : verb.verb, values);
+  }
+  return root;
+}
+
+}  // namespace instruct::evaluate

@@ -1,0 +1,61 @@
+// Evaluation of a model on rows: generated answers, metrics a verb, likelihood of the references.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/encode.h"
+#include "evaluate/score.h"
+#include "generate/generator.h"
+#include "metrics/metrics.h"
+
+namespace instruct::evaluate {
+
+struct TaskOptions {
+  std::vector<std::string> metrics;     // empty: those of each verb, or rouge and bleu
+  std::int64_t max_new_tokens = 0;      // 0: those of each verb, or 256
+  std::int64_t shots = 0;
+  std::int64_t limit = 0;               // rows; 0: all
+  bool likelihood = false;              // also the mean log-probability and perplexity of the references
+  std::int64_t bootstrap = 1000;        // resamples for the intervals; 0: none
+  std::uint64_t seed = 42;
+  generate::SamplingOptions sampling;   // greedy by default
+  metrics::MetricOptions metric;
+};
+
+struct AnsweredRow {
+  std::int64_t row = 0;       // number in the file
+  std::string verb;           // empty for dialogues
+  std::string answer;
+  std::string reference;
+  double log_probability = 0;  // of the generated answer
+  bool finished = false;       // ended by itself
+};
+
+struct VerbReport {
+  std::string verb;  // "" for dialogues; "all" when several verbs were evaluated together
+  std::int64_t rows = 0;
+  std::vector<metrics::MetricValue> metrics;
+  double loss = 0;        // mean -log P a token of the references; with likelihood only
+  double perplexity = 0;
+};
+
+struct TaskReport {
+  std::vector<VerbReport> verbs;
+  std::vector<AnsweredRow> answers;
+  double seconds = 0;
+};
+
+// Answers every row and measures the answers. `on_done` gets the number of answered rows.
+TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+                         const instructions::InstructionSet* set, const data::Dataset& dataset,
+                         const TaskOptions& options, const std::function<void(std::int64_t)>& on_done = {});
+
+// A table of the report for a terminal.
+std::string report_table(const TaskReport& report);
+// {"verb": {...}, ...} with metric names to values, intervals as name_low and name_high.
+Value report_value(const TaskReport& report);
+
+}  // namespace instruct::evaluate
