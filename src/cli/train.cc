@@ -1,6 +1,8 @@
 // `instruct train`: wires configuration, data, model, trainer, checkpoints, logs and evaluation together.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <iostream>
 #include <numeric>
@@ -365,21 +367,26 @@ std::string key_table() {
 }  // namespace
 
 void add_train_command(CLI::App& app) {
-  auto file = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand("train", "Tune a model on your rows: LoRA or full");
-  command->add_option("config", *file, "configuration (YAML)");
-  command->allow_extras();
+  CLI::App* command = app.add_subcommand("train", "Tune a model on your rows, LoRA or full: train [CONFIG.yaml] [--key value ...]");
+  // The keys are the configuration's, not options of the parser: everything behind the command is read here.
+  command->prefix_command();
+  command->fallthrough(false);
   command->footer(key_table);
-  command->callback([file, command] {
-    Value config;
-    std::string path = *file;
-    std::vector<std::string> rest = command->remaining();
-    if (path.starts_with("--")) {
-      rest.insert(rest.begin(), path);
-      path.clear();
+  command->callback([command] {
+    std::vector<std::string> arguments = command->remaining();
+    if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
+      std::cout << command->help();
+      return;
     }
+    std::string path;
+    if (!arguments.empty() && !arguments.front().starts_with("--") && arguments.front().find('=') == std::string::npos) {
+      path = arguments.front();
+      arguments.erase(arguments.begin());
+    }
+    if (path.empty() && arguments.empty()) raise(ErrorCategory::kInvalidArgument, "train needs a configuration file or --key value pairs; see instruct train --help");
+    Value config;
     if (!path.empty()) config = parse_yaml(read_file(path, 64 << 20), path);
-    Run(train::parse_train_config(config, path, overrides_of(rest))).execute();
+    Run(train::parse_train_config(config, path, overrides_of(arguments))).execute();
   });
 }
 
