@@ -1,8 +1,11 @@
 // Dialogues to tokens: one renderer for training, scoring and generation, with the loss mask read off the render.
 //
 // The chat template is rendered once over the whole dialogue; the renderer says which characters came from which
-// message. Trained are the tokens of assistant content and of the end-of-turn token that follows it, and nothing the
-// template writes after that. Special tokens are recognised in the template's own text only.
+// message. Of an assistant turn everything the model has to produce is trained: what follows the generation prompt (for
+// most templates that is the content itself), up to and including the end-of-turn token. What the template writes behind
+// that (a newline) is not. A token that holds characters from both sides of an answer's start or end is a seam: it is
+// trained, since it holds answer characters, and reported, since the model will not see that same token when it
+// generates. Special tokens are recognised in the template's own text only, never in what users wrote.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/value.h"
@@ -31,23 +35,32 @@ struct MaskOptions {
 
 struct EncodedDialogue {
   std::vector<std::int32_t> tokens;
-  std::vector<std::uint8_t> trained;  // 1: this token is predicted and counts in the loss
-  std::int64_t seam_tokens = 0;       // trained tokens that also hold characters from outside the answer
-  bool end_trained = false;           // the last answer's end-of-turn token is among the trained ones
+  std::vector<std::uint8_t> trained;          // 1: this token is predicted and counts in the loss
+  std::vector<std::size_t> seams;             // trained tokens that also hold characters from outside the answer
+  bool end_trained = false;                   // the last trained answer's end-of-turn token is trained too
+  std::string text;                           // what was encoded
+  std::vector<tokenizers::TextRange> ranges;  // bytes of `text` of each token; empty for an added bos
 };
+
+// A chat template for base models, which have none: system and question on lines of their own, then the answer and the
+// end-of-text token.
+std::string_view plain_chat_template();
 
 class DialogueEncoder {
  public:
-  // An empty template means a base model: contents are joined as they are, and eos ends an answer. The tokenizer must
-  // outlive the encoder.
+  // An empty template joins the contents as they are (prompt and completion rows of base models); eos ends an answer.
+  // The tokenizer must outlive the encoder. Raises BadData for a template that does not parse.
   DialogueEncoder(const tokenizers::Tokenizer& tokenizer, std::string chat_template, const std::string& origin);
 
-  // Raises InvalidArgument when nothing would be trained.
-  EncodedDialogue encode_training(std::span<const Message> messages, const MaskOptions& options = {}) const;
+  // `variables`: an object of further template variables (tools, documents, enable_thinking), or null. Raises
+  // InvalidArgument when nothing would be trained, BadData for a role that is no plain word or a template that fails.
+  EncodedDialogue encode_training(std::span<const Message> messages, const MaskOptions& options = {},
+                                  const Value& variables = {}) const;
   // Tokens up to where the assistant's next answer starts.
-  std::vector<std::int32_t> encode_prompt(std::span<const Message> messages) const;
-  // What the template makes of the messages, for display.
-  templates::Rendered render(std::span<const Message> messages, bool add_generation_prompt) const;
+  std::vector<std::int32_t> encode_prompt(std::span<const Message> messages, const Value& variables = {}) const;
+  // What the template makes of the messages, for display. Message k's own words have source k + 1.
+  templates::Rendered render(std::span<const Message> messages, bool add_generation_prompt,
+                             const Value& variables = {}) const;
 
   const tokenizers::Tokenizer& tokenizer() const { return tokenizer_; }
   bool has_template() const { return template_.has_value(); }
@@ -57,6 +70,9 @@ class DialogueEncoder {
 
  private:
   std::vector<tokenizers::Token> tokens_of(const templates::Rendered& rendered) const;
+  std::string generation_prompt(std::span<const Message> messages, const Value& variables) const;
+  std::vector<tokenizers::TextRange> answer_ranges(const templates::Rendered& rendered, std::span<const Message> messages,
+                                                   const MaskOptions& options, const Value& variables) const;
 
   const tokenizers::Tokenizer& tokenizer_;
   std::string source_;

@@ -105,17 +105,19 @@ class Reader {
   void read_inputs(const Value& body, Instruction& instruction) {
     std::vector<std::string> names;
     for (const Variable& variable : set_.variables) names.push_back(variable.name);
-    instruction.inputs = fields_.texts(body, "inputs");
-    for (std::size_t i = 0; i < instruction.inputs.size(); ++i) {
-      const std::string& input = instruction.inputs[i];
+    const std::vector<std::string> written = fields_.texts(body, "inputs");
+    for (std::size_t i = 0; i < written.size(); ++i) {
+      const std::string& input = written[i];
       const Mark mark = item(body.at("inputs"), i).mark();
+      if (std::find(instruction.inputs.begin(), instruction.inputs.end(), input) != instruction.inputs.end()) {
+        fields_.problem(mark, fmt::format("verb '{}': input '{}' appears twice", instruction.verb, input));
+        continue;
+      }
       if (set_.find_variable(input) == nullptr) {
         fields_.problem(mark, fmt::format("verb '{}': input '{}' is not among the variables{}", instruction.verb, input, did_you_mean(input, names)));
       }
-      if (std::find(instruction.inputs.begin(), instruction.inputs.begin() + static_cast<std::ptrdiff_t>(i), input) !=
-          instruction.inputs.begin() + static_cast<std::ptrdiff_t>(i)) {
-        fields_.problem(mark, fmt::format("verb '{}': input '{}' appears twice", instruction.verb, input));
-      }
+      instruction.inputs.push_back(input);
+      input_marks_[instruction.verb].push_back(mark);
     }
   }
 
@@ -159,7 +161,7 @@ class Reader {
     if (!all_parsed) return;
     for (std::size_t i = 0; i < instruction.inputs.size(); ++i) {
       if (std::find(used.begin(), used.end(), instruction.inputs[i]) != used.end()) continue;
-      fields_.problem(item(body.at("inputs"), i).mark(), fmt::format("verb '{}': no template uses input '{}'", instruction.verb, instruction.inputs[i]));
+      fields_.problem(input_marks_[instruction.verb][i], fmt::format("verb '{}': no template uses input '{}'", instruction.verb, instruction.inputs[i]));
     }
   }
 
@@ -250,6 +252,7 @@ class Reader {
   const Value& root_;
   FieldReader& fields_;
   InstructionSet set_;
+  std::map<std::string, std::vector<Mark>> input_marks_;  // by verb, of each input
 };
 
 }  // namespace

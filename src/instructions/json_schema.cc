@@ -149,6 +149,9 @@ class Compiler {
       for (const auto& [name, body] : properties->as_object()) {
         if (names.size() == JsonSchema::kMaxProperties) break;
         names.push_back(name);
+        if (static_cast<std::int64_t>(decode_utf8(name).size()) >= JsonSchema::kMaxNameCharacters) {
+          problem(body, fmt::format("a property name of {} or more characters", JsonSchema::kMaxNameCharacters));
+        }
         const std::size_t child = compile(body, depth + 1);
         node.properties.push_back({.name = name, .node = child});
       }
@@ -191,6 +194,10 @@ class Compiler {
     if (node.min_items > node.max_items) problem(schema, "'minItems' is above 'maxItems'");
     const Value* items = schema.find("items");
     node.items = compile(items == nullptr ? Value(true) : *items, depth + 1);
+    const SchemaNode& item = nodes_[node.items];
+    if (node.unique && item.kind == SchemaKind::kEnum && node.min_items > static_cast<std::int64_t>(item.values.size())) {
+      problem(schema, "'minItems' asks for more items than there are different ones");
+    }
     return node;
   }
 

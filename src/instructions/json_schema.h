@@ -54,6 +54,7 @@ class JsonSchema {
   static constexpr std::size_t kMaxProperties = 64;
   static constexpr int kMaxDepth = 24;
   static constexpr std::size_t kMaxNodes = 4096;
+  static constexpr std::int64_t kMaxNameCharacters = 200;
 
   // Anything goes.
   JsonSchema();
