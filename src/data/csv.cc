@@ -1,5 +1,7 @@
 #include "data/csv.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace instruct::data {
@@ -13,13 +15,17 @@ class CsvReader {
 
   std::vector<std::string> record() {
     std::vector<std::string> fields(1);
+    field_starts_ = true;
     while (!at_end()) {
       const char c = text_[position_];
-      if (c == '"' && fields.back().empty()) {
+      if (c == '"' && field_starts_) {
         fields.back() = quoted();
+        check_after_quote();
       } else if (c == ',') {
         fields.emplace_back();
         ++position_;
+        field_starts_ = true;
+        continue;
       } else if (c == '\n' || c == '\r') {
         skip_line_end();
         break;
@@ -27,6 +33,7 @@ class CsvReader {
         fields.back() += c;
         ++position_;
       }
+      field_starts_ = false;
     }
     return fields;
   }
@@ -50,6 +57,15 @@ class CsvReader {
     }
     raise(ErrorCategory::kBadData, "{}: line {}: a quoted field is never closed", origin_, first);
   }
+  void check_after_quote() const {
+    if (at_end()) return;
+    const char c = text_[position_];
+    if (c != ',' && c != '\n' && c != '\r') {
+      raise(ErrorCategory::kBadData,
+            "{}: line {}: expected a comma or the line's end behind a quoted field; quotes inside one are doubled",
+            origin_, line_);
+    }
+  }
   void skip_line_end() {
     if (text_[position_] == '\r') ++position_;
     if (!at_end() && text_[position_] == '\n') ++position_;
@@ -60,6 +76,7 @@ class CsvReader {
   const std::string& origin_;
   std::size_t position_ = 0;
   int line_ = 1;
+  bool field_starts_ = true;
 };
 
 }  // namespace
@@ -68,13 +85,21 @@ std::vector<Value> parse_csv(std::string_view text, const std::string& origin) {
   CsvReader reader(text, origin);
   if (reader.at_end()) return {};
   const std::vector<std::string> header = reader.record();
+  for (auto name = header.begin(); name != header.end(); ++name) {
+    if (name->empty())
+      raise(ErrorCategory::kBadData, "{}: line 1: column {} of the header has no name", origin,
+            name - header.begin() + 1);
+    if (std::find(header.begin(), name, *name) != name)
+      raise(ErrorCategory::kBadData, "{}: line 1: column '{}' appears twice", origin, *name);
+  }
   std::vector<Value> rows;
   while (!reader.at_end()) {
     const int line = reader.line();
     const std::vector<std::string> fields = reader.record();
     if (fields.size() == 1 && fields[0].empty()) continue;  // blank line
     if (fields.size() != header.size()) {
-      raise(ErrorCategory::kBadData, "{}: line {}: {} fields, the header has {}", origin, line, fields.size(), header.size());
+      raise(ErrorCategory::kBadData, "{}: row {} (line {}): {} fields, the header has {}", origin, rows.size() + 1,
+            line, fields.size(), header.size());
     }
     Value row = Value::object();
     for (std::size_t i = 0; i < header.size(); ++i) row.set(header[i], fields[i]);

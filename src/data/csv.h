@@ -9,8 +9,8 @@
 
 namespace instruct::data {
 
-// Rows as objects named by the header line; values are texts. Raises BadData with line for an unclosed quote or a row of
-// another width.
+// Rows as objects named by the header line; values are texts. Raises BadData with line for an unclosed quote or a row
+// of another width.
 std::vector<Value> parse_csv(std::string_view text, const std::string& origin);
 
 }  // namespace instruct::data

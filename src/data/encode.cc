@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "data/overflow.h"
 
 namespace instruct::data {
 namespace {
@@ -11,28 +12,45 @@ namespace {
 using instructions::EncodedDialogue;
 using instructions::Message;
 
+constexpr std::int64_t kShortestCutoff = 8;  // tokens; below it nothing useful fits
+
 // Runs `body`; errors get the file and row in front.
 template <typename Body>
 decltype(auto) in_row(const Dataset& dataset, const Example& example, const Body& body) {
   try {
     return body();
   } catch (const Error& error) {
-    throw Error(error.category(), fmt::format("{}: row {}: {}", dataset.origin, example.row, error.what()));
+    throw Error(error.category(), fmt::format("{}: {}", dataset.where(example), error.what()));
   }
 }
 
-// Pieces of at most `cutoff` tokens; each keeps its own targets.
-void split_row(const EncodedRow& row, std::int64_t cutoff, std::vector<EncodedRow>& out) {
-  const auto size = static_cast<std::int64_t>(row.tokens.size());
-  for (std::int64_t begin = 0; begin < size; begin += cutoff) {
-    const std::int64_t end = std::min(size, begin + cutoff);
-    EncodedRow piece{.example = row.example};
-    piece.tokens.assign(row.tokens.begin() + begin, row.tokens.begin() + end);
-    piece.trained.assign(row.trained.begin() + begin, row.trained.begin() + end);
-    piece.trained.front() = 0;
-    if (piece.trained_tokens() > 0) out.push_back(std::move(piece));
-  }
+EncodedRow row_of(const EncodedDialogue& encoded, std::size_t index) {
+  return {.tokens = encoded.tokens, .trained = encoded.trained, .example = static_cast<std::int64_t>(index)};
 }
+
+// Errors of single rows, gathered into one.
+class RowErrors {
+ public:
+  template <typename Body>
+  void attempt(const Body& body) {
+    try {
+      body();
+    } catch (const Error& error) {
+      if (error.category() != ErrorCategory::kBadData && error.category() != ErrorCategory::kInvalidArgument) throw;
+      if (count_++ < kShown) text_ += std::string("\n  ") + error.what();
+    }
+  }
+  void raise_if_any(const Dataset& dataset, std::size_t rows) const {
+    if (count_ == 0) return;
+    raise(ErrorCategory::kBadData, "{}: {} of {} rows cannot be used:{}{}", dataset.origin, count_, rows, text_,
+          count_ > kShown ? fmt::format("\n  ... and {} more", count_ - kShown) : "");
+  }
+
+ private:
+  static constexpr std::int64_t kShown = 5;
+  std::int64_t count_ = 0;
+  std::string text_;
+};
 
 }  // namespace
 
@@ -50,20 +68,21 @@ RowEncoder::RowEncoder(const instructions::DialogueEncoder& dialogue, const inst
 
 const instructions::Instruction& RowEncoder::instruction_of(const Dataset& dataset, const Example& example) const {
   if (set_ == nullptr) {
-    raise(ErrorCategory::kInvalidArgument, "{}: row {} calls verb '{}', but no instruction set was given (--instructions)",
-          dataset.origin, example.row, example.verb);
+    raise(ErrorCategory::kInvalidArgument, "{} calls verb '{}', but no instruction set was given (--instructions)",
+          dataset.where(example), example.verb);
   }
-  return in_row(dataset, example, [&]() -> const instructions::Instruction& { return set_->instruction(example.verb); });
+  return in_row(dataset, example,
+                [&]() -> const instructions::Instruction& { return set_->instruction(example.verb); });
 }
 
 std::vector<Message> RowEncoder::question(const Dataset& dataset, const Example& example,
                                           const EncodeOptions& options) const {
   if (example.format == RowFormat::kInstruction) {
     const instructions::Instruction& instruction = instruction_of(dataset, example);
+    const std::size_t wording = instructions::choose_template(instruction, options.seed, options.epoch, example.row);
     return in_row(dataset, example, [&] {
       return instructions::decode_call(*set_, instruction, example.variables,
-                                       {.template_index = instructions::choose_template(instruction, options.seed, options.epoch, example.row),
-                                        .shots = options.shots});
+                                       {.template_index = wording, .shots = options.shots});
     });
   }
   std::vector<Message> messages = example.messages;
@@ -71,79 +90,111 @@ std::vector<Message> RowEncoder::question(const Dataset& dataset, const Example&
   return messages;
 }
 
-EncodedRow RowEncoder::encode(const Dataset& dataset, std::size_t index, const EncodeOptions& options) const {
-  const Example& example = dataset.examples[index];
-  std::vector<Message> messages = example.messages;
-  if (example.format == RowFormat::kInstruction) {
-    messages = question(dataset, example, options);
-    const instructions::Instruction& instruction = instruction_of(dataset, example);
-    messages.push_back({"assistant", in_row(dataset, example, [&] { return instructions::encode_output(instruction, example.output); }), {}});
-  }
+std::vector<Message> RowEncoder::messages(const Dataset& dataset, const Example& example,
+                                          const EncodeOptions& options) const {
+  if (example.format != RowFormat::kInstruction) return example.messages;
+  std::vector<Message> messages = question(dataset, example, options);
+  const instructions::Instruction& instruction = instruction_of(dataset, example);
+  messages.push_back(
+      {"assistant",
+       in_row(dataset, example,
+              [&] { return instructions::encode_output(instruction, example.output, &example.variables); }),
+       {}});
+  return messages;
+}
+
+EncodedDialogue RowEncoder::encode_dialogue(const Dataset& dataset, const Example& example,
+                                            const EncodeOptions& options) const {
   instructions::MaskOptions mask = options.mask;
   // Few-shot turns are context; of a call only its own answer is trained.
   if (example.format == RowFormat::kInstruction) mask.mask_history = true;
-  const EncodedDialogue encoded = in_row(dataset, example, [&] {
-    return (example.plain ? plain_ : dialogue_).encode_training(messages, mask);
-  });
-  return {.tokens = encoded.tokens, .trained = encoded.trained, .example = static_cast<std::int64_t>(index)};
+  const std::vector<Message> turns = messages(dataset, example, options);
+  return in_row(dataset, example,
+                [&] { return (example.plain ? plain_ : dialogue_).encode_training(turns, mask, example.context); });
+}
+
+EncodedRow RowEncoder::encode(const Dataset& dataset, std::size_t index, const EncodeOptions& options) const {
+  return row_of(encode_dialogue(dataset, dataset.examples[index], options), index);
 }
 
 std::vector<std::int32_t> RowEncoder::encode_prompt(const Dataset& dataset, std::size_t index,
                                                     const EncodeOptions& options) const {
   const Example& example = dataset.examples[index];
   const std::vector<Message> messages = question(dataset, example, options);
-  return in_row(dataset, example, [&] { return (example.plain ? plain_ : dialogue_).encode_prompt(messages); });
+  return in_row(dataset, example,
+                [&] { return (example.plain ? plain_ : dialogue_).encode_prompt(messages, example.context); });
 }
 
 std::string RowEncoder::reference(const Dataset& dataset, std::size_t index) const {
   const Example& example = dataset.examples[index];
   if (example.format == RowFormat::kInstruction) {
     const instructions::Instruction& instruction = instruction_of(dataset, example);
-    return in_row(dataset, example, [&] { return instructions::encode_output(instruction, example.output); });
+    return in_row(dataset, example,
+                  [&] { return instructions::encode_output(instruction, example.output, &example.variables); });
   }
   return example.messages.empty() ? std::string() : example.messages.back().content;
 }
 
+void RowEncoder::encode_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options,
+                             EncodeReport& report, std::vector<EncodedRow>& rows) const {
+  const Example& example = dataset.examples[index];
+  const EncodedDialogue encoded = encode_dialogue(dataset, example, options);
+  const auto add = [&](const EncodedDialogue& dialogue) {
+    report.seam_tokens += static_cast<std::int64_t>(dialogue.seams.size());
+    if (!dialogue.end_trained && example.format != RowFormat::kText) report.no_end.push_back(example.row);
+    rows.push_back(row_of(dialogue, index));
+  };
+  const auto length = static_cast<std::int64_t>(encoded.tokens.size());
+  if (length <= options.cutoff) return add(encoded);
+  report.too_long.push_back(example.row);
+  const Encode encode = [&](const Example& changed) { return encode_dialogue(dataset, changed, options); };
+  const std::optional<std::int32_t> bos =
+      dialogue_.tokenizer().bos() == encoded.tokens.front() ? dialogue_.tokenizer().bos() : std::nullopt;
+  const bool text = example.format == RowFormat::kText;
+  if (options.overflow == Overflow::kSplit && text) {
+    for (EncodedRow& piece : split_tokens(row_of(encoded, index), options.cutoff, bos))
+      rows.push_back(std::move(piece));
+    report.divided.push_back(example.row);
+  } else if (options.overflow == Overflow::kSplit) {
+    const auto parts = options.mask.mask_history ? std::nullopt : split_dialogue(example, options.cutoff, encode);
+    if (!parts) return report.dropped.push_back(example.row);
+    for (const EncodedDialogue& part : *parts) add(part);
+    report.divided.push_back(example.row);
+  } else if (options.overflow == Overflow::kLeft && text) {
+    rows.push_back(keep_right(row_of(encoded, index), options.cutoff, bos));
+    report.shortened.push_back(example.row);
+  } else if (options.overflow == Overflow::kLeft) {
+    const auto part = fit_left(example, options.cutoff, encode, set_);
+    if (!part) return report.dropped.push_back(example.row);
+    add(*part);
+    report.shortened.push_back(example.row);
+  } else if (options.overflow == Overflow::kDrop) {
+    report.dropped.push_back(example.row);
+  } else {
+    raise(ErrorCategory::kBadData,
+          "{} has {} tokens, cutoff_len is {}: raise it, or choose overflow drop, split or left",
+          dataset.where(example), length, options.cutoff);
+  }
+}
+
 std::vector<EncodedRow> RowEncoder::encode_all(const Dataset& dataset, std::span<const std::int64_t> indices,
                                                const EncodeOptions& options, EncodeReport& report) const {
-  std::vector<EncodedRow> rows;
-  const std::vector<std::int32_t>& ends = dialogue_.tokenizer().end_of_generation();
-  for (const std::int64_t index : indices) {
-    EncodedRow row = encode(dataset, static_cast<std::size_t>(index), options);
-    const std::int64_t number = dataset.examples[static_cast<std::size_t>(index)].row;
-    bool end_trained = false;
-    for (std::size_t t = 0; t < row.tokens.size(); ++t) {
-      end_trained = end_trained || (row.trained[t] != 0 && std::find(ends.begin(), ends.end(), row.tokens[t]) != ends.end());
-    }
-    if (!end_trained && dataset.format != RowFormat::kText) report.no_end.push_back(number);
-    const auto length = static_cast<std::int64_t>(row.tokens.size());
-    if (length > options.cutoff) {
-      report.too_long.push_back(number);
-      switch (options.overflow) {
-        case Overflow::kRaise:
-          raise(ErrorCategory::kBadData,
-                "{}: row {} has {} tokens, cutoff_len is {}: raise it, or choose overflow drop, split or left",
-                dataset.origin, number, length, options.cutoff);
-        case Overflow::kDrop:
-          continue;
-        case Overflow::kSplit:
-          split_row(row, options.cutoff, rows);
-          continue;
-        case Overflow::kLeft: {
-          // The end of the row, with its answer and end-of-turn token, stays.
-          const auto cut = static_cast<std::ptrdiff_t>(length - options.cutoff);
-          row.tokens.erase(row.tokens.begin(), row.tokens.begin() + cut);
-          row.trained.erase(row.trained.begin(), row.trained.begin() + cut);
-          row.trained.front() = 0;
-          if (row.trained_tokens() == 0) continue;
-          break;
-        }
-      }
-    }
-    rows.push_back(std::move(row));
+  if (options.cutoff < kShortestCutoff) {
+    raise(ErrorCategory::kInvalidArgument, "cutoff_len {}: expected at least {} tokens", options.cutoff,
+          kShortestCutoff);
   }
+  for (const std::int64_t index : indices) {  // one clear error instead of one a row
+    const Example& example = dataset.examples[static_cast<std::size_t>(index)];
+    if (example.format == RowFormat::kInstruction && set_ == nullptr) instruction_of(dataset, example);
+  }
+  std::vector<EncodedRow> rows;
+  RowErrors errors;
+  for (const std::int64_t index : indices) {
+    errors.attempt([&] { encode_into(dataset, static_cast<std::size_t>(index), options, report, rows); });
+  }
+  errors.raise_if_any(dataset, indices.size());
   if (rows.empty()) {
-    raise(ErrorCategory::kBadData, "{}: no row is left to train on ({} of {} were longer than cutoff_len {})", dataset.origin,
+    raise(ErrorCategory::kBadData, "{}: no row is left ({} of {} were longer than cutoff_len {})", dataset.origin,
           report.too_long.size(), indices.size(), options.cutoff);
   }
   report.rows = static_cast<std::int64_t>(rows.size());

@@ -1,9 +1,17 @@
 // Examples to encoded rows: instruction decoder, chat template, tokenizer, mask, and what happens to rows that are too
 // long.
+//
+// Cutting a row never cuts the template's own text, an answer or its end-of-turn token. `left` takes whole exchanges
+// off a dialogue's start, then characters off the start of the longest input of the question; `split` makes several
+// dialogues of one, each of whole exchanges under the same system message. Rows without a template (plain text) are cut
+// by tokens. What fits neither way is left out, counted and named.
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/layout.h"
@@ -25,13 +33,17 @@ struct EncodeOptions {
   std::int64_t epoch = 0;  // templates are sampled anew each epoch
 };
 
+// Row numbers are those of the files.
 struct EncodeReport {
-  std::int64_t rows = 0;
+  std::int64_t rows = 0;  // encoded; a split row counts as often as it has parts
   std::int64_t trained_tokens = 0;
   std::int64_t tokens = 0;
-  std::vector<std::int64_t> too_long;    // row numbers
-  std::vector<std::int64_t> no_end;      // rows whose answer's end-of-turn token is not trained
-  std::int64_t seam_tokens = 0;
+  std::vector<std::int64_t> too_long;   // rows longer than the cutoff, whatever became of them:
+  std::vector<std::int64_t> dropped;    //   left out
+  std::vector<std::int64_t> shortened;  //   cut on their left
+  std::vector<std::int64_t> divided;    //   made into several
+  std::vector<std::int64_t> no_end;     // rows whose answer's end-of-turn token is not trained
+  std::int64_t seam_tokens = 0;         // trained tokens that also hold characters from outside the answer
 };
 
 class RowEncoder {
@@ -39,21 +51,35 @@ class RowEncoder {
   // `set` may be null when no row is an instruction row. Both must outlive the encoder.
   RowEncoder(const instructions::DialogueEncoder& dialogue, const instructions::InstructionSet* set);
 
-  // One row as it is trained or scored. Raises BadData naming file, row and field.
+  // One row as it is trained or scored, whatever its length. Raises BadData naming file, row and field.
   EncodedRow encode(const Dataset& dataset, std::size_t index, const EncodeOptions& options) const;
+  // The same with its text, for display and checks.
+  instructions::EncodedDialogue encode_dialogue(const Dataset& dataset, const Example& example,
+                                                const EncodeOptions& options) const;
   // The question alone, for generation.
-  std::vector<std::int32_t> encode_prompt(const Dataset& dataset, std::size_t index, const EncodeOptions& options) const;
+  std::vector<std::int32_t> encode_prompt(const Dataset& dataset, std::size_t index,
+                                          const EncodeOptions& options) const;
   // The reference answer as text.
   std::string reference(const Dataset& dataset, std::size_t index) const;
+  // The row as a dialogue, its answer last. Raises as encode.
+  std::vector<instructions::Message> messages(const Dataset& dataset, const Example& example,
+                                              const EncodeOptions& options) const;
 
-  // All rows with the overflow policy applied. Raises BadData (raise policy) or when no row is left.
+  // All rows with the overflow policy applied. Raises one BadData error that counts the rows that cannot be encoded and
+  // names the first few, BadData for a row that is too long (raise policy), and BadData when no row is left.
   std::vector<EncodedRow> encode_all(const Dataset& dataset, std::span<const std::int64_t> indices,
                                      const EncodeOptions& options, EncodeReport& report) const;
+
+  // Null without an instruction set.
+  const instructions::InstructionSet* set() const { return set_; }
+  const instructions::DialogueEncoder& dialogue() const { return dialogue_; }
 
  private:
   std::vector<instructions::Message> question(const Dataset& dataset, const Example& example,
                                               const EncodeOptions& options) const;
   const instructions::Instruction& instruction_of(const Dataset& dataset, const Example& example) const;
+  void encode_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options, EncodeReport& report,
+                   std::vector<EncodedRow>& rows) const;
 
   const instructions::DialogueEncoder& dialogue_;
   const instructions::InstructionSet* set_;

@@ -79,18 +79,20 @@ class Builder {
     predict(row, depth, length, segment, last);
   }
 
-  std::int32_t append(const std::vector<std::int32_t>& source, std::int64_t from, std::int64_t to, std::int32_t parent) {
+  std::int32_t append(const std::vector<std::int32_t>& source, std::int64_t from, std::int64_t to,
+                      std::int32_t parent) {
     const auto begin = static_cast<std::int64_t>(batch_.tokens.size());
     batch_.tokens.insert(batch_.tokens.end(), source.begin() + from, source.begin() + to);
     batch_.segments.push_back({begin, begin + (to - from), parent});
     return static_cast<std::int32_t>(batch_.segments.size()) - 1;
   }
 
-  // Predictions of the row's trained tokens [from, to), which lie in `segment`; the first one is made by the batch token
-  // `last` before it.
+  // Predictions of the row's trained tokens [from, to), which lie in `segment`; the first one is made by the batch
+  // token `last` before it.
   void predict(std::size_t row, std::int64_t from, std::int64_t to, std::int32_t segment, std::int32_t last) {
     const auto begin = static_cast<std::int32_t>(batch_.segments[static_cast<std::size_t>(segment)].begin);
-    if (to == static_cast<std::int64_t>(tokens(row).size())) batch_.row_ends[row] = begin + static_cast<std::int32_t>(to - from) - 1;
+    if (to == static_cast<std::int64_t>(tokens(row).size()))
+      batch_.row_ends[row] = begin + static_cast<std::int32_t>(to - from) - 1;
     for (std::int64_t t = std::max<std::int64_t>(from, 1); t < to; ++t) {
       if (rows_[row]->trained[static_cast<std::size_t>(t)] == 0) continue;
       const std::int32_t before = t == from ? last : begin + static_cast<std::int32_t>(t - from) - 1;

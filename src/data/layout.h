@@ -1,7 +1,7 @@
 // Encoded rows to batches: flat tokens cut into a forest of segments, and the list of what is predicted where.
 //
-// Plain and packed layouts make every row a segment of its own. The tree layout lets rows that start with the same tokens
-// share those as a parent segment, computed once: a prefix shared by n rows costs one pass instead of n.
+// Plain and packed layouts make every row a segment of its own. The tree layout lets rows that start with the same
+// tokens share those as a parent segment, computed once: a prefix shared by n rows costs one pass instead of n.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ struct Batch {
   std::vector<std::int32_t> positions;
   std::vector<tensor::Segment> segments;
   tensor::AttentionPlan plan;
-  std::vector<LossEntry> losses;  // by row, then by position
+  std::vector<LossEntry> losses;       // by row, then by position
   std::vector<std::int32_t> row_ends;  // batch token that ends each row
   std::int64_t rows = 0;
 };

@@ -60,7 +60,8 @@ TEST(Layout, EveryPredictionSeesExactlyItsRow) {
           const LossEntry& entry = batch.losses[next++];
           EXPECT_EQ(entry.row, static_cast<std::int32_t>(r));
           EXPECT_EQ(entry.target, rows[r].tokens[t]);
-          const std::vector<std::int32_t> expected(rows[r].tokens.begin(), rows[r].tokens.begin() + static_cast<std::ptrdiff_t>(t));
+          const std::vector<std::int32_t> expected(rows[r].tokens.begin(),
+                                                   rows[r].tokens.begin() + static_cast<std::ptrdiff_t>(t));
           ASSERT_EQ(history(batch, entry.token), expected) << "seed " << seed << " row " << r << " token " << t;
         }
       }

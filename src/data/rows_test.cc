@@ -14,19 +14,23 @@ Example first(std::string_view text, std::string_view extension = ".jsonl", cons
 }
 
 TEST(Rows, EveryFormatBecomesMessages) {
-  const Example alpaca = first(R"({"instruction": "Add", "input": "1 2", "output": "3", "system": "s", "history": [["a", "b"]]})");
+  const Example alpaca =
+      first(R"({"instruction": "Add", "input": "1 2", "output": "3", "system": "s", "history": [["a", "b"]]})");
   ASSERT_EQ(alpaca.messages.size(), 5U);
   EXPECT_EQ(alpaca.messages[0].role, "system");
   EXPECT_EQ(alpaca.messages[3].content, "Add\n1 2");
   EXPECT_EQ(alpaca.messages[4].content, "3");
-  const Example shared = first(R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})");
+  const Example shared =
+      first(R"({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]})");
   EXPECT_EQ(shared.messages[0].role, "user");
   EXPECT_EQ(shared.messages[1].role, "assistant");
-  const Example open = first(R"({"messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]})");
+  const Example open =
+      first(R"({"messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]})");
   EXPECT_EQ(open.messages[0].role, "system");
   const Example pair = first(R"({"prompt": "p", "completion": "c"})");
   EXPECT_TRUE(pair.plain);
-  const Example lists = first(R"({"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}]})");
+  const Example lists =
+      first(R"({"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}]})");
   EXPECT_FALSE(lists.plain);
   EXPECT_EQ(lists.messages.size(), 2U);
   EXPECT_EQ(first("text\n\"a \"\"b\"\"\nc\"\n", ".csv").messages[0].content, "a \"b\"\nc");
@@ -36,7 +40,8 @@ TEST(Rows, EveryFormatBecomesMessages) {
 }
 
 TEST(Rows, ColumnsMayBeMapped) {
-  ColumnMap map{.formatting = "alpaca", .columns = parse_json(R"({"prompt": "q", "query": "ctx", "response": "a"})", "map")};
+  ColumnMap map{.formatting = "alpaca",
+                .columns = parse_json(R"({"prompt": "q", "query": "ctx", "response": "a"})", "map")};
   const Example example = first(R"({"q": "Q", "ctx": "C", "a": "A"})", ".jsonl", map);
   EXPECT_EQ(example.messages[0].content, "Q\nC");
   EXPECT_EQ(example.messages[1].content, "A");
@@ -47,7 +52,10 @@ TEST(Rows, MistakesNameRowAndField) {
       {"", "empty"},
       {" \n", "empty"},
       {"[1]", "row 1"},
-      {R"({"verb": "x"})" "\n" R"({"text": "y"})", "row 2 is of format text"},
+      {R"({"verb": "x"})"
+       "\n"
+       R"({"text": "y"})",
+       "row 2 is of format text"},
       {R"({"instruction": "x", "outptu": "y"})", "did you mean 'outptu'"},
       {R"({"instruction": 3, "output": "y"})", "field 'instruction'"},
       {R"({"messages": [{"role": "robot", "content": "x"}]})", "'robot'"},

@@ -25,7 +25,7 @@ std::vector<std::int64_t> epoch_order(std::int64_t rows, bool shuffle, std::uint
 }
 
 std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>> hold_out(std::int64_t rows, double held_out,
-                                                                        std::uint64_t seed) {
+                                                                         std::uint64_t seed) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(rows));
   std::iota(order.begin(), order.end(), std::int64_t{0});
   shuffle_indices(order, RandomStream(seed, RandomPurpose::kSplit));

@@ -13,6 +13,6 @@ std::vector<std::int64_t> epoch_order(std::int64_t rows, bool shuffle, std::uint
 // Splits off held-out rows: `held_out` below 1 is a fraction, else a count. Returns (training, held out), both sorted.
 // Raises InvalidArgument when nothing would be left to train on.
 std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>> hold_out(std::int64_t rows, double held_out,
-                                                                        std::uint64_t seed);
+                                                                         std::uint64_t seed);
 
 }  // namespace instruct::data
