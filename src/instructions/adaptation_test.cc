@@ -43,11 +43,16 @@ instructions:
       schema: {type: object, properties: {name: {type: string}, kind: {enum: [a, b]}, size: {type: [integer, "null"]}}, required: [name]}
 examples:
   summary: [{text: one, output: 1st}, {text: two, note: x, output: 2nd}]
-)yaml", "set");
+)yaml",
+                               "set");
 }
 
-std::string encoded(const char* verb, const Value& output) { return encode_output(example_set().instruction(verb), output); }
-Value decoded(const char* verb, std::string_view text) { return decode_output(example_set().instruction(verb), text); }
+std::string encoded(const char* verb, const Value& output) {
+  return encode_output(example_set().instruction(verb), output);
+}
+Value decoded(const char* verb, std::string_view text) {
+  return decode_output(example_set().instruction(verb), text);
+}
 std::string encode_error(const char* verb, const Value& output) {
   return error_of([&] { encoded(verb, output); });
 }
@@ -57,7 +62,10 @@ std::string decode_error(const char* verb, std::string_view text) {
 
 TEST(InputDecoder, ValuesAsTheTemplateSeesThem) {
   const InstructionSet set = example_set();
-  const Value values = Value::object({{"n", 2.5}, {"items", Value(Value::Array{Value("x"), Value("y")})}, {"facts", Value::object({{"a", 1}})}, {"mood", "good"}});
+  const Value values = Value::object({{"n", 2.5},
+                                      {"items", Value(Value::Array{Value("x"), Value("y")})},
+                                      {"facts", Value::object({{"a", 1}})},
+                                      {"mood", "good"}});
   EXPECT_EQ(render_call(set, set.instruction("show"), values, 0), "2.5|x+y|{\"a\": 1}|good");
   EXPECT_EQ(render_call(set, set.instruction("show"), Value::object({{"n", 3}}), 0), "3|||");
 }
@@ -68,15 +76,20 @@ TEST(InputDecoder, RefusesWhatDoesNotFit) {
     return error_of([&] { check_inputs(set, set.instruction(verb), values); });
   };
   EXPECT_EQ(error("summary", Value::object()), "verb 'summary': variable 'text' is missing");
-  EXPECT_EQ(error("summary", Value::object({{"text", 3}})), "verb 'summary': variable 'text' expects text, got integer");
+  EXPECT_EQ(error("summary", Value::object({{"text", 3}})),
+            "verb 'summary': variable 'text' expects text, got integer");
   EXPECT_EQ(error("summary", Value::object({{"text", nullptr}})), "verb 'summary': variable 'text' is missing");
-  EXPECT_EQ(error("summary", Value::object({{"txt", "a"}})), "verb 'summary': unknown variable 'txt'; did you mean 'text'?");
-  EXPECT_EQ(error("summary", Value::object({{"text", "a"}, {"notes", "b"}})), "verb 'summary': unknown variable 'notes'; did you mean 'note'?");
+  EXPECT_EQ(error("summary", Value::object({{"txt", "a"}})),
+            "verb 'summary': unknown variable 'txt'; did you mean 'text'?");
+  EXPECT_EQ(error("summary", Value::object({{"text", "a"}, {"notes", "b"}})),
+            "verb 'summary': unknown variable 'notes'; did you mean 'note'?");
   EXPECT_EQ(error("summary", Value::object({{"text", "a"}, {"package", "b"}})), "no error");
-  EXPECT_EQ(error("summary", Value::object({{"text", "a\xff"}})), "verb 'summary': variable 'text' has invalid UTF-8 at byte 1");
+  EXPECT_EQ(error("summary", Value::object({{"text", "a\xff"}})),
+            "verb 'summary': variable 'text' has invalid UTF-8 at byte 1");
   EXPECT_EQ(error("show", Value::object({{"n", "3"}})), "verb 'show': variable 'n' expects number, got string");
   EXPECT_EQ(error("show", Value::object({{"items", "x"}})), "verb 'show': variable 'items' expects list, got string");
-  EXPECT_EQ(error("show", Value::object({{"mood", "god"}})), "verb 'show': 'god' is not a label of variable 'mood'; did you mean 'good'?");
+  EXPECT_EQ(error("show", Value::object({{"mood", "god"}})),
+            "verb 'show': 'god' is not a label of variable 'mood'; did you mean 'good'?");
   EXPECT_EQ(error("summary", Value("x")), "verb 'summary': variable 'text' is missing");
 }
 
@@ -87,15 +100,19 @@ TEST(InstructionDecoder, SystemShotsAndQuestion) {
   ASSERT_EQ(zero.size(), 2U);
   EXPECT_EQ(zero[0].role, "system");
   EXPECT_EQ(zero[1].content, "three Short?");
-  const std::vector<Message> two = decode_call(set, set.instruction("summary"), values, {.template_index = 1, .shots = 2});
+  const std::vector<Message> two =
+      decode_call(set, set.instruction("summary"), values, {.template_index = 1, .shots = 2});
   ASSERT_EQ(two.size(), 6U);
   EXPECT_EQ(two[1].content, "In short: one");
   EXPECT_EQ(two[2].role, "assistant");
   EXPECT_EQ(two[2].content, "1st");
   EXPECT_EQ(two[5].content, "In short: three");
-  EXPECT_EQ(error_of([&] { decode_call(set, set.instruction("summary"), values, {.shots = 3}); }), "3 shots asked for, verb 'summary' has 2 examples in set");
-  EXPECT_EQ(error_of([&] { decode_call(set, set.instruction("section"), values, {.shots = -1}); }), "-1 shots asked for, verb 'section' has 0 examples in set");
-  EXPECT_EQ(error_of([&] { decode_call(set, set.instruction("summary"), values, {.template_index = 3}); }), "verb 'summary': template 3 asked for, it has 3 (counted from 0)");
+  EXPECT_EQ(error_of([&] { decode_call(set, set.instruction("summary"), values, {.shots = 3}); }),
+            "3 shots asked for, verb 'summary' has 2 examples in set");
+  EXPECT_EQ(error_of([&] { decode_call(set, set.instruction("section"), values, {.shots = -1}); }),
+            "-1 shots asked for, verb 'section' has 0 examples in set");
+  EXPECT_EQ(error_of([&] { decode_call(set, set.instruction("summary"), values, {.template_index = 3}); }),
+            "verb 'summary': template 3 asked for, it has 3 (counted from 0)");
 }
 
 TEST(InstructionDecoder, TemplatesAreDrawnByRowAndEpoch) {
@@ -131,29 +148,39 @@ TEST(OutputEncoder, CanonicalText) {
 
 TEST(OutputEncoder, RefusesWhatIsNoSuchOutput) {
   EXPECT_EQ(encode_error("summary", 3), "verb 'summary': output: expected text, got integer");
-  EXPECT_EQ(encode_error("section", "lib"), "verb 'section': output: label 'lib' is not in the set; did you mean 'libs'?");
+  EXPECT_EQ(encode_error("section", "lib"),
+            "verb 'section': output: label 'lib' is not in the set; did you mean 'libs'?");
   EXPECT_EQ(encode_error("section", Value::array()), "verb 'section': output: expected a label, got array");
-  EXPECT_EQ(encode_error("tags", parse_json(R"(["a", "xyz"])", "t")), "verb 'tags': output: label 'xyz' is not in the set; known: a, b, c");
+  EXPECT_EQ(encode_error("tags", parse_json(R"(["a", "xyz"])", "t")),
+            "verb 'tags': output: label 'xyz' is not in the set; known: a, b, c");
   EXPECT_EQ(encode_error("tags", parse_json(R"(["a", "a"])", "t")), "verb 'tags': output: \"a\" appears twice");
-  EXPECT_EQ(encode_error("tags", parse_json(R"(["a", "b", "c"])", "t")), "verb 'tags': output: expected at most 2 items, got 3");
+  EXPECT_EQ(encode_error("tags", parse_json(R"(["a", "b", "c"])", "t")),
+            "verb 'tags': output: expected at most 2 items, got 3");
   EXPECT_EQ(encode_error("size", 101), "verb 'size': output: 101 is above the maximum 100");
   EXPECT_EQ(encode_error("size", "many"), "verb 'size': output: expected a number, got 'many'");
   EXPECT_EQ(encode_error("size", true), "verb 'size': output: expected a number, got bool");
   EXPECT_EQ(encode_error("count", 1.5), "verb 'count': output: expected a whole number, got 1.5");
   EXPECT_EQ(encode_error("count", 1e15), "verb 'count': output: 1000000000000000 has more than 12 digits");
-  EXPECT_EQ(encode_error("points", "x"), "verb 'points': output: line 1, column 1: malformed JSON: syntax error while parsing value - invalid literal; last read: 'x'");
+  EXPECT_EQ(encode_error("points", "x"),
+            "verb 'points': output: line 1, column 1: malformed JSON: syntax error while parsing value - invalid "
+            "literal; last read: 'x'");
   EXPECT_EQ(encode_error("points", parse_json("[1]", "t")), "verb 'points': output: /0: expected a text, got integer");
-  EXPECT_EQ(encode_error("record", parse_json(R"({"kind": "a"})", "t")), "verb 'record': output: property 'name' is missing");
-  EXPECT_EQ(encode_error("record", parse_json(R"({"name": "x", "kin": "a"})", "t")), "verb 'record': output: unexpected property 'kin'; did you mean 'kind'?");
-  EXPECT_EQ(encode_error("record", parse_json(R"({"name": "x", "kind": "other"})", "t")), "verb 'record': output: /kind: \"other\" is not allowed; expected \"a\", \"b\"");
-  EXPECT_EQ(encode_error("record", parse_json(R"({"name": "x", "size": "y"})", "t")), "verb 'record': output: /size: expected a whole number, got string");
+  EXPECT_EQ(encode_error("record", parse_json(R"({"kind": "a"})", "t")),
+            "verb 'record': output: property 'name' is missing");
+  EXPECT_EQ(encode_error("record", parse_json(R"({"name": "x", "kin": "a"})", "t")),
+            "verb 'record': output: unexpected property 'kin'; did you mean 'kind'?");
+  EXPECT_EQ(encode_error("record", parse_json(R"({"name": "x", "kind": "other"})", "t")),
+            "verb 'record': output: /kind: \"other\" is not allowed; expected \"a\", \"b\"");
+  EXPECT_EQ(encode_error("record", parse_json(R"({"name": "x", "size": "y"})", "t")),
+            "verb 'record': output: /size: expected a whole number, got string");
 }
 
 TEST(OutputEncoder, SpansMustBeInTheText) {
   const InstructionSet set = example_set();
   const Value variables = Value::object({{"text", "The cat sat."}});
   EXPECT_EQ(encode_output(set.instruction("quote"), "cat sat", &variables), "cat sat");
-  EXPECT_EQ(error_of([&] { encode_output(set.instruction("quote"), "dog", &variables); }), "verb 'quote': output: 'dog' is not a part of 'text'");
+  EXPECT_EQ(error_of([&] { encode_output(set.instruction("quote"), "dog", &variables); }),
+            "verb 'quote': output: 'dog' is not a part of 'text'");
 }
 
 TEST(OutputEncoder, ReadsGeneratedText) {
@@ -161,7 +188,8 @@ TEST(OutputEncoder, ReadsGeneratedText) {
   EXPECT_EQ(decoded("section", "libs"), Value("libs"));
   EXPECT_EQ(decoded("section", " \"LIBS-DEV\".\n"), Value("libs-dev"));
   EXPECT_EQ(decoded("section", "games"), Value("Games"));
-  EXPECT_EQ(decode_error("section", "library"), "verb 'section': output: label 'library' is not in the set; known: libs, libs-dev, Games, 3");
+  EXPECT_EQ(decode_error("section", "library"),
+            "verb 'section': output: label 'library' is not in the set; known: libs, libs-dev, Games, 3");
   EXPECT_EQ(decoded("size", " 42\n"), Value(42));
   EXPECT_EQ(decoded("size", "0.25"), Value(0.25));
   EXPECT_EQ(decode_error("size", "42 cm"), "verb 'size': output: expected a number, got '42 cm'");
@@ -173,8 +201,13 @@ TEST(OutputEncoder, ReadsGeneratedText) {
 // What is trained reads back as the value it was made from.
 TEST(OutputEncoder, EncodeAndDecodeAgree) {
   const std::vector<std::pair<const char*, Value>> cases{
-      {"summary", "a b"}, {"section", "libs-dev"}, {"size", 99.125}, {"count", 0}, {"tags", parse_json(R"(["a"])", "t")},
-      {"points", parse_json(R"(["x\n", "深"])", "t")}, {"record", parse_json(R"({"name": "\u0001 é", "size": 3})", "t")}};
+      {"summary", "a b"},
+      {"section", "libs-dev"},
+      {"size", 99.125},
+      {"count", 0},
+      {"tags", parse_json(R"(["a"])", "t")},
+      {"points", parse_json(R"(["x\n", "深"])", "t")},
+      {"record", parse_json(R"({"name": "\u0001 é", "size": 3})", "t")}};
   for (const auto& [verb, value] : cases) EXPECT_EQ(decoded(verb, encoded(verb, value)), value) << verb;
 }
 

@@ -2,9 +2,9 @@
 //
 // An automaton has a State that is cheap to copy and
 //   State start() const;
-//   bool step(State& state, std::uint8_t byte) const;      // false: the byte cannot come here (state is then undefined)
-//   bool accepts(const State& state) const;                // a whole output
-//   std::int64_t plain_room(const State& state) const;     // -1, or: that many plain string characters may come
+//   bool step(State& state, std::uint8_t byte) const;      // false: the byte cannot come here (state is then
+//   undefined) bool accepts(const State& state) const;                // a whole output std::int64_t plain_room(const
+//   State& state) const;     // -1, or: that many plain string characters may come
 #pragma once
 
 #include <algorithm>
@@ -42,10 +42,12 @@ class ByteConstraint : public Constraint {
     auto next = state_;
     bool good = !ended_ && !tokenizer.is_special(token) && !tokenizer.token_bytes(token).empty();
     if (good) {
-      for (const char c : tokenizer.token_bytes(token)) good = good && automaton_->step(next, static_cast<std::uint8_t>(c));
+      for (const char c : tokenizer.token_bytes(token))
+        good = good && automaton_->step(next, static_cast<std::uint8_t>(c));
     }
     if (!good) {
-      raise(ErrorCategory::kInvalidArgument, "constrained output: token {} ('{}') cannot come here", token, tokenizer.token_bytes(token));
+      raise(ErrorCategory::kInvalidArgument, "constrained output: token {} ('{}') cannot come here", token,
+            tokenizer.token_bytes(token));
     }
     state_ = next;
   }

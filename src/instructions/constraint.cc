@@ -15,7 +15,8 @@ namespace {
 // A trie of token sequences.
 class LabelConstraint : public Constraint {
  public:
-  LabelConstraint(std::shared_ptr<const TokenVocabulary> vocabulary, std::span<const std::vector<std::int32_t>> sequences)
+  LabelConstraint(std::shared_ptr<const TokenVocabulary> vocabulary,
+                  std::span<const std::vector<std::int32_t>> sequences)
       : vocabulary_(std::move(vocabulary)) {
     auto nodes = std::make_shared<std::vector<Node>>(1);
     if (sequences.empty()) raise(ErrorCategory::kInvalidArgument, "constrained labels: there is no label");
@@ -49,7 +50,8 @@ class LabelConstraint : public Constraint {
     } else if (!ended_ && node().whole && std::find(ends.begin(), ends.end(), token) != ends.end()) {
       ended_ = true;
     } else {
-      raise(ErrorCategory::kInvalidArgument, "constrained labels: token {} ('{}') cannot come here", token, vocabulary_->tokenizer().token_bytes(token));
+      raise(ErrorCategory::kInvalidArgument, "constrained labels: token {} ('{}') cannot come here", token,
+            vocabulary_->tokenizer().token_bytes(token));
     }
   }
 
@@ -95,15 +97,20 @@ std::unique_ptr<Constraint> make_label_constraint(std::shared_ptr<const TokenVoc
 
 std::unique_ptr<Constraint> make_number_constraint(std::shared_ptr<const TokenVocabulary> vocabulary, bool integer,
                                                    std::optional<double> minimum, std::optional<double> maximum) {
-  return std::make_unique<ByteConstraint<NumberAutomaton>>(std::move(vocabulary), std::make_shared<const NumberAutomaton>(integer, minimum, maximum));
+  return std::make_unique<ByteConstraint<NumberAutomaton>>(
+      std::move(vocabulary), std::make_shared<const NumberAutomaton>(integer, minimum, maximum));
 }
 
-std::unique_ptr<Constraint> make_span_constraint(std::shared_ptr<const TokenVocabulary> vocabulary, std::string_view text) {
-  return std::make_unique<ByteConstraint<SpanAutomaton>>(std::move(vocabulary), std::make_shared<const SpanAutomaton>(text));
+std::unique_ptr<Constraint> make_span_constraint(std::shared_ptr<const TokenVocabulary> vocabulary,
+                                                 std::string_view text) {
+  return std::make_unique<ByteConstraint<SpanAutomaton>>(std::move(vocabulary),
+                                                         std::make_shared<const SpanAutomaton>(text));
 }
 
-std::unique_ptr<Constraint> make_json_constraint(std::shared_ptr<const TokenVocabulary> vocabulary, const JsonSchema& schema) {
-  return std::make_unique<ByteConstraint<JsonAutomaton>>(std::move(vocabulary), std::make_shared<const JsonAutomaton>(schema));
+std::unique_ptr<Constraint> make_json_constraint(std::shared_ptr<const TokenVocabulary> vocabulary,
+                                                 const JsonSchema& schema) {
+  return std::make_unique<ByteConstraint<JsonAutomaton>>(std::move(vocabulary),
+                                                         std::make_shared<const JsonAutomaton>(schema));
 }
 
 std::unique_ptr<Constraint> make_constraint(const Instruction& instruction, const Value& variables,
@@ -124,7 +131,8 @@ std::unique_ptr<Constraint> make_constraint(const Instruction& instruction, cons
     case OutputType::kSpan: {
       const Value* text = variables.find(output.from);
       if (text == nullptr || !text->is_string()) {
-        raise(ErrorCategory::kInvalidArgument, "verb '{}': a span is taken from '{}', which has no text", instruction.verb, output.from);
+        raise(ErrorCategory::kInvalidArgument, "verb '{}': a span is taken from '{}', which has no text",
+              instruction.verb, output.from);
       }
       return make_span_constraint(std::move(vocabulary), text->as_string());
     }
@@ -146,7 +154,8 @@ std::vector<std::vector<std::int32_t>> answer_tokens(const DialogueEncoder& enco
     dialogue.push_back({"assistant", answer, {}});
     const EncodedDialogue encoded = encoder.encode_training(dialogue, {.mask_history = true});
     std::vector<std::int32_t> tokens;
-    const bool continues = encoded.tokens.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), encoded.tokens.begin());
+    const bool continues =
+        encoded.tokens.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), encoded.tokens.begin());
     for (std::size_t i = prompt.size(); continues && i < encoded.tokens.size() && encoded.trained[i] != 0; ++i) {
       if (std::find(ends.begin(), ends.end(), encoded.tokens[i]) != ends.end()) break;
       tokens.push_back(encoded.tokens[i]);

@@ -20,9 +20,11 @@ using testing::error_of;
 // Some tokens of several bytes, across every boundary that matters to JSON.
 const std::vector<std::pair<std::string, std::string>>& merges() {
   static const std::vector<std::pair<std::string, std::string>> list{
-      {"l", "i"}, {"li", "b"}, {"lib", "s"}, {"\"", ","}, {"\",", " "}, {"\", ", "\""}, {"\"", ":"}, {"\":", " "}, {"\": ", "\""}, {"{", "\""},
-      {"[", "\""}, {"\"", "]"}, {"\"", "}"}, {"1", "2"}, {"12", "3"}, {"t", "r"}, {"tr", "u"}, {"tru", "e"}, {"n", "a"}, {"na", "m"}, {"nam", "e"},
-      {"\xe6", "\xb7"}, {" ", "c"}, {" c", "a"}, {" ca", "t"}, {"\\", "\""}, {"-", "1"}, {".", "5"}, {"0", "0"}};
+      {"l", "i"},   {"li", "b"},  {"lib", "s"},   {"\"", ","},      {"\",", " "}, {"\", ", "\""},
+      {"\"", ":"},  {"\":", " "}, {"\": ", "\""}, {"{", "\""},      {"[", "\""},  {"\"", "]"},
+      {"\"", "}"},  {"1", "2"},   {"12", "3"},    {"t", "r"},       {"tr", "u"},  {"tru", "e"},
+      {"n", "a"},   {"na", "m"},  {"nam", "e"},   {"\xe6", "\xb7"}, {" ", "c"},   {" c", "a"},
+      {" ca", "t"}, {"\\", "\""}, {"-", "1"},     {".", "5"},       {"0", "0"}};
   return list;
 }
 
@@ -112,18 +114,22 @@ TEST(LabelConstraint, EveryLabelAlsoPrefixesOfOthers) {
 TEST(NumberConstraint, FormsAndBounds) {
   const Fixture fixture;
   const auto any = make_number_constraint(fixture.vocabulary, false, {}, {});
-  for (const char* good : {"0", "7", "-7", "12.5", "-0.25", "999999999999", "0.000001", "10"}) EXPECT_TRUE(takes_whole(fixture, *any, good)) << good;
-  for (const char* bad : {"", "-", "07", "-0", "1.", ".5", "1e3", "+1", "1234567890123", "0.1234567", "1-", "--1"}) EXPECT_FALSE(takes_whole(fixture, *any, bad)) << bad;
+  for (const char* good : {"0", "7", "-7", "12.5", "-0.25", "999999999999", "0.000001", "10"})
+    EXPECT_TRUE(takes_whole(fixture, *any, good)) << good;
+  for (const char* bad : {"", "-", "07", "-0", "1.", ".5", "1e3", "+1", "1234567890123", "0.1234567", "1-", "--1"})
+    EXPECT_FALSE(takes_whole(fixture, *any, bad)) << bad;
   const auto small = make_number_constraint(fixture.vocabulary, true, 5, 120);
   for (const char* good : {"5", "9", "10", "99", "120"}) EXPECT_TRUE(takes_whole(fixture, *small, good)) << good;
   for (const char* bad : {"4", "0", "121", "-5", "5.5", "1"}) EXPECT_FALSE(takes_whole(fixture, *small, bad)) << bad;
   const auto negative = make_number_constraint(fixture.vocabulary, false, -1.5, -0.25);
   for (const char* good : {"-1", "-1.5", "-0.25", "-0.3"}) EXPECT_TRUE(takes_whole(fixture, *negative, good)) << good;
-  for (const char* bad : {"-0.2", "-1.6", "0", "1", "-2", "-0"}) EXPECT_FALSE(takes_whole(fixture, *negative, bad)) << bad;
+  for (const char* bad : {"-0.2", "-1.6", "0", "1", "-2", "-0"})
+    EXPECT_FALSE(takes_whole(fixture, *negative, bad)) << bad;
   const auto narrow = make_number_constraint(fixture.vocabulary, false, 0.1, 0.1);
   EXPECT_EQ(allowed_texts(fixture, *narrow), std::vector<std::string>{"0"});
   EXPECT_TRUE(takes_whole(fixture, *narrow, "0.1"));
-  EXPECT_EQ(error_of([&] { make_number_constraint(fixture.vocabulary, true, 0.2, 0.8); }), "no whole number of at most 0 decimals lies between 0.2 and 0.8");
+  EXPECT_EQ(error_of([&] { make_number_constraint(fixture.vocabulary, true, 0.2, 0.8); }),
+            "no whole number of at most 0 decimals lies between 0.2 and 0.8");
 }
 
 TEST(NumberConstraint, WalksStayInBounds) {
@@ -140,11 +146,18 @@ TEST(SpanConstraint, OnlyPartsOfTheText) {
   const Fixture fixture;
   const std::string text = "The cat sat on the cat. 深度学习 cat cats";
   const auto constraint = make_span_constraint(fixture.vocabulary, text);
-  for (const char* good : {"The cat", "cat.", "cat", "深度", "s", text.c_str(), "t cats"}) EXPECT_TRUE(takes_whole(fixture, *constraint, good)) << good;
-  for (const char* bad : {"", " cat", "dog", "the sat", "\xe6\xb7", "\xb1", "catss"}) EXPECT_FALSE(takes_whole(fixture, *constraint, bad)) << bad;
-  random_walks(fixture, *constraint, 2, [&](const std::string& span) { EXPECT_NE(text.find(span), std::string::npos) << span; });
-  EXPECT_EQ(error_of([&] { make_span_constraint(fixture.vocabulary, " \n"); }), "a span is asked for, and the text to take it from is empty");
-  EXPECT_NE(error_of([&] { make_span_constraint(fixture.vocabulary, std::string((1 << 20) + 1, 'x')); }).find("at most 1048576 bytes"), std::string::npos);
+  for (const char* good : {"The cat", "cat.", "cat", "深度", "s", text.c_str(), "t cats"})
+    EXPECT_TRUE(takes_whole(fixture, *constraint, good)) << good;
+  for (const char* bad : {"", " cat", "dog", "the sat", "\xe6\xb7", "\xb1", "catss"})
+    EXPECT_FALSE(takes_whole(fixture, *constraint, bad)) << bad;
+  random_walks(fixture, *constraint, 2,
+               [&](const std::string& span) { EXPECT_NE(text.find(span), std::string::npos) << span; });
+  EXPECT_EQ(error_of([&] { make_span_constraint(fixture.vocabulary, " \n"); }),
+            "a span is asked for, and the text to take it from is empty");
+  EXPECT_NE(error_of([&] {
+              make_span_constraint(fixture.vocabulary, std::string((1 << 20) + 1, 'x'));
+            }).find("at most 1048576 bytes"),
+            std::string::npos);
 }
 
 JsonSchema schema_of(const char* text) {
@@ -162,26 +175,50 @@ constexpr const char* kRecord = R"({"type": "object", "required": ["name", "kind
 TEST(JsonConstraint, TakesWhatFitsAndNothingElse) {
   const Fixture fixture;
   const auto constraint = make_json_constraint(fixture.vocabulary, schema_of(kRecord));
-  for (const char* good : {R"({"name": "x", "kind": "lib"})", R"({"kind":"libs","name":""})", R"({"name": "深度学习", "kind": 1})", R"({"name": "\u00e9\n\"\\", "kind": 12})",
-                           R"({"name": "x", "kind": null, "size": 3, "tags": ["ab", "a"], "inner": {"ok": true}})", R"({"name": "x", "kind": 1, "inner": {}, "size": null})"}) {
+  for (const char* good : {R"({"name": "x", "kind": "lib"})", R"({"kind":"libs","name":""})",
+                           R"({"name": "深度学习", "kind": 1})", R"({"name": "\u00e9\n\"\\", "kind": 12})",
+                           R"({"name": "x", "kind": null, "size": 3, "tags": ["ab", "a"], "inner": {"ok": true}})",
+                           R"({"name": "x", "kind": 1, "inner": {}, "size": null})"}) {
     EXPECT_TRUE(takes_whole(fixture, *constraint, good)) << good;
   }
-  for (const char* bad : {R"({"name": "x"})", R"({})", R"({"name": "x", "kind": "lib", "kind": 1})", R"({"nam": "x"})", R"({"name": "fives"})", R"({"name": 3})",
-                          R"({"kind": "li"})", R"({"kind": 123})", R"({"size": -1})", R"({"size": 01})", R"({"tags": []})", R"({"tags": ["a", "a"]})", R"({"tags": ["c"]})",
-                          R"({"inner": {"ok": truth}})", R"({"name":  "x"})", R"({ "name": "x"})", R"({"name": "x",})", R"([)", R"({"name": "x", "kind": 1}})", "{\"name\": \"\n",
-                          R"({"name": "\x)", R"({"name": "\ud800)", "{\"name\": \"\xc3(", "{\"name\": \"\xed\xa0", R"({"name" : )"}) {
+  for (const char* bad : {R"({"name": "x"})",
+                          R"({})",
+                          R"({"name": "x", "kind": "lib", "kind": 1})",
+                          R"({"nam": "x"})",
+                          R"({"name": "fives"})",
+                          R"({"name": 3})",
+                          R"({"kind": "li"})",
+                          R"({"kind": 123})",
+                          R"({"size": -1})",
+                          R"({"size": 01})",
+                          R"({"tags": []})",
+                          R"({"tags": ["a", "a"]})",
+                          R"({"tags": ["c"]})",
+                          R"({"inner": {"ok": truth}})",
+                          R"({"name":  "x"})",
+                          R"({ "name": "x"})",
+                          R"({"name": "x",})",
+                          R"([)",
+                          R"({"name": "x", "kind": 1}})",
+                          "{\"name\": \"\n",
+                          R"({"name": "\x)",
+                          R"({"name": "\ud800)",
+                          "{\"name\": \"\xc3(",
+                          "{\"name\": \"\xed\xa0",
+                          R"({"name" : )"}) {
     EXPECT_FALSE(takes_whole(fixture, *constraint, bad)) << bad;
   }
 }
 
 TEST(JsonConstraint, RandomWalksFitTheSchema) {
   const Fixture fixture;
-  const char* schemas[] = {kRecord,
-                           R"({"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 3}, "minItems": 1, "maxItems": 3})",
-                           R"({"anyOf": [{"type": "string", "maxLength": 5}, {"type": "number", "minimum": -2, "maximum": 3}, {"type": "array", "items": {"type": "boolean"}, "maxItems": 2}]})",
-                           R"({"type": "object", "properties": {"name": {"const": "lib"}}, "required": ["name"], "additionalProperties": {"type": "integer", "maximum": 99, "minimum": 10}})",
-                           R"({"type": "array", "items": {"enum": ["a", "ab", 1, 12, true, null]}, "uniqueItems": true, "minItems": 2})",
-                           R"({"type": "object", "properties": {"x": {}}, "required": ["x"]})"};
+  const char* schemas[] = {
+      kRecord,
+      R"({"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 3}, "minItems": 1, "maxItems": 3})",
+      R"({"anyOf": [{"type": "string", "maxLength": 5}, {"type": "number", "minimum": -2, "maximum": 3}, {"type": "array", "items": {"type": "boolean"}, "maxItems": 2}]})",
+      R"({"type": "object", "properties": {"name": {"const": "lib"}}, "required": ["name"], "additionalProperties": {"type": "integer", "maximum": 99, "minimum": 10}})",
+      R"({"type": "array", "items": {"enum": ["a", "ab", 1, 12, true, null]}, "uniqueItems": true, "minItems": 2})",
+      R"({"type": "object", "properties": {"x": {}}, "required": ["x"]})"};
   std::uint64_t seed = 10;
   for (const char* source : schemas) {
     const JsonSchema schema = schema_of(source);
@@ -204,7 +241,8 @@ TEST(JsonConstraint, RandomWalksFitTheSchema) {
 TEST(JsonConstraint, CompletionMendsATruncatedOutput) {
   const Fixture fixture;
   const JsonSchema schema = schema_of(kRecord);
-  const std::string whole = R"({"name": "a\"b", "size": 30, "tags": ["ab", "a"], "inner": {"ok": false}, "kind": "libs"})";
+  const std::string whole =
+      R"({"name": "a\"b", "size": 30, "tags": ["ab", "a"], "inner": {"ok": false}, "kind": "libs"})";
   for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
     const auto constraint = make_json_constraint(fixture.vocabulary, schema);
     ASSERT_TRUE(feed(fixture, *constraint, whole.substr(0, cut)));
@@ -235,9 +273,12 @@ instructions:
   e: {inputs: [text], template: "{{ text }}", output: {type: span}}
   f: {inputs: [text], template: "{{ text }}", output: {type: list, max_items: 2}}
   g: {inputs: [text], template: "{{ text }}", output: {type: json, schema: {type: boolean}}}
-)yaml", "set");
+)yaml",
+                                                   "set");
   const Value variables = Value::object({{"text", "cat"}});
-  const auto constraint = [&](const char* verb) { return make_constraint(set.instruction(verb), variables, fixture.vocabulary); };
+  const auto constraint = [&](const char* verb) {
+    return make_constraint(set.instruction(verb), variables, fixture.vocabulary);
+  };
   EXPECT_EQ(constraint("a"), nullptr);
   EXPECT_EQ(allowed_texts(fixture, *constraint("b")), (std::vector<std::string>{"lib", "libs"}));  // canonical tokens
   EXPECT_TRUE(takes_whole(fixture, *constraint("c"), R"(["y", "x"])"));
@@ -248,13 +289,17 @@ instructions:
   EXPECT_TRUE(takes_whole(fixture, *constraint("f"), R"(["p", "q"])"));
   EXPECT_FALSE(takes_whole(fixture, *constraint("f"), R"(["p", "q", "r"])"));
   EXPECT_TRUE(takes_whole(fixture, *constraint("g"), "true"));
-  EXPECT_EQ(error_of([&] { make_constraint(set.instruction("e"), Value::object(), fixture.vocabulary); }), "verb 'e': a span is taken from 'text', which has no text");
+  EXPECT_EQ(error_of([&] { make_constraint(set.instruction("e"), Value::object(), fixture.vocabulary); }),
+            "verb 'e': a span is taken from 'text', which has no text");
 }
 
 TEST(Constraint, AnswerTokensAreThoseOfTraining) {
   const Fixture fixture;
-  const DialogueEncoder encoder(fixture.tokenizer, "{% for m in messages %}<|im_start|>{{ m.role }}\n\n{{ m.content }}<|im_end|>\n\n{% endfor %}"
-                                                   "{% if add_generation_prompt %}<|im_start|>assistant\n\n{% endif %}", "t");
+  const DialogueEncoder encoder(
+      fixture.tokenizer,
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n\n{{ m.content }}<|im_end|>\n\n{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n\n{% endif %}",
+      "t");
   const std::vector<Message> messages{{"user", "Which?", {}}};
   const std::vector<std::string> labels{"lib", "libs", " cat"};
   const auto tokens = answer_tokens(encoder, messages, labels);
@@ -298,7 +343,8 @@ TEST(Constraint, MasksOfALargeVocabularyAreQuick) {
     ASSERT_TRUE(mask.test(token));
     constraint->advance(token);
   }
-  const std::chrono::duration<double, std::milli> per_step = (std::chrono::steady_clock::now() - start) / static_cast<double>(text.size());
+  const std::chrono::duration<double, std::milli> per_step =
+      (std::chrono::steady_clock::now() - start) / static_cast<double>(text.size());
   RecordProperty("milliseconds_per_step", std::to_string(per_step.count()));
   std::printf("%.3f ms a step\n", per_step.count());
   EXPECT_LT(per_step.count(), 200.0);  // sanitizers and busy machines; a release build takes well under a millisecond

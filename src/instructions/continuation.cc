@@ -16,7 +16,9 @@ void for_each_selector(CallType& call, const Visit& visit) {
   }
 }
 
-bool is_numbered(const Selector& selector) { return selector.unit != TextUnit::kDocument && !selector.every; }
+bool is_numbered(const Selector& selector) {
+  return selector.unit != TextUnit::kDocument && !selector.every;
+}
 
 // The call with the numbers taken out of its selectors.
 std::string shape_of(Call call) {
@@ -24,7 +26,8 @@ std::string shape_of(Call call) {
     Selector selector = parse_selector(argument.text);
     if (!is_numbered(selector)) return;
     const bool one = selector.first == selector.last;
-    argument.text = fmt::format("{}{}{}{}", unit_name(selector.unit), one ? "" : "s", selector.first.from_end ? " from the end" : "",
+    argument.text = fmt::format("{}{}{}{}", unit_name(selector.unit), one ? "" : "s",
+                                selector.first.from_end ? " from the end" : "",
                                 selector.last.from_end && !selector.first.from_end ? " to the last" : "");
   });
   return print_call(call);
@@ -40,7 +43,8 @@ void require_movable(const std::vector<Call>& pattern) {
   for (const Call& call : pattern) {
     for (const Selector& selector : numbered_selectors(call)) {
       if (selector.first == selector.last || (!selector.first.from_end && !selector.last.from_end)) continue;
-      raise(ErrorCategory::kBadData, "'...' cannot continue '{}': it reaches to the end already", print_selector(selector));
+      raise(ErrorCategory::kBadData, "'...' cannot continue '{}': it reaches to the end already",
+            print_selector(selector));
     }
   }
 }
@@ -56,18 +60,22 @@ void steps_from_repetition(const Program& program, Continuation& result) {
     for (std::size_t s = 0; s < now.size(); ++s) {
       const std::int64_t step = now[s].first.number - before[s].first.number;
       if (step != now[s].last.number - before[s].last.number) {
-        raise(ErrorCategory::kBadData, "'...' cannot tell how to go on from '{}' to '{}': the second is longer or shorter",
+        raise(ErrorCategory::kBadData,
+              "'...' cannot tell how to go on from '{}' to '{}': the second is longer or shorter",
               print_selector(before[s]), print_selector(now[s]));
       }
       if (step < 0) {
-        raise(ErrorCategory::kBadData, "'...' goes from '{}' back to '{}'; it can only go on to later parts", print_selector(before[s]), print_selector(now[s]));
+        raise(ErrorCategory::kBadData, "'...' goes from '{}' back to '{}'; it can only go on to later parts",
+              print_selector(before[s]), print_selector(now[s]));
       }
       moves = moves || step > 0;
       steps.push_back(step);
     }
     result.steps.push_back(std::move(steps));
   }
-  if (!moves) raise(ErrorCategory::kBadData, "'...' cannot tell how to go on: the calls before it read the same part or name none");
+  if (!moves)
+    raise(ErrorCategory::kBadData,
+          "'...' cannot tell how to go on: the calls before it read the same part or name none");
 }
 
 // One repetition only: it moves on by all it covers.
@@ -96,7 +104,8 @@ Continuation find_continuation(const Program& program) {
   std::vector<std::string> shapes;
   for (const Call& call : calls) shapes.push_back(shape_of(call));
   const auto same = [&](std::size_t end, std::size_t period) {
-    return std::equal(shapes.begin() + static_cast<std::ptrdiff_t>(end - period), shapes.begin() + static_cast<std::ptrdiff_t>(end),
+    return std::equal(shapes.begin() + static_cast<std::ptrdiff_t>(end - period),
+                      shapes.begin() + static_cast<std::ptrdiff_t>(end),
                       shapes.end() - static_cast<std::ptrdiff_t>(period));
   };
   const auto start_pattern = [&](std::size_t period) {
@@ -117,7 +126,8 @@ Continuation find_continuation(const Program& program) {
   std::size_t period = 0;
   while (period < calls.size() && !numbered_selectors(calls[calls.size() - 1 - period]).empty()) ++period;
   if (period == 0) {
-    raise(ErrorCategory::kBadData, "'...' continues numbered parts of the document, and the call before it names none, such as '1st paragraph'");
+    raise(ErrorCategory::kBadData,
+          "'...' continues numbered parts of the document, and the call before it names none, such as '1st paragraph'");
   }
   Continuation result = start_pattern(period);
   steps_from_extent(result);

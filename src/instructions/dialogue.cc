@@ -23,7 +23,8 @@ void check_role(const Message& message) {
   const bool plain = std::all_of(message.role.begin(), message.role.end(),
                                  [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; });
   if (!plain || message.role.empty() || message.role.size() > kLongestRole) {
-    raise(ErrorCategory::kBadData, "role '{}' of a message: expected a word such as system, user, assistant or tool", message.role);
+    raise(ErrorCategory::kBadData, "role '{}' of a message: expected a word such as system, user, assistant or tool",
+          message.role);
   }
 }
 
@@ -74,8 +75,10 @@ std::vector<TextRange> template_ranges(const Rendered& rendered) {
   std::vector<TextRange> ranges;
   for (const templates::TextSpan& span : rendered.spans) {
     if (span.source != 0 || span.begin == span.end) continue;
-    if (!ranges.empty() && ranges.back().end == span.begin) ranges.back().end = span.end;
-    else ranges.push_back({span.begin, span.end});
+    if (!ranges.empty() && ranges.back().end == span.begin)
+      ranges.back().end = span.end;
+    else
+      ranges.push_back({span.begin, span.end});
   }
   return ranges;
 }
@@ -101,8 +104,8 @@ class Marker {
   }
 
  private:
-  // What the template itself writes from token `from` to the end-of-turn token must be produced to end the turn. Another
-  // special token, or text of a message, means there is none.
+  // What the template itself writes from token `from` to the end-of-turn token must be produced to end the turn.
+  // Another special token, or text of a message, means there is none.
   void mark_end(std::size_t from) {
     for (std::size_t j = from; j < tokens_.size() && by_template(tokens_[j]); ++j) {
       if (ends_turn(tokens_[j])) {
@@ -119,7 +122,8 @@ class Marker {
     return by_template(token) && std::find(ends.begin(), ends.end(), token.id) != ends.end();
   }
   bool by_template(const Token& token) const {
-    return std::any_of(own_text_.begin(), own_text_.end(), [&](const TextRange& range) { return range.begin <= token.begin && token.end <= range.end; });
+    return std::any_of(own_text_.begin(), own_text_.end(),
+                       [&](const TextRange& range) { return range.begin <= token.begin && token.end <= range.end; });
   }
 
   std::span<const Token> tokens_;
@@ -144,11 +148,14 @@ DialogueEncoder::DialogueEncoder(const tokenizers::Tokenizer& tokenizer, std::st
 
 Rendered DialogueEncoder::render(std::span<const Message> messages, bool add_generation_prompt,
                                  const Value& variables) const {
-  const auto text_of = [&](std::optional<std::int32_t> id) { return id ? std::string(tokenizer_.token_bytes(*id)) : std::string(); };
+  const auto text_of = [&](std::optional<std::int32_t> id) {
+    return id ? std::string(tokenizer_.token_bytes(*id)) : std::string();
+  };
   if (!template_) return join(messages, text_of(tokenizer_.eos()));
   const int other = static_cast<int>(messages.size()) + 1;
   Data list = Data::array();
-  for (std::size_t k = 0; k < messages.size(); ++k) list.push(message_data(messages[k], static_cast<int>(k) + 1, other));
+  for (std::size_t k = 0; k < messages.size(); ++k)
+    list.push(message_data(messages[k], static_cast<int>(k) + 1, other));
   Data data = Data::object();
   // Always there, as in transformers: templates ask whether they are none.
   for (const char* name : {"tools", "documents"}) data.set(name, Data());
@@ -200,7 +207,9 @@ std::vector<TextRange> DialogueEncoder::answer_ranges(const Rendered& rendered, 
       if (!range) continue;
       const std::size_t content_end = range->end;
       if (messages[k].role == "assistant") {
-        const std::size_t at = opening.empty() || range->begin < opening.size() ? std::string::npos : rendered.text.rfind(opening, range->begin - opening.size());
+        const std::size_t at = opening.empty() || range->begin < opening.size()
+                                   ? std::string::npos
+                                   : rendered.text.rfind(opening, range->begin - opening.size());
         if (at != std::string::npos && at >= done) range->begin = at + opening.size();
         ranges.push_back(*range);
       }
@@ -232,12 +241,15 @@ EncodedDialogue DialogueEncoder::encode_training(std::span<const Message> messag
   return result;
 }
 
-std::vector<std::int32_t> DialogueEncoder::encode_prompt(std::span<const Message> messages, const Value& variables) const {
+std::vector<std::int32_t> DialogueEncoder::encode_prompt(std::span<const Message> messages,
+                                                         const Value& variables) const {
   std::vector<std::int32_t> ids;
   for (const Token& token : tokens_of(render(messages, true, variables))) ids.push_back(token.id);
   return ids;
 }
 
-std::string DialogueEncoder::fingerprint() const { return sha256_hex(source_ + '\0' + tokenizer_.fingerprint()); }
+std::string DialogueEncoder::fingerprint() const {
+  return sha256_hex(source_ + '\0' + tokenizer_.fingerprint());
+}
 
 }  // namespace instruct::instructions

@@ -2,9 +2,9 @@
 //
 // The chat template is rendered once over the whole dialogue; the renderer says which characters came from which
 // message. Of an assistant turn everything the model has to produce is trained: what follows the generation prompt (for
-// most templates that is the content itself), up to and including the end-of-turn token. What the template writes behind
-// that (a newline) is not. A token that holds characters from both sides of an answer's start or end is a seam: it is
-// trained, since it holds answer characters, and reported, since the model will not see that same token when it
+// most templates that is the content itself), up to and including the end-of-turn token. What the template writes
+// behind that (a newline) is not. A token that holds characters from both sides of an answer's start or end is a seam:
+// it is trained, since it holds answer characters, and reported, since the model will not see that same token when it
 // generates. Special tokens are recognised in the template's own text only, never in what users wrote.
 #pragma once
 
@@ -23,9 +23,9 @@
 namespace instruct::instructions {
 
 struct Message {
-  std::string role;     // system, user, assistant, tool
+  std::string role;  // system, user, assistant, tool
   std::string content;
-  Value extra;          // further fields of the row (tool_calls, name), or null
+  Value extra;  // further fields of the row (tool_calls, name), or null
 };
 
 struct MaskOptions {
@@ -71,8 +71,9 @@ class DialogueEncoder {
  private:
   std::vector<tokenizers::Token> tokens_of(const templates::Rendered& rendered) const;
   std::string generation_prompt(std::span<const Message> messages, const Value& variables) const;
-  std::vector<tokenizers::TextRange> answer_ranges(const templates::Rendered& rendered, std::span<const Message> messages,
-                                                   const MaskOptions& options, const Value& variables) const;
+  std::vector<tokenizers::TextRange> answer_ranges(const templates::Rendered& rendered,
+                                                   std::span<const Message> messages, const MaskOptions& options,
+                                                   const Value& variables) const;
 
   const tokenizers::Tokenizer& tokenizer_;
   std::string source_;

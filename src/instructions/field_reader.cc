@@ -10,7 +10,9 @@
 namespace instruct::instructions {
 namespace {
 
-std::vector<std::string> strings(std::span<const std::string_view> names) { return {names.begin(), names.end()}; }
+std::vector<std::string> strings(std::span<const std::string_view> names) {
+  return {names.begin(), names.end()};
+}
 
 }  // namespace
 
@@ -26,7 +28,9 @@ std::vector<std::string> FieldReader::problems() const {
   return result;
 }
 
-void FieldReader::problem(Mark mark, std::string message) { problems_.push_back({mark, std::move(message)}); }
+void FieldReader::problem(Mark mark, std::string message) {
+  problems_.push_back({mark, std::move(message)});
+}
 
 void FieldReader::problem_at_key(const Value& parent, std::string_view key, std::string message) {
   const Value* value = parent.find(key);
@@ -37,7 +41,8 @@ void FieldReader::problem_inside(const Value& value, Mark inside, std::string me
   problem(source_.inside_value(value.mark(), value.as_string(), inside), std::move(message));
 }
 
-void FieldReader::problem_inside(const Value& value, std::string_view error, std::string_view parser_origin, std::string_view what) {
+void FieldReader::problem_inside(const Value& value, std::string_view error, std::string_view parser_origin,
+                                 std::string_view what) {
   auto [mark, message] = split_located_message(error, parser_origin);
   problem_inside(value, mark, fmt::format("{}{}", what, message));
 }
@@ -77,12 +82,14 @@ std::optional<std::int64_t> FieldReader::whole_number(const Value& parent, std::
   const Value* value = parent.find(key);
   if (value == nullptr || value->is_null()) return std::nullopt;
   if (value->is_integer() && value->as_integer() >= minimum) return value->as_integer();
-  const std::string got = value->is_integer() ? std::to_string(value->as_integer()) : std::string(kind_name(value->kind()));
+  const std::string got =
+      value->is_integer() ? std::to_string(value->as_integer()) : std::string(kind_name(value->kind()));
   problem(value->mark(), fmt::format("'{}' expects a whole number from {}, got {}", key, minimum, got));
   return std::nullopt;
 }
 
-std::optional<std::size_t> FieldReader::choice(const Value& parent, std::string_view key, std::span<const std::string_view> names) {
+std::optional<std::size_t> FieldReader::choice(const Value& parent, std::string_view key,
+                                               std::span<const std::string_view> names) {
   const auto given = text(parent, key);
   if (!given) return std::nullopt;
   const auto found = std::find(names.begin(), names.end(), *given);
@@ -115,7 +122,8 @@ std::vector<std::string> FieldReader::texts(const Value& parent, std::string_vie
       result.push_back(std::to_string(item.as_integer()));
     } else if (item.is_bool()) {
       // YAML 1.1 habits: labels such as yes and true. Quoting says which is meant.
-      problem(item.mark(), fmt::format("'{}' expects texts, got {}: put it in quotes", key, item.as_bool() ? "true" : "false"));
+      problem(item.mark(),
+              fmt::format("'{}' expects texts, got {}: put it in quotes", key, item.as_bool() ? "true" : "false"));
     } else {
       problem(item.mark(), fmt::format("'{}' expects texts, got {}", key, kind_name(item.kind())));
     }

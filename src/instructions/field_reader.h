@@ -24,7 +24,8 @@ class FieldReader {
   // At the key of an object's member.
   void problem_at_key(const Value& parent, std::string_view key, std::string message);
   // An error of one of this layer's parsers about text value `value`, moved to where the file has it.
-  void problem_inside(const Value& value, std::string_view error, std::string_view parser_origin, std::string_view what);
+  void problem_inside(const Value& value, std::string_view error, std::string_view parser_origin,
+                      std::string_view what);
   void problem_inside(const Value& value, Mark inside, std::string message);
 
   // `where` ends the message: " of verb 'x'".

@@ -11,11 +11,16 @@ namespace {
 
 bool fits(const Variable& variable, const Value& value) {
   switch (variable.type) {
-    case VariableType::kText: return value.is_string();
-    case VariableType::kNumber: return value.is_number();
-    case VariableType::kList: return value.is_array();
-    case VariableType::kLabel: return value.is_string() || value.is_integer();
-    case VariableType::kJson: return true;
+    case VariableType::kText:
+      return value.is_string();
+    case VariableType::kNumber:
+      return value.is_number();
+    case VariableType::kList:
+      return value.is_array();
+    case VariableType::kLabel:
+      return value.is_string() || value.is_integer();
+    case VariableType::kJson:
+      return true;
   }
   return false;
 }
@@ -27,14 +32,15 @@ void check_value(const Instruction& instruction, const Variable& variable, const
   }
   if (value.is_string()) {
     if (const auto bad = find_invalid_utf8(value.as_string())) {
-      raise(ErrorCategory::kBadData, "verb '{}': variable '{}' has invalid UTF-8 at byte {}", instruction.verb, variable.name, *bad);
+      raise(ErrorCategory::kBadData, "verb '{}': variable '{}' has invalid UTF-8 at byte {}", instruction.verb,
+            variable.name, *bad);
     }
   }
   if (variable.type != VariableType::kLabel || variable.labels.empty()) return;
   const std::string label = input_text(value);
   if (std::find(variable.labels.begin(), variable.labels.end(), label) == variable.labels.end()) {
-    raise(ErrorCategory::kBadData, "verb '{}': '{}' is not a label of variable '{}'{}", instruction.verb, label, variable.name,
-          did_you_mean(label, variable.labels));
+    raise(ErrorCategory::kBadData, "verb '{}': '{}' is not a label of variable '{}'{}", instruction.verb, label,
+          variable.name, did_you_mean(label, variable.labels));
   }
 }
 
@@ -52,7 +58,8 @@ void check_slips(const Instruction& instruction, const Value& variables) {
   for (const auto& [name, value] : variables.as_object()) {
     if (std::find(instruction.inputs.begin(), instruction.inputs.end(), name) != instruction.inputs.end()) continue;
     if (const auto meant = nearest_name(name, open)) {
-      raise(ErrorCategory::kBadData, "verb '{}': unknown variable '{}'; did you mean '{}'?", instruction.verb, name, *meant);
+      raise(ErrorCategory::kBadData, "verb '{}': unknown variable '{}'; did you mean '{}'?", instruction.verb, name,
+            *meant);
     }
   }
 }

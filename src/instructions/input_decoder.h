@@ -1,7 +1,7 @@
 // Input decoder: the values of a call's variables, checked and made ready for a template.
 //
-// Texts go in as they are, labels too; numbers print in their shortest form; lists stay lists, so that templates can loop
-// over them; JSON values print as JSON text. An optional variable without a value is an empty text.
+// Texts go in as they are, labels too; numbers print in their shortest form; lists stay lists, so that templates can
+// loop over them; JSON values print as JSON text. An optional variable without a value is an empty text.
 #pragma once
 
 #include "instructions/instruction_set.h"

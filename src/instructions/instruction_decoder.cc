@@ -10,8 +10,8 @@ namespace instruct::instructions {
 std::string render_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
                         std::size_t template_index) {
   if (template_index >= instruction.templates.size()) {
-    raise(ErrorCategory::kInvalidArgument, "verb '{}': template {} asked for, it has {} (counted from 0)", instruction.verb,
-          template_index, instruction.templates.size());
+    raise(ErrorCategory::kInvalidArgument, "verb '{}': template {} asked for, it has {} (counted from 0)",
+          instruction.verb, template_index, instruction.templates.size());
   }
   const templates::Data data = decode_inputs(set, instruction, variables);
   return instruction.templates[template_index].render(data, {.strict_undefined = true}).text;

@@ -24,8 +24,8 @@ std::vector<Message> decode_call(const InstructionSet& set, const Instruction& i
 std::string render_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
                         std::size_t template_index);
 
-// Template to use for a row in an epoch: drawn from (seed, epoch, row) when there are several, so that every epoch words
-// a row anew and no order of work changes it.
+// Template to use for a row in an epoch: drawn from (seed, epoch, row) when there are several, so that every epoch
+// words a row anew and no order of work changes it.
 std::size_t choose_template(const Instruction& instruction, std::uint64_t seed, std::int64_t epoch, std::int64_t row);
 
 }  // namespace instruct::instructions

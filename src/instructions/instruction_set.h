@@ -34,14 +34,14 @@ struct Variable {
 struct OutputSpec {
   OutputType type = OutputType::kText;
   std::int64_t max_tokens = 256;
-  std::vector<std::string> labels;             // label and labels, in the file's order
-  std::optional<double> minimum, maximum;      // number
-  bool integer = false;                        // number
-  std::int64_t min_items = 0;                  // labels and list
+  std::vector<std::string> labels;         // label and labels, in the file's order
+  std::optional<double> minimum, maximum;  // number
+  bool integer = false;                    // number
+  std::int64_t min_items = 0;              // labels and list
   std::int64_t max_items = SchemaNode::kUnbounded;
-  std::string from;                            // span: the input it is a part of
-  Value schema;                                // json: as written
-  std::shared_ptr<const JsonSchema> form;      // json, list and labels: what the JSON text must fit
+  std::string from;                        // span: the input it is a part of
+  Value schema;                            // json: as written
+  std::shared_ptr<const JsonSchema> form;  // json, list and labels: what the JSON text must fit
 };
 
 struct Instruction {

@@ -14,15 +14,19 @@ namespace {
 
 constexpr auto kVariableTypes = std::to_array<std::string_view>({"text", "number", "list", "json", "label"});
 constexpr auto kCombines = std::to_array<std::string_view>({"concat", "json", "last"});
-constexpr auto kMetrics = std::to_array<std::string_view>(
-    {"rouge", "rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "em", "exact_match", "f1", "precision", "recall", "accuracy", "perplexity"});
-constexpr auto kRootKeys = std::to_array<std::string_view>({"name", "system", "variables", "instructions", "examples", "program", "combine"});
+constexpr auto kMetrics =
+    std::to_array<std::string_view>({"rouge", "rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "em",
+                                     "exact_match", "f1", "precision", "recall", "accuracy", "perplexity"});
+constexpr auto kRootKeys =
+    std::to_array<std::string_view>({"name", "system", "variables", "instructions", "examples", "program", "combine"});
 constexpr auto kVariableKeys = std::to_array<std::string_view>({"type", "optional", "labels"});
 constexpr auto kVerbKeys = std::to_array<std::string_view>({"inputs", "templates", "template", "output", "metrics"});
 
 class Reader {
  public:
-  Reader(const Value& root, const std::string& origin, FieldReader& fields) : root_(root), fields_(fields) { set_.origin = origin; }
+  Reader(const Value& root, const std::string& origin, FieldReader& fields) : root_(root), fields_(fields) {
+    set_.origin = origin;
+  }
 
   InstructionSet read() {
     if (!root_.is_object()) {
@@ -46,23 +50,33 @@ class Reader {
   void read_variables(const Value& variables) {
     for (const auto& [name, body] : variables.as_object()) {
       Variable variable{.name = name};
-      const bool ascii = std::all_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+      const bool ascii =
+          std::all_of(name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
       if (!is_program_name(name) || !ascii) {
-        fields_.problem_at_key(variables, name, fmt::format("variable name '{}': expected letters a-z, digits and '_', not starting with a digit", name));
+        fields_.problem_at_key(
+            variables, name,
+            fmt::format("variable name '{}': expected letters a-z, digits and '_', not starting with a digit", name));
       }
-      if (name == "verb" || name == "output") fields_.problem_at_key(variables, name, fmt::format("'{}' cannot be a variable: rows have a field of that name", name));
+      if (name == "verb" || name == "output")
+        fields_.problem_at_key(variables, name,
+                               fmt::format("'{}' cannot be a variable: rows have a field of that name", name));
       if (body.is_string()) {  // short form, `text: text`
-        if (const auto type = fields_.choice(variables, name, kVariableTypes)) variable.type = static_cast<VariableType>(*type);
+        if (const auto type = fields_.choice(variables, name, kVariableTypes))
+          variable.type = static_cast<VariableType>(*type);
       } else if (body.is_object()) {
         fields_.known_keys(body, kVariableKeys, fmt::format(" of variable '{}'", name));
-        if (const auto type = fields_.choice(body, "type", kVariableTypes)) variable.type = static_cast<VariableType>(*type);
+        if (const auto type = fields_.choice(body, "type", kVariableTypes))
+          variable.type = static_cast<VariableType>(*type);
         variable.optional = fields_.boolean(body, "optional").value_or(false);
         variable.labels = fields_.texts(body, "labels", FieldReader::Items::kTextsAndNumbers);
         if (!variable.labels.empty() && variable.type != VariableType::kLabel) {
-          fields_.problem_at_key(body, "labels", fmt::format("'labels' means nothing for a variable of type '{}'", type_name(variable.type)));
+          fields_.problem_at_key(
+              body, "labels",
+              fmt::format("'labels' means nothing for a variable of type '{}'", type_name(variable.type)));
         }
       } else if (!body.is_null()) {
-        fields_.problem(body.mark(), fmt::format("variable '{}' expects {{type: text}}, got {}", name, kind_name(body.kind())));
+        fields_.problem(body.mark(),
+                        fmt::format("variable '{}' expects {{type: text}}, got {}", name, kind_name(body.kind())));
       }
       set_.variables.push_back(std::move(variable));
     }
@@ -72,13 +86,16 @@ class Reader {
     const Value* instructions = fields_.object(root_, "instructions");
     if (instructions == nullptr || instructions->size() == 0) {
       if (root_.find("instructions") == nullptr || root_.at("instructions").size() == 0) {
-        fields_.problem(root_.find("instructions") == nullptr ? root_.mark() : root_.at("instructions").mark(), "there is no verb: 'instructions:' is missing or empty");
+        fields_.problem(root_.find("instructions") == nullptr ? root_.mark() : root_.at("instructions").mark(),
+                        "there is no verb: 'instructions:' is missing or empty");
       }
       return;
     }
     for (const auto& [verb, body] : instructions->as_object()) {
       if (!is_program_name(verb)) {
-        fields_.problem_at_key(*instructions, verb, fmt::format("verb '{}': expected letters, digits and '_', not starting with a digit", verb));
+        fields_.problem_at_key(
+            *instructions, verb,
+            fmt::format("verb '{}': expected letters, digits and '_', not starting with a digit", verb));
       }
       set_.instructions.push_back(read_instruction(verb, body));
     }
@@ -87,7 +104,8 @@ class Reader {
   Instruction read_instruction(const std::string& verb, const Value& body) {
     Instruction instruction{.verb = verb, .mark = body.mark()};
     if (!body.is_object()) {
-      fields_.problem(body.mark(), fmt::format("verb '{}' expects 'inputs:', 'templates:' and 'output:', got {}", verb, kind_name(body.kind())));
+      fields_.problem(body.mark(), fmt::format("verb '{}' expects 'inputs:', 'templates:' and 'output:', got {}", verb,
+                                               kind_name(body.kind())));
       return instruction;
     }
     fields_.known_keys(body, kVerbKeys, fmt::format(" of verb '{}'", verb));
@@ -114,7 +132,8 @@ class Reader {
         continue;
       }
       if (set_.find_variable(input) == nullptr) {
-        fields_.problem(mark, fmt::format("verb '{}': input '{}' is not among the variables{}", instruction.verb, input, did_you_mean(input, names)));
+        fields_.problem(mark, fmt::format("verb '{}': input '{}' is not among the variables{}", instruction.verb, input,
+                                          did_you_mean(input, names)));
       }
       instruction.inputs.push_back(input);
       input_marks_[instruction.verb].push_back(mark);
@@ -134,7 +153,8 @@ class Reader {
     const std::vector<std::string> sources = fields_.texts(body, key);
     if (sources.empty()) {
       if (body.find(key) == nullptr || body.at(key).size() == 0) {
-        fields_.problem(body.find(key) == nullptr ? body.mark() : body.at(key).mark(), fmt::format("verb '{}' has no templates", instruction.verb));
+        fields_.problem(body.find(key) == nullptr ? body.mark() : body.at(key).mark(),
+                        fmt::format("verb '{}' has no templates", instruction.verb));
       }
       return;
     }
@@ -148,9 +168,11 @@ class Reader {
         templates::Template parsed = templates::Template::parse(sources[i], origin);
         for (const std::string& name : parsed.free_variables()) {
           used.push_back(name);
-          if (std::find(instruction.inputs.begin(), instruction.inputs.end(), name) != instruction.inputs.end()) continue;
-          fields_.problem_inside(value, place_of(sources[i], name),
-                                 fmt::format("{}'{}' is not among the inputs{}", what, name, did_you_mean(name, instruction.inputs)));
+          if (std::find(instruction.inputs.begin(), instruction.inputs.end(), name) != instruction.inputs.end())
+            continue;
+          fields_.problem_inside(
+              value, place_of(sources[i], name),
+              fmt::format("{}'{}' is not among the inputs{}", what, name, did_you_mean(name, instruction.inputs)));
         }
         instruction.templates.push_back(std::move(parsed));
       } catch (const Error& error) {
@@ -161,7 +183,8 @@ class Reader {
     if (!all_parsed) return;
     for (std::size_t i = 0; i < instruction.inputs.size(); ++i) {
       if (std::find(used.begin(), used.end(), instruction.inputs[i]) != used.end()) continue;
-      fields_.problem(input_marks_[instruction.verb][i], fmt::format("verb '{}': no template uses input '{}'", instruction.verb, instruction.inputs[i]));
+      fields_.problem(input_marks_[instruction.verb][i],
+                      fmt::format("verb '{}': no template uses input '{}'", instruction.verb, instruction.inputs[i]));
     }
   }
 
@@ -188,7 +211,8 @@ class Reader {
     const std::vector<std::string> known(kMetrics.begin(), kMetrics.end());
     for (std::size_t i = 0; i < instruction.metrics.size(); ++i) {
       if (std::find(known.begin(), known.end(), instruction.metrics[i]) != known.end()) continue;
-      fields_.problem(item(body.at("metrics"), i).mark(), fmt::format("unknown metric '{}'{}", instruction.metrics[i], did_you_mean(instruction.metrics[i], known)));
+      fields_.problem(item(body.at("metrics"), i).mark(), fmt::format("unknown metric '{}'{}", instruction.metrics[i],
+                                                                      did_you_mean(instruction.metrics[i], known)));
     }
   }
 
@@ -198,9 +222,11 @@ class Reader {
     for (const auto& [verb, list] : examples.as_object()) {
       const Instruction* instruction = set_.find_instruction(verb);
       if (instruction == nullptr) {
-        fields_.problem_at_key(examples, verb, fmt::format("examples of unknown verb '{}'{}", verb, did_you_mean(verb, verbs)));
+        fields_.problem_at_key(examples, verb,
+                               fmt::format("examples of unknown verb '{}'{}", verb, did_you_mean(verb, verbs)));
       } else if (!list.is_array()) {
-        fields_.problem(list.mark(), fmt::format("the examples of '{}' expect a list, got {}", verb, kind_name(list.kind())));
+        fields_.problem(list.mark(),
+                        fmt::format("the examples of '{}' expect a list, got {}", verb, kind_name(list.kind())));
       } else {
         for (const Value& example : list.as_array()) read_example(*instruction, example);
       }
@@ -209,7 +235,8 @@ class Reader {
 
   void read_example(const Instruction& instruction, const Value& example) {
     if (!example.is_object() || example.find("output") == nullptr) {
-      fields_.problem(example.mark(), fmt::format("an example of '{}' needs its inputs and 'output'", instruction.verb));
+      fields_.problem(example.mark(),
+                      fmt::format("an example of '{}' needs its inputs and 'output'", instruction.verb));
       return;
     }
     Shot shot{.variables = Value::object(), .output = example.at("output")};
@@ -217,14 +244,17 @@ class Reader {
     for (const auto& [key, value] : example.as_object()) {
       if (key == "output") continue;
       if (std::find(instruction.inputs.begin(), instruction.inputs.end(), key) == instruction.inputs.end()) {
-        fields_.problem_at_key(example, key, fmt::format("an example of '{}' has '{}', which is not among its inputs{}", instruction.verb, key, did_you_mean(key, instruction.inputs)));
+        fields_.problem_at_key(example, key,
+                               fmt::format("an example of '{}' has '{}', which is not among its inputs{}",
+                                           instruction.verb, key, did_you_mean(key, instruction.inputs)));
         good = false;
       }
       shot.variables.set(key, value);
     }
     try {
       // Inputs without a declared variable are a problem already.
-      const bool declared = std::all_of(instruction.inputs.begin(), instruction.inputs.end(), [&](const std::string& input) { return set_.find_variable(input) != nullptr; });
+      const bool declared = std::all_of(instruction.inputs.begin(), instruction.inputs.end(),
+                                        [&](const std::string& input) { return set_.find_variable(input) != nullptr; });
       if (good && declared) {
         check_inputs(set_, instruction, shot.variables);
         encode_output(instruction, shot.output, &shot.variables);
@@ -257,9 +287,15 @@ class Reader {
 
 }  // namespace
 
-std::string_view type_name(VariableType type) { return kVariableTypes[static_cast<std::size_t>(type)]; }
-std::string_view combine_name(Combine combine) { return kCombines[static_cast<std::size_t>(combine)]; }
-std::span<const std::string_view> metric_names() { return kMetrics; }
+std::string_view type_name(VariableType type) {
+  return kVariableTypes[static_cast<std::size_t>(type)];
+}
+std::string_view combine_name(Combine combine) {
+  return kCombines[static_cast<std::size_t>(combine)];
+}
+std::span<const std::string_view> metric_names() {
+  return kMetrics;
+}
 
 InstructionSet read_instruction_set(const Value& root, const std::string& origin, FieldReader& fields) {
   return Reader(root, origin, fields).read();

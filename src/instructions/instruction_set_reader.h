@@ -10,6 +10,7 @@ namespace instruct::instructions {
 InstructionSet read_instruction_set(const Value& root, const std::string& origin, FieldReader& fields);
 
 // The part under `output:` of one verb, whose inputs are known.
-OutputSpec read_output_spec(const Value& body, const Instruction& instruction, const InstructionSet& set, FieldReader& fields);
+OutputSpec read_output_spec(const Value& body, const Instruction& instruction, const InstructionSet& set,
+                            FieldReader& fields);
 
 }  // namespace instruct::instructions

@@ -31,7 +31,8 @@ TEST(InstructionSet, ReadsThePackageNotesExample) {
   EXPECT_EQ(set.combine, Combine::kConcat);
   EXPECT_EQ(set.program, "[summary('1st paragraph'), summary('2nd paragraph'), ...]");
   EXPECT_EQ(error_of([&] { set.instruction("sumary"); }),
-            std::string(INSTRUCT_SOURCE_DIR "/examples/package-notes.iset.yaml: unknown verb 'sumary'; did you mean 'summary'?"));
+            std::string(INSTRUCT_SOURCE_DIR
+                        "/examples/package-notes.iset.yaml: unknown verb 'sumary'; did you mean 'summary'?"));
 }
 
 // Everything wrong with one file comes in one error, in the order of the file, with the place of each.
@@ -86,7 +87,8 @@ combine: first
   };
   Texts got = check_instruction_set(text, "f");
   // The template's own syntax error: its words are the template layer's, its place is ours.
-  const auto syntax = std::find_if(got.begin(), got.end(), [](const std::string& line) { return line.starts_with("f:10:"); });
+  const auto syntax =
+      std::find_if(got.begin(), got.end(), [](const std::string& line) { return line.starts_with("f:10:"); });
   ASSERT_NE(syntax, got.end());
   EXPECT_NE(syntax->find("verb 'summary': template 1: "), std::string::npos) << *syntax;
   got.erase(syntax);
@@ -94,7 +96,8 @@ combine: first
   std::erase_if(got, [](const std::string& line) { return line.starts_with("f:27:"); });
   EXPECT_EQ(got, expected);
   const std::string error = error_of([&] { parse_instruction_set(text, "f"); });
-  EXPECT_EQ(std::count(error.begin(), error.end(), '\n') + 1, static_cast<std::ptrdiff_t>(check_instruction_set(text, "f").size()));
+  EXPECT_EQ(std::count(error.begin(), error.end(), '\n') + 1,
+            static_cast<std::ptrdiff_t>(check_instruction_set(text, "f").size()));
 }
 
 // A good set, in which the tests below replace one line.
@@ -131,46 +134,72 @@ TEST_P(BadSets, SayWhatAndWhere) {
 INSTANTIATE_TEST_SUITE_P(
     Table, BadSets,
     ::testing::Values(
-        BadSet{"inputs: [text]", "inputs: text\n    extra: 1", "f:7:5: unknown key 'extra' of verb 'summary'; known: inputs, templates, template, output, metrics"},
+        BadSet{"inputs: [text]", "inputs: text\n    extra: 1",
+               "f:7:5: unknown key 'extra' of verb 'summary'; known: inputs, templates, template, output, metrics"},
         BadSet{"inputs: [text]", "inputs: [text, text]", "f:6:20: verb 'summary': input 'text' appears twice"},
         BadSet{"inputs: [text]", "inputs: [text, n]", "f:6:20: verb 'summary': no template uses input 'n'"},
-        BadSet{"templates: [\"{{ text }}\"]", "template: \"{{ text }}\"\n    templates: [\"{{ text }}\"]", "f:7:5: 'template' and 'templates' mean the same; give one"},
-        BadSet{"{type: text}\nprogram", "{type: text, labels: [a, b]}\nprogram", "f:8:26: 'labels' means nothing for output type 'text'"},
+        BadSet{"templates: [\"{{ text }}\"]", "template: \"{{ text }}\"\n    templates: [\"{{ text }}\"]",
+               "f:7:5: 'template' and 'templates' mean the same; give one"},
+        BadSet{"{type: text}\nprogram", "{type: text, labels: [a, b]}\nprogram",
+               "f:8:26: 'labels' means nothing for output type 'text'"},
         BadSet{"{type: text}\nprogram", "{type: txt}\nprogram", "f:8:20: unknown type 'txt'; did you mean 'text'?"},
         BadSet{"{type: text}\nprogram", "{max_tokens: 3}\nprogram", "f:8:13: verb 'summary': the output has no 'type'"},
-        BadSet{"{type: text}\nprogram", "{type: text, max_token: 3}\nprogram", "f:8:26: unknown key 'max_token' of the output of 'summary'; did you mean 'max_tokens'?"},
-        BadSet{"{type: text}\nprogram", "{type: label}\nprogram", "f:8:13: verb 'summary': output type 'label' needs 'labels' with at least two of them"},
-        BadSet{"{type: text}\nprogram", "{type: label, labels: [yes, no, true]}\nprogram", "f:8:45: 'labels' expects texts, got true: put it in quotes"},
-        BadSet{"{type: text}\nprogram", "{type: labels, labels: [a, b], min_items: 3}\nprogram", "f:8:13: verb 'summary': min_items 3 with 2 labels"},
-        BadSet{"{type: text}\nprogram", "{type: span, from: n}\nprogram", "f:8:32: verb 'summary': a span is a part of a text input, 'n' is none; known: text"},
-        BadSet{"{type: text}\nprogram", "{type: number, min: low}\nprogram", "f:8:33: 'min' expects a number, got string"},
-        BadSet{"{type: text}\nprogram", "{type: json, schema: {type: objekt}}\nprogram", "f:8:41: verb 'summary': unknown type 'objekt'; did you mean 'object'?"},
-        BadSet{"{type: text}\nprogram", "{type: json, schema: {type: string, pattern: x}}\nprogram", "f:8:58: verb 'summary': schema keyword 'pattern' is not supported"},
-        BadSet{"{type: text}\nprogram", "{type: json, schema: {typ: string}}\nprogram", "f:8:40: verb 'summary': unknown schema keyword 'typ'; did you mean 'type'?"},
-        BadSet{"\"summary(text)\"", "\"summary(texts)\"", "f:9:19: program: unknown variable 'texts'; did you mean 'text'?"},
-        BadSet{"\"summary(text)\"", "\"sumary(text)\"", "f:9:11: program: unknown verb 'sumary'; did you mean 'summary'?"},
-        BadSet{"\"summary(text)\"", "\"summary(text\"", "f:9:23: program: expected ',' or ')' in the arguments of 'summary', got the end of the program"},
-        BadSet{"\"summary(text)\"", "\"[summary(text), ...]\"", "f:9:27: program: '...' continues numbered parts of the document, and the call before it names none, such as '1st paragraph'"},
-        BadSet{"program: \"summary(text)\"", "examples: {summary: [{text: a}]}", "f:9:22: an example of 'summary' needs its inputs and 'output'"},
-        BadSet{"program: \"summary(text)\"", "examples: {summary: [{text: a, output: 3}]}", "f:9:22: example: verb 'summary': output: expected text, got integer"},
-        BadSet{"program: \"summary(text)\"", "examples: {summary: [{output: a}]}", "f:9:22: example: verb 'summary': variable 'text' is missing"},
-        BadSet{"program: \"summary(text)\"", "examples: {summary: [{txt: a, output: b}]}", "f:9:23: an example of 'summary' has 'txt', which is not among its inputs; did you mean 'text'?"},
+        BadSet{"{type: text}\nprogram", "{type: text, max_token: 3}\nprogram",
+               "f:8:26: unknown key 'max_token' of the output of 'summary'; did you mean 'max_tokens'?"},
+        BadSet{"{type: text}\nprogram", "{type: label}\nprogram",
+               "f:8:13: verb 'summary': output type 'label' needs 'labels' with at least two of them"},
+        BadSet{"{type: text}\nprogram", "{type: label, labels: [yes, no, true]}\nprogram",
+               "f:8:45: 'labels' expects texts, got true: put it in quotes"},
+        BadSet{"{type: text}\nprogram", "{type: labels, labels: [a, b], min_items: 3}\nprogram",
+               "f:8:13: verb 'summary': min_items 3 with 2 labels"},
+        BadSet{"{type: text}\nprogram", "{type: span, from: n}\nprogram",
+               "f:8:32: verb 'summary': a span is a part of a text input, 'n' is none; known: text"},
+        BadSet{"{type: text}\nprogram", "{type: number, min: low}\nprogram",
+               "f:8:33: 'min' expects a number, got string"},
+        BadSet{"{type: text}\nprogram", "{type: json, schema: {type: objekt}}\nprogram",
+               "f:8:41: verb 'summary': unknown type 'objekt'; did you mean 'object'?"},
+        BadSet{"{type: text}\nprogram", "{type: json, schema: {type: string, pattern: x}}\nprogram",
+               "f:8:58: verb 'summary': schema keyword 'pattern' is not supported"},
+        BadSet{"{type: text}\nprogram", "{type: json, schema: {typ: string}}\nprogram",
+               "f:8:40: verb 'summary': unknown schema keyword 'typ'; did you mean 'type'?"},
+        BadSet{"\"summary(text)\"", "\"summary(texts)\"",
+               "f:9:19: program: unknown variable 'texts'; did you mean 'text'?"},
+        BadSet{"\"summary(text)\"", "\"sumary(text)\"",
+               "f:9:11: program: unknown verb 'sumary'; did you mean 'summary'?"},
+        BadSet{"\"summary(text)\"", "\"summary(text\"",
+               "f:9:23: program: expected ',' or ')' in the arguments of 'summary', got the end of the program"},
+        BadSet{"\"summary(text)\"", "\"[summary(text), ...]\"",
+               "f:9:27: program: '...' continues numbered parts of the document, and the call before it names none, "
+               "such as '1st paragraph'"},
+        BadSet{"program: \"summary(text)\"", "examples: {summary: [{text: a}]}",
+               "f:9:22: an example of 'summary' needs its inputs and 'output'"},
+        BadSet{"program: \"summary(text)\"", "examples: {summary: [{text: a, output: 3}]}",
+               "f:9:22: example: verb 'summary': output: expected text, got integer"},
+        BadSet{"program: \"summary(text)\"", "examples: {summary: [{output: a}]}",
+               "f:9:22: example: verb 'summary': variable 'text' is missing"},
+        BadSet{"program: \"summary(text)\"", "examples: {summary: [{txt: a, output: b}]}",
+               "f:9:23: an example of 'summary' has 'txt', which is not among its inputs; did you mean 'text'?"},
         BadSet{"program: \"summary(text)\"", "program: [a]", "f:9:10: 'program' expects text, got array"}));
 
 TEST(InstructionSet, BadDocuments) {
-  EXPECT_EQ(check_instruction_set("", "f"), Texts{"f:1:1: the file is empty: expected 'name:', 'variables:' and 'instructions:'"});
+  EXPECT_EQ(check_instruction_set("", "f"),
+            Texts{"f:1:1: the file is empty: expected 'name:', 'variables:' and 'instructions:'"});
   EXPECT_EQ(check_instruction_set("[1, 2]", "f"), Texts{"f:1:1: expected 'name:', 'variables:' and 'instructions:'"});
-  EXPECT_EQ(check_instruction_set("name: x", "f"), Texts{"f:1:1: there is no verb: 'instructions:' is missing or empty"});
+  EXPECT_EQ(check_instruction_set("name: x", "f"),
+            Texts{"f:1:1: there is no verb: 'instructions:' is missing or empty"});
   EXPECT_NE(check_instruction_set("a: [", "f")[0].find("malformed YAML"), std::string::npos);
   EXPECT_NE(check_instruction_set("a: \xff", "f")[0].find("invalid UTF-8"), std::string::npos);
-  EXPECT_NE(error_of([] { load_instruction_set("/nowhere/x.iset.yaml"); }).find("/nowhere/x.iset.yaml"), std::string::npos);
+  EXPECT_NE(error_of([] { load_instruction_set("/nowhere/x.iset.yaml"); }).find("/nowhere/x.iset.yaml"),
+            std::string::npos);
 }
 
 TEST(InstructionSet, LabelsMayBeNumbersAndTypesShort) {
-  const InstructionSet set = parse_instruction_set(R"yaml(variables: {text: text, mood: {type: label, labels: [good, bad]}}
+  const InstructionSet set =
+      parse_instruction_set(R"yaml(variables: {text: text, mood: {type: label, labels: [good, bad]}}
 instructions:
   stars: {inputs: [text], template: "{{ text }}", output: {type: label, labels: [1, 2, 3]}}
-)yaml", "f");
+)yaml",
+                            "f");
   EXPECT_EQ(set.instruction("stars").output.labels, (Texts{"1", "2", "3"}));
   EXPECT_EQ(set.find_variable("text")->type, VariableType::kText);
   EXPECT_EQ(set.find_variable("mood")->labels, (Texts{"good", "bad"}));

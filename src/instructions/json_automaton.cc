@@ -9,9 +9,13 @@ namespace instruct::instructions {
 namespace {
 
 // Entries past the 64th share a bit; only unique lists and objects look at the bits, and objects have at most 64.
-std::uint64_t bit_of(std::size_t entry) { return std::uint64_t{1} << std::min<std::size_t>(entry, 63); }
+std::uint64_t bit_of(std::size_t entry) {
+  return std::uint64_t{1} << std::min<std::size_t>(entry, 63);
+}
 
-bool is_hex(std::uint8_t byte) { return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F'); }
+bool is_hex(std::uint8_t byte) {
+  return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
+}
 
 }  // namespace
 
@@ -53,10 +57,12 @@ void JsonAutomaton::replace_any() {
   const std::size_t first = nodes_.size();
   nodes_.push_back({.kind = SchemaKind::kObject, .additional = any});
   nodes_.push_back({.kind = SchemaKind::kArray, .items = any});
-  for (const SchemaKind kind : {SchemaKind::kString, SchemaKind::kNumber, SchemaKind::kBoolean, SchemaKind::kNull}) nodes_.push_back({.kind = kind});
+  for (const SchemaKind kind : {SchemaKind::kString, SchemaKind::kNumber, SchemaKind::kBoolean, SchemaKind::kNull})
+    nodes_.push_back({.kind = kind});
   for (const std::size_t i : anys) {
     nodes_[i].kind = SchemaKind::kAnyOf;
-    for (std::size_t alternative = first; alternative < first + 6; ++alternative) nodes_[i].alternatives.push_back(alternative);
+    for (std::size_t alternative = first; alternative < first + 6; ++alternative)
+      nodes_[i].alternatives.push_back(alternative);
   }
 }
 
@@ -100,9 +106,12 @@ bool JsonAutomaton::lex(Lexer& lexer, std::uint8_t byte, std::int64_t limit) {
   }
   if (lexer.escape == 1) {
     constexpr std::string_view kSimple = "\"\\/bfnrt";
-    if (byte == 'u') lexer.escape = 5;
-    else if (kSimple.find(static_cast<char>(byte)) != std::string_view::npos) lexer.escape = 0;
-    else return false;
+    if (byte == 'u')
+      lexer.escape = 5;
+    else if (kSimple.find(static_cast<char>(byte)) != std::string_view::npos)
+      lexer.escape = 0;
+    else
+      return false;
     return true;
   }
   if (lexer.escape > 1) {
@@ -133,8 +142,10 @@ bool JsonAutomaton::step(State& state, std::uint8_t byte) const {
   }
   if (state.mode != Mode::kString && state.mode != Mode::kName) state.space = false;
   switch (state.mode) {
-    case Mode::kValue: return start_value(state, byte);
-    case Mode::kFirstItem: return byte == ']' ? close(state, byte) : may_add(top(state)) && start_value(state, byte);
+    case Mode::kValue:
+      return start_value(state, byte);
+    case Mode::kFirstItem:
+      return byte == ']' ? close(state, byte) : may_add(top(state)) && start_value(state, byte);
     case Mode::kFirstName:
       if (byte == '}') return close(state, byte);
       [[fallthrough]];
@@ -144,16 +155,21 @@ bool JsonAutomaton::step(State& state, std::uint8_t byte) const {
       state.trie = tries_[top(state).node];
       state.lexer = {};
       return true;
-    case Mode::kString: return step_string(state, byte);
-    case Mode::kName: return step_name(state, byte);
+    case Mode::kString:
+      return step_string(state, byte);
+    case Mode::kName:
+      return step_name(state, byte);
     case Mode::kColon:
       if (byte != ':') return false;
       state.mode = Mode::kValue;
       state.space = true;
       return true;
-    case Mode::kFixed: return step_fixed(state, byte);
-    case Mode::kNumber: return step_number(state, byte);
-    case Mode::kAfter: return step_after(state, byte);
+    case Mode::kFixed:
+      return step_fixed(state, byte);
+    case Mode::kNumber:
+      return step_number(state, byte);
+    case Mode::kAfter:
+      return step_after(state, byte);
   }
   return false;
 }
@@ -162,8 +178,10 @@ bool JsonAutomaton::step(State& state, std::uint8_t byte) const {
 bool JsonAutomaton::start_value(State& state, std::uint8_t byte) const {
   const SchemaNode& node = nodes_[state.node];
   switch (node.kind) {
-    case SchemaKind::kObject: return byte == '{' && open(state, Mode::kFirstName);
-    case SchemaKind::kArray: return byte == '[' && open(state, Mode::kFirstItem);
+    case SchemaKind::kObject:
+      return byte == '{' && open(state, Mode::kFirstName);
+    case SchemaKind::kArray:
+      return byte == '[' && open(state, Mode::kFirstItem);
     case SchemaKind::kString:
       state.mode = Mode::kString;
       state.lexer = {};
@@ -187,7 +205,8 @@ bool JsonAutomaton::start_value(State& state, std::uint8_t byte) const {
         return true;
       }
       return false;
-    case SchemaKind::kAny: return false;  // replaced in the constructor
+    case SchemaKind::kAny:
+      return false;  // replaced in the constructor
   }
   return false;
 }
@@ -204,7 +223,9 @@ bool JsonAutomaton::open(State& state, Mode mode) const {
 bool JsonAutomaton::close(State& state, std::uint8_t byte) const {
   const Frame& frame = top(state);
   const SchemaNode& node = nodes_[frame.node];
-  if (node.kind == SchemaKind::kObject ? byte != '}' || !required_given(frame) : byte != ']' || frame.count < node.min_items) return false;
+  if (node.kind == SchemaKind::kObject ? byte != '}' || !required_given(frame)
+                                       : byte != ']' || frame.count < node.min_items)
+    return false;
   state.node = frame.node;
   state.frames.pop();
   state.mode = Mode::kAfter;
@@ -292,7 +313,8 @@ bool JsonAutomaton::tracked(const SchemaNode& list) const {
 // Whether the value being read is whole as it stands.
 bool JsonAutomaton::is_complete(const State& state) const {
   if (state.mode == Mode::kAfter) return true;
-  if (state.mode == Mode::kNumber) return automata_[static_cast<std::size_t>(numbers_[state.node])].accepts(state.number);
+  if (state.mode == Mode::kNumber)
+    return automata_[static_cast<std::size_t>(numbers_[state.node])].accepts(state.number);
   if (state.mode != Mode::kFixed) return false;
   const TrieNode& node = trie_[static_cast<std::size_t>(state.trie)];
   if (node.entry < 0) return false;
@@ -304,7 +326,8 @@ void JsonAutomaton::finish_item(State& state) const {
   Frame& frame = state.frames.top();
   if (nodes_[frame.node].kind != SchemaKind::kArray) return;
   ++frame.count;
-  if (must_differ(state)) frame.used |= bit_of(static_cast<std::size_t>(trie_[static_cast<std::size_t>(state.trie)].entry));
+  if (must_differ(state))
+    frame.used |= bit_of(static_cast<std::size_t>(trie_[static_cast<std::size_t>(state.trie)].entry));
 }
 
 bool JsonAutomaton::step_after(State& state, std::uint8_t byte) const {
@@ -335,7 +358,9 @@ bool JsonAutomaton::may_add(const Frame& frame) const {
   return !node.unique || !tracked(node) || frame.count < static_cast<std::int64_t>(nodes_[node.items].values.size());
 }
 
-bool JsonAutomaton::required_given(const Frame& frame) const { return (required_[frame.node] & ~frame.used) == 0; }
+bool JsonAutomaton::required_given(const Frame& frame) const {
+  return (required_[frame.node] & ~frame.used) == 0;
+}
 
 std::int64_t JsonAutomaton::plain_room(const State& state) const {
   if (!between_characters(state.lexer) || state.space) return -1;

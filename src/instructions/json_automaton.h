@@ -18,23 +18,34 @@ namespace instruct::instructions {
 
 class JsonAutomaton {
  public:
-  static constexpr std::size_t kMaxDepth = 32;          // objects and arrays inside each other
-  static constexpr int kMaxFreeProperties = 64;         // of an object with additionalProperties
+  static constexpr std::size_t kMaxDepth = 32;   // objects and arrays inside each other
+  static constexpr int kMaxFreeProperties = 64;  // of an object with additionalProperties
   static constexpr std::int64_t kMaxFreeName = JsonSchema::kMaxNameCharacters;  // characters of such a name
 
-  enum class Mode : std::uint8_t { kValue, kFirstItem, kString, kFirstName, kName, kNextName, kColon, kFixed, kNumber, kAfter };
+  enum class Mode : std::uint8_t {
+    kValue,
+    kFirstItem,
+    kString,
+    kFirstName,
+    kName,
+    kNextName,
+    kColon,
+    kFixed,
+    kNumber,
+    kAfter
+  };
 
   struct Frame {
-    std::uint64_t used;   // object: properties given; array: fixed items given
-    std::int64_t count;   // array: items; object: free properties
+    std::uint64_t used;  // object: properties given; array: fixed items given
+    std::int64_t count;  // array: items; object: free properties
     std::uint32_t node;
   };
   // Characters of a string: where in an escape or a multi-byte character.
   struct Lexer {
-    std::uint8_t escape = 0;   // 0: none, 1: behind the backslash, 2-5: hexadecimal digits to come
-    std::uint8_t missing = 0;  // bytes until the character is whole
+    std::uint8_t escape = 0;               // 0: none, 1: behind the backslash, 2-5: hexadecimal digits to come
+    std::uint8_t missing = 0;              // bytes until the character is whole
     std::uint8_t low = 0x80, high = 0xBF;  // range of the next of them
-    bool surrogate = false;    // the escape starts with D: the next digit must be below 8
+    bool surrogate = false;                // the escape starts with D: the next digit must be below 8
     std::int64_t characters = 0;
   };
   // Open objects and arrays. Walks copy states millions of times, so only the frames in use are copied.
@@ -60,9 +71,9 @@ class JsonAutomaton {
   };
   struct State {
     Mode mode = Mode::kValue;
-    bool space = false;          // one space may come
-    std::uint32_t node = 0;      // of the value that is due or being read
-    std::int32_t trie = -1;      // place in a trie of names or fixed values; -1: outside (a free name)
+    bool space = false;      // one space may come
+    std::uint32_t node = 0;  // of the value that is due or being read
+    std::int32_t trie = -1;  // place in a trie of names or fixed values; -1: outside (a free name)
     Lexer lexer;
     NumberAutomaton::State number;
     Stack frames;
@@ -110,9 +121,9 @@ class JsonAutomaton {
   static bool between_characters(const Lexer& lexer) { return lexer.escape == 0 && lexer.missing == 0; }
 
   std::vector<SchemaNode> nodes_;
-  std::vector<std::int32_t> tries_;                 // by node: names of an object, fixed values; -1: none
-  std::vector<std::int32_t> numbers_;               // by node: index into automata_; -1: no number
-  std::vector<std::uint64_t> required_;             // by node: bits of required properties
+  std::vector<std::int32_t> tries_;      // by node: names of an object, fixed values; -1: none
+  std::vector<std::int32_t> numbers_;    // by node: index into automata_; -1: no number
+  std::vector<std::uint64_t> required_;  // by node: bits of required properties
   std::vector<NumberAutomaton> automata_;
   std::vector<TrieNode> trie_;
 };

@@ -12,9 +12,12 @@ namespace instruct::instructions {
 namespace {
 
 const std::vector<std::string>& known_keys() {
-  static const std::vector<std::string> keys{
-      "type", "properties", "required", "additionalProperties", "items", "minItems", "maxItems", "uniqueItems", "minLength",
-      "maxLength", "minimum", "maximum", "enum", "const", "anyOf", "oneOf", "$schema", "title", "description", "default", "examples"};
+  static const std::vector<std::string> keys{"type",      "properties", "required",    "additionalProperties",
+                                             "items",     "minItems",   "maxItems",    "uniqueItems",
+                                             "minLength", "maxLength",  "minimum",     "maximum",
+                                             "enum",      "const",      "anyOf",       "oneOf",
+                                             "$schema",   "title",      "description", "default",
+                                             "examples"};
   return keys;
 }
 const std::vector<std::string>& type_names() {
@@ -22,10 +25,29 @@ const std::vector<std::string>& type_names() {
   return names;
 }
 // Rules of the standard that are not in the subset.
-constexpr auto kUnsupported = std::to_array<std::string_view>(
-    {"pattern", "format", "$ref", "$defs", "definitions", "allOf", "not", "if", "then", "else", "patternProperties",
-     "propertyNames", "dependentRequired", "dependentSchemas", "prefixItems", "contains", "multipleOf", "exclusiveMinimum",
-     "exclusiveMaximum", "minProperties", "maxProperties", "additionalItems", "unevaluatedProperties"});
+constexpr auto kUnsupported = std::to_array<std::string_view>({"pattern",
+                                                               "format",
+                                                               "$ref",
+                                                               "$defs",
+                                                               "definitions",
+                                                               "allOf",
+                                                               "not",
+                                                               "if",
+                                                               "then",
+                                                               "else",
+                                                               "patternProperties",
+                                                               "propertyNames",
+                                                               "dependentRequired",
+                                                               "dependentSchemas",
+                                                               "prefixItems",
+                                                               "contains",
+                                                               "multipleOf",
+                                                               "exclusiveMinimum",
+                                                               "exclusiveMaximum",
+                                                               "minProperties",
+                                                               "maxProperties",
+                                                               "additionalItems",
+                                                               "unevaluatedProperties"});
 
 class Compiler {
  public:
@@ -35,7 +57,8 @@ class Compiler {
     const std::size_t index = nodes_.size();
     nodes_.emplace_back();
     if (depth > JsonSchema::kMaxDepth || nodes_.size() > JsonSchema::kMaxNodes) {
-      problem(schema, fmt::format("the schema is too deep or too large (at most {} levels, {} schemas)", JsonSchema::kMaxDepth, JsonSchema::kMaxNodes));
+      problem(schema, fmt::format("the schema is too deep or too large (at most {} levels, {} schemas)",
+                                  JsonSchema::kMaxDepth, JsonSchema::kMaxNodes));
       return index;
     }
     if (schema.is_bool() && schema.as_bool()) return index;
@@ -78,7 +101,8 @@ class Compiler {
 
   SchemaNode enumeration(std::vector<Value> values, const Value& at) {
     for (const Value& value : values) {
-      if (value.is_array() || value.is_object()) problem(at, "'enum' and 'const' hold texts, numbers, true, false or null only");
+      if (value.is_array() || value.is_object())
+        problem(at, "'enum' and 'const' hold texts, numbers, true, false or null only");
     }
     std::erase_if(values, [](const Value& value) { return value.is_array() || value.is_object(); });
     return {.kind = SchemaKind::kEnum, .values = std::move(values)};
@@ -126,10 +150,15 @@ class Compiler {
     if (name == "object") return object(schema, depth);
     if (name == "array") return array(schema, depth);
     if (name == "string") {
-      return {.kind = SchemaKind::kString, .min_length = count(schema, "minLength", 0), .max_length = count(schema, "maxLength", SchemaNode::kUnbounded)};
+      return {.kind = SchemaKind::kString,
+              .min_length = count(schema, "minLength", 0),
+              .max_length = count(schema, "maxLength", SchemaNode::kUnbounded)};
     }
     if (name == "number" || name == "integer") {
-      return {.kind = SchemaKind::kNumber, .integer = name == "integer", .minimum = number(schema, "minimum"), .maximum = number(schema, "maximum")};
+      return {.kind = SchemaKind::kNumber,
+              .integer = name == "integer",
+              .minimum = number(schema, "minimum"),
+              .maximum = number(schema, "maximum")};
     }
     if (name == "boolean") return {.kind = SchemaKind::kBoolean};
     if (name == "null") return {.kind = SchemaKind::kNull};
@@ -144,7 +173,8 @@ class Compiler {
     std::vector<std::string> names;
     if (properties != nullptr && properties->is_object()) {
       if (properties->size() > JsonSchema::kMaxProperties) {
-        problem(*properties, fmt::format("{} properties in one object; at most {} are supported", properties->size(), JsonSchema::kMaxProperties));
+        problem(*properties, fmt::format("{} properties in one object; at most {} are supported", properties->size(),
+                                         JsonSchema::kMaxProperties));
       }
       for (const auto& [name, body] : properties->as_object()) {
         if (names.size() == JsonSchema::kMaxProperties) break;
@@ -173,12 +203,14 @@ class Compiler {
       return;
     }
     for (const Value& name : required->as_array()) {
-      const auto found = std::find_if(node.properties.begin(), node.properties.end(),
-                                      [&](const auto& property) { return name.is_string() && property.name == name.as_string(); });
+      const auto found = std::find_if(node.properties.begin(), node.properties.end(), [&](const auto& property) {
+        return name.is_string() && property.name == name.as_string();
+      });
       if (found != node.properties.end()) {
         found->required = true;
       } else if (name.is_string()) {
-        problem(name, fmt::format("required property '{}' is not among the properties{}", name.as_string(), did_you_mean(name.as_string(), names)));
+        problem(name, fmt::format("required property '{}' is not among the properties{}", name.as_string(),
+                                  did_you_mean(name.as_string(), names)));
       } else {
         problem(name, "'required' expects a list of property names");
       }
@@ -186,16 +218,21 @@ class Compiler {
   }
 
   SchemaNode array(const Value& schema, int depth) {
-    SchemaNode node{.kind = SchemaKind::kArray, .min_items = count(schema, "minItems", 0), .max_items = count(schema, "maxItems", SchemaNode::kUnbounded)};
+    SchemaNode node{.kind = SchemaKind::kArray,
+                    .min_items = count(schema, "minItems", 0),
+                    .max_items = count(schema, "maxItems", SchemaNode::kUnbounded)};
     if (const Value* unique = schema.find("uniqueItems")) {
-      if (unique->is_bool()) node.unique = unique->as_bool();
-      else problem(*unique, "'uniqueItems' expects true or false");
+      if (unique->is_bool())
+        node.unique = unique->as_bool();
+      else
+        problem(*unique, "'uniqueItems' expects true or false");
     }
     if (node.min_items > node.max_items) problem(schema, "'minItems' is above 'maxItems'");
     const Value* items = schema.find("items");
     node.items = compile(items == nullptr ? Value(true) : *items, depth + 1);
     const SchemaNode& item = nodes_[node.items];
-    if (node.unique && item.kind == SchemaKind::kEnum && node.min_items > static_cast<std::int64_t>(item.values.size())) {
+    if (node.unique && item.kind == SchemaKind::kEnum &&
+        node.min_items > static_cast<std::int64_t>(item.values.size())) {
       problem(schema, "'minItems' asks for more items than there are different ones");
     }
     return node;
@@ -221,13 +258,20 @@ class Compiler {
     constexpr unsigned kObject = 1, kArray = 2, kText = 4, kNumber = 8, kBool = 16, kNull = 32;
     const SchemaNode& node = nodes_[index];
     switch (node.kind) {
-      case SchemaKind::kAny: return 63;
-      case SchemaKind::kObject: return kObject;
-      case SchemaKind::kArray: return kArray;
-      case SchemaKind::kString: return kText;
-      case SchemaKind::kNumber: return kNumber;
-      case SchemaKind::kBoolean: return kBool;
-      case SchemaKind::kNull: return kNull;
+      case SchemaKind::kAny:
+        return 63;
+      case SchemaKind::kObject:
+        return kObject;
+      case SchemaKind::kArray:
+        return kArray;
+      case SchemaKind::kString:
+        return kText;
+      case SchemaKind::kNumber:
+        return kNumber;
+      case SchemaKind::kBoolean:
+        return kBool;
+      case SchemaKind::kNull:
+        return kNull;
       case SchemaKind::kEnum: {
         unsigned set = 0;
         for (const Value& value : node.values) {
@@ -249,7 +293,9 @@ class Compiler {
     for (const std::size_t alternative : node.alternatives) {
       const unsigned own = starts(alternative);
       if ((seen & own) != 0) {
-        problem(at, "two alternatives hold the same kind of value (object, array, text, number, ...); they must differ in it");
+        problem(
+            at,
+            "two alternatives hold the same kind of value (object, array, text, number, ...); they must differ in it");
         return;
       }
       seen |= own;
@@ -262,13 +308,20 @@ class Compiler {
 
 std::string kind_words(const SchemaNode& node) {
   switch (node.kind) {
-    case SchemaKind::kObject: return "an object";
-    case SchemaKind::kArray: return "a list";
-    case SchemaKind::kString: return "a text";
-    case SchemaKind::kNumber: return node.integer ? "a whole number" : "a number";
-    case SchemaKind::kBoolean: return "true or false";
-    case SchemaKind::kNull: return "null";
-    default: return "another value";
+    case SchemaKind::kObject:
+      return "an object";
+    case SchemaKind::kArray:
+      return "a list";
+    case SchemaKind::kString:
+      return "a text";
+    case SchemaKind::kNumber:
+      return node.integer ? "a whole number" : "a number";
+    case SchemaKind::kBoolean:
+      return "true or false";
+    case SchemaKind::kNull:
+      return "null";
+    default:
+      return "another value";
   }
 }
 
@@ -283,15 +336,24 @@ class Matcher {
       return fmt::format("{}expected {}, got {}", prefix(path), kind_words(node), kind_name(value.kind()));
     };
     switch (node.kind) {
-      case SchemaKind::kAny: return std::nullopt;
-      case SchemaKind::kObject: return value.is_object() ? object(value, node, path) : expected();
-      case SchemaKind::kArray: return value.is_array() ? array(value, node, path) : expected();
-      case SchemaKind::kString: return value.is_string() ? string(value, node, path) : expected();
-      case SchemaKind::kNumber: return value.is_number() ? number(value, node, path) : expected();
-      case SchemaKind::kBoolean: return value.is_bool() ? std::nullopt : expected();
-      case SchemaKind::kNull: return value.is_null() ? std::nullopt : expected();
-      case SchemaKind::kEnum: return enumeration(value, node, path);
-      case SchemaKind::kAnyOf: return any_of(value, node, path);
+      case SchemaKind::kAny:
+        return std::nullopt;
+      case SchemaKind::kObject:
+        return value.is_object() ? object(value, node, path) : expected();
+      case SchemaKind::kArray:
+        return value.is_array() ? array(value, node, path) : expected();
+      case SchemaKind::kString:
+        return value.is_string() ? string(value, node, path) : expected();
+      case SchemaKind::kNumber:
+        return value.is_number() ? number(value, node, path) : expected();
+      case SchemaKind::kBoolean:
+        return value.is_bool() ? std::nullopt : expected();
+      case SchemaKind::kNull:
+        return value.is_null() ? std::nullopt : expected();
+      case SchemaKind::kEnum:
+        return enumeration(value, node, path);
+      case SchemaKind::kAnyOf:
+        return any_of(value, node, path);
     }
     return std::nullopt;
   }
@@ -307,7 +369,9 @@ class Matcher {
       if (found == names.end() && !node.additional) {
         return fmt::format("{}unexpected property '{}'{}", prefix(path), name, did_you_mean(name, names));
       }
-      const std::size_t child = found == names.end() ? *node.additional : node.properties[static_cast<std::size_t>(found - names.begin())].node;
+      const std::size_t child = found == names.end()
+                                    ? *node.additional
+                                    : node.properties[static_cast<std::size_t>(found - names.begin())].node;
       if (auto wrong = mismatch(member, child, path + "/" + name)) return wrong;
     }
     for (const auto& property : node.properties) {
@@ -320,12 +384,15 @@ class Matcher {
 
   std::optional<std::string> array(const Value& value, const SchemaNode& node, const std::string& path) const {
     const auto size = static_cast<std::int64_t>(value.size());
-    if (size < node.min_items) return fmt::format("{}expected at least {} items, got {}", prefix(path), node.min_items, size);
-    if (size > node.max_items) return fmt::format("{}expected at most {} items, got {}", prefix(path), node.max_items, size);
+    if (size < node.min_items)
+      return fmt::format("{}expected at least {} items, got {}", prefix(path), node.min_items, size);
+    if (size > node.max_items)
+      return fmt::format("{}expected at most {} items, got {}", prefix(path), node.max_items, size);
     const Value::Array& items = value.as_array();
     for (std::size_t i = 0; i < items.size(); ++i) {
       if (auto wrong = mismatch(items[i], node.items, fmt::format("{}/{}", path, i))) return wrong;
-      if (node.unique && std::find(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(i), items[i]) != items.begin() + static_cast<std::ptrdiff_t>(i)) {
+      if (node.unique && std::find(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(i), items[i]) !=
+                             items.begin() + static_cast<std::ptrdiff_t>(i)) {
         return fmt::format("{}{} appears twice", prefix(path), dump_json(items[i]));
       }
     }
@@ -334,16 +401,21 @@ class Matcher {
 
   static std::optional<std::string> string(const Value& value, const SchemaNode& node, const std::string& path) {
     const auto length = static_cast<std::int64_t>(decode_utf8(value.as_string()).size());
-    if (length < node.min_length) return fmt::format("{}expected at least {} characters, got {}", prefix(path), node.min_length, length);
-    if (length > node.max_length) return fmt::format("{}expected at most {} characters, got {}", prefix(path), node.max_length, length);
+    if (length < node.min_length)
+      return fmt::format("{}expected at least {} characters, got {}", prefix(path), node.min_length, length);
+    if (length > node.max_length)
+      return fmt::format("{}expected at most {} characters, got {}", prefix(path), node.max_length, length);
     return std::nullopt;
   }
 
   static std::optional<std::string> number(const Value& value, const SchemaNode& node, const std::string& path) {
     const double given = value.as_double();
-    if (node.integer && std::floor(given) != given) return fmt::format("{}expected a whole number, got {}", prefix(path), given);
-    if (node.minimum && given < *node.minimum) return fmt::format("{}expected at least {}, got {}", prefix(path), *node.minimum, given);
-    if (node.maximum && given > *node.maximum) return fmt::format("{}expected at most {}, got {}", prefix(path), *node.maximum, given);
+    if (node.integer && std::floor(given) != given)
+      return fmt::format("{}expected a whole number, got {}", prefix(path), given);
+    if (node.minimum && given < *node.minimum)
+      return fmt::format("{}expected at least {}, got {}", prefix(path), *node.minimum, given);
+    if (node.maximum && given > *node.maximum)
+      return fmt::format("{}expected at most {}, got {}", prefix(path), *node.maximum, given);
     return std::nullopt;
   }
 
@@ -356,7 +428,8 @@ class Matcher {
       if (texts.size() + known.size() < 400) known += (known.empty() ? "" : ", ") + dump_json(candidate);
     }
     const bool slip = value.is_string() && nearest_name(value.as_string(), texts).has_value();
-    return fmt::format("{}{} is not allowed{}", prefix(path), dump_json(value), slip ? did_you_mean(value.as_string(), texts) : "; expected " + known);
+    return fmt::format("{}{} is not allowed{}", prefix(path), dump_json(value),
+                       slip ? did_you_mean(value.as_string(), texts) : "; expected " + known);
   }
 
   std::optional<std::string> any_of(const Value& value, const SchemaNode& node, const std::string& path) const {
@@ -376,8 +449,12 @@ class Matcher {
 
 JsonSchema::JsonSchema() : nodes_(1) {}
 
-JsonSchema::JsonSchema(const Value& schema, std::vector<SchemaProblem>& problems) { Compiler(nodes_, problems).compile(schema, 1); }
+JsonSchema::JsonSchema(const Value& schema, std::vector<SchemaProblem>& problems) {
+  Compiler(nodes_, problems).compile(schema, 1);
+}
 
-std::optional<std::string> JsonSchema::mismatch(const Value& value) const { return Matcher(nodes_).mismatch(value, 0, ""); }
+std::optional<std::string> JsonSchema::mismatch(const Value& value) const {
+  return Matcher(nodes_).mismatch(value, 0, "");
+}
 
 }  // namespace instruct::instructions

@@ -27,18 +27,18 @@ struct SchemaNode {
     bool required = false;
   };
   SchemaKind kind = SchemaKind::kAny;
-  std::vector<Property> properties;        // object
-  std::optional<std::size_t> additional;   // object: schema of other members; nullopt when there may be none
-  std::size_t items = 0;                   // array
+  std::vector<Property> properties;       // object
+  std::optional<std::size_t> additional;  // object: schema of other members; nullopt when there may be none
+  std::size_t items = 0;                  // array
   std::int64_t min_items = 0;
   std::int64_t max_items = kUnbounded;
   bool unique = false;
-  std::int64_t min_length = 0;             // string, in code points
+  std::int64_t min_length = 0;  // string, in code points
   std::int64_t max_length = kUnbounded;
-  bool integer = false;                    // number
+  bool integer = false;  // number
   std::optional<double> minimum, maximum;
-  std::vector<Value> values;               // enum: scalars
-  std::vector<std::size_t> alternatives;   // anyOf
+  std::vector<Value> values;              // enum: scalars
+  std::vector<std::size_t> alternatives;  // anyOf
 
   static constexpr std::int64_t kUnbounded = std::int64_t{1} << 40;
 };

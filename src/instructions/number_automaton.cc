@@ -19,7 +19,8 @@ constexpr std::int64_t power_of_ten(int exponent) {
 std::int64_t in_units(double bound, std::int64_t unit, bool upper) {
   const double scaled = bound * static_cast<double>(unit);
   const double limit = static_cast<double>(power_of_ten(kMaxIntegerDigits)) * static_cast<double>(unit) - 1;
-  if (std::abs(scaled) >= limit) return scaled < 0 ? -static_cast<std::int64_t>(limit) : static_cast<std::int64_t>(limit);
+  if (std::abs(scaled) >= limit)
+    return scaled < 0 ? -static_cast<std::int64_t>(limit) : static_cast<std::int64_t>(limit);
   // 0.1 times 10^6 is 100000.00000000001 in binary: whole within rounding counts as whole.
   const double nearest = std::round(scaled);
   if (std::abs(scaled - nearest) <= 1e-9 * std::max(1.0, std::abs(scaled))) return static_cast<std::int64_t>(nearest);
@@ -34,8 +35,9 @@ NumberAutomaton::NumberAutomaton(bool integer, std::optional<double> minimum, st
   low_ = in_units(minimum.value_or(-largest), unit_, false);
   high_ = in_units(maximum.value_or(largest), unit_, true);
   if (low_ > high_) {
-    raise(ErrorCategory::kInvalidArgument, "no {} of at most {} decimals lies between {} and {}", integer ? "whole number" : "number",
-          integer ? 0 : kMaxDecimals, minimum.value_or(-largest), maximum.value_or(largest));
+    raise(ErrorCategory::kInvalidArgument, "no {} of at most {} decimals lies between {} and {}",
+          integer ? "whole number" : "number", integer ? 0 : kMaxDecimals, minimum.value_or(-largest),
+          maximum.value_or(largest));
   }
 }
 
@@ -83,8 +85,10 @@ bool NumberAutomaton::step(State& state, std::uint8_t byte) const {
   if (!behind && state.digits == kMaxIntegerDigits) return false;
   if (state.phase == Phase::kWhole && state.value == 0) return false;  // 07
   state.value = state.value * 10 + (byte - '0');
-  if (behind) ++state.decimals;
-  else ++state.digits;
+  if (behind)
+    ++state.decimals;
+  else
+    ++state.digits;
   state.phase = behind ? Phase::kDecimals : Phase::kWhole;
   return reachable(state);
 }

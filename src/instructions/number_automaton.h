@@ -37,7 +37,7 @@ class NumberAutomaton {
   bool overlaps(std::int64_t low, std::int64_t high, bool negative) const;
 
   bool integer_;
-  std::int64_t unit_;       // units in 1
+  std::int64_t unit_;        // units in 1
   std::int64_t low_, high_;  // bounds in units
 };
 

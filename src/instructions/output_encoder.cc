@@ -13,12 +13,14 @@ namespace {
 
 template <typename... Args>
 [[noreturn]] void fail(const Instruction& instruction, fmt::format_string<Args...> format, Args&&... args) {
-  raise(ErrorCategory::kBadData, "verb '{}': output: {}", instruction.verb, fmt::format(format, std::forward<Args>(args)...));
+  raise(ErrorCategory::kBadData, "verb '{}': output: {}", instruction.verb,
+        fmt::format(format, std::forward<Args>(args)...));
 }
 
 std::string text_of(const Instruction& instruction, const Value& value) {
   if (!value.is_string()) {
-    fail(instruction, "expected {}, got {}", instruction.output.type == OutputType::kLabel ? "a label" : "text", kind_name(value.kind()));
+    fail(instruction, "expected {}, got {}", instruction.output.type == OutputType::kLabel ? "a label" : "text",
+         kind_name(value.kind()));
   }
   if (const auto bad = find_invalid_utf8(value.as_string())) fail(instruction, "invalid UTF-8 at byte {}", *bad);
   return value.as_string();
@@ -71,14 +73,17 @@ double checked_number(const Instruction& instruction, double number) {
   const OutputSpec& output = instruction.output;
   if (!std::isfinite(number)) fail(instruction, "expected a number, got {}", number);
   if (output.integer && std::floor(number) != number) fail(instruction, "expected a whole number, got {}", number);
-  if (output.minimum && number < *output.minimum) fail(instruction, "{} is below the minimum {}", number, *output.minimum);
-  if (output.maximum && number > *output.maximum) fail(instruction, "{} is above the maximum {}", number, *output.maximum);
+  if (output.minimum && number < *output.minimum)
+    fail(instruction, "{} is below the minimum {}", number, *output.minimum);
+  if (output.maximum && number > *output.maximum)
+    fail(instruction, "{} is above the maximum {}", number, *output.maximum);
   return number;
 }
 
 // Fixed notation without needless zeros.
 std::string number_text(const Instruction& instruction, double number) {
-  if (std::abs(number) >= std::pow(10.0, kMaxIntegerDigits)) fail(instruction, "{} has more than {} digits", number, kMaxIntegerDigits);
+  if (std::abs(number) >= std::pow(10.0, kMaxIntegerDigits))
+    fail(instruction, "{} has more than {} digits", number, kMaxIntegerDigits);
   std::string text = fmt::format("{:.{}f}", number, kMaxDecimals);
   while (text.ends_with('0')) text.pop_back();
   if (text.ends_with('.')) text.pop_back();
@@ -130,7 +135,8 @@ void check_span(const Instruction& instruction, const std::string& span, const V
   if (text->as_string().find(span) == std::string::npos) {
     std::string shown = span.substr(0, kShownBytes);
     shown.resize(shown.size() - incomplete_utf8_tail(shown));
-    fail(instruction, "'{}{}' is not a part of '{}'", shown, shown.size() < span.size() ? "..." : "", instruction.output.from);
+    fail(instruction, "'{}{}' is not a part of '{}'", shown, shown.size() < span.size() ? "..." : "",
+         instruction.output.from);
   }
 }
 
@@ -148,8 +154,11 @@ std::string encode_output(const Instruction& instruction, const Value& output, c
     case OutputType::kLabel:
       return label_of(instruction, label_text(instruction, output));
     case OutputType::kNumber:
-      if (!output.is_string() && !output.is_number()) fail(instruction, "expected a number, got {}", kind_name(output.kind()));
-      return number_text(instruction, checked_number(instruction, output.is_string() ? parse_number(instruction, output.as_string()) : output.as_double()));
+      if (!output.is_string() && !output.is_number())
+        fail(instruction, "expected a number, got {}", kind_name(output.kind()));
+      return number_text(instruction,
+                         checked_number(instruction, output.is_string() ? parse_number(instruction, output.as_string())
+                                                                        : output.as_double()));
     case OutputType::kLabels:
       return dump_json(label_list(instruction, structured(instruction, output)));
     case OutputType::kList:
@@ -183,6 +192,8 @@ Value decode_output(const Instruction& instruction, std::string_view text) {
   raise(ErrorCategory::kInternal, "output type {} is not handled", static_cast<int>(instruction.output.type));
 }
 
-std::string output_text(const Value& value) { return value.is_string() ? value.as_string() : dump_json(value); }
+std::string output_text(const Value& value) {
+  return value.is_string() ? value.as_string() : dump_json(value);
+}
 
 }  // namespace instruct::instructions

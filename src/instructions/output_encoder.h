@@ -22,12 +22,12 @@ inline constexpr int kMaxIntegerDigits = 12;
 inline constexpr int kMaxDecimals = 6;
 
 // The canonical text of a value, what training aims at. Rows may give structured values or, as CSV does, their text.
-// Raises BadData naming the verb and what was expected: a label not in the set (with the nearest), a number out of range,
-// a span that is not in the text (checked when `variables` is given), JSON that does not fit the schema.
+// Raises BadData naming the verb and what was expected: a label not in the set (with the nearest), a number out of
+// range, a span that is not in the text (checked when `variables` is given), JSON that does not fit the schema.
 std::string encode_output(const Instruction& instruction, const Value& output, const Value* variables = nullptr);
 
-// The typed value of a generated text, spaces at its ends left out. Labels match in any case, with or without quotes or a
-// full stop around them, as models write them. Raises BadData when the text is no such value.
+// The typed value of a generated text, spaces at its ends left out. Labels match in any case, with or without quotes or
+// a full stop around them, as models write them. Raises BadData when the text is no such value.
 Value decode_output(const Instruction& instruction, std::string_view text);
 
 // A value as a person reads it: texts as they are, lists and JSON as JSON.

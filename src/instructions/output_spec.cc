@@ -11,19 +11,27 @@ namespace instruct::instructions {
 namespace {
 
 constexpr auto kTypes = std::to_array<std::string_view>({"text", "label", "labels", "number", "span", "json", "list"});
-constexpr auto kAllKeys = std::to_array<std::string_view>(
-    {"type", "max_tokens", "labels", "minimum", "min", "maximum", "max", "integer", "min_items", "max_items", "schema", "from"});
+constexpr auto kAllKeys =
+    std::to_array<std::string_view>({"type", "max_tokens", "labels", "minimum", "min", "maximum", "max", "integer",
+                                     "min_items", "max_items", "schema", "from"});
 
 // Which keys mean something for which type; `type` and `max_tokens` always do.
 std::vector<std::string_view> keys_of(OutputType type) {
   switch (type) {
-    case OutputType::kLabel: return {"labels"};
-    case OutputType::kLabels: return {"labels", "min_items", "max_items"};
-    case OutputType::kNumber: return {"minimum", "min", "maximum", "max", "integer"};
-    case OutputType::kSpan: return {"from"};
-    case OutputType::kJson: return {"schema"};
-    case OutputType::kList: return {"min_items", "max_items"};
-    case OutputType::kText: return {};
+    case OutputType::kLabel:
+      return {"labels"};
+    case OutputType::kLabels:
+      return {"labels", "min_items", "max_items"};
+    case OutputType::kNumber:
+      return {"minimum", "min", "maximum", "max", "integer"};
+    case OutputType::kSpan:
+      return {"from"};
+    case OutputType::kJson:
+      return {"schema"};
+    case OutputType::kList:
+      return {"min_items", "max_items"};
+    case OutputType::kText:
+      return {};
   }
   return {};
 }
@@ -58,7 +66,8 @@ class OutputReader {
       const bool known = std::find(kAllKeys.begin(), kAllKeys.end(), key) != kAllKeys.end();
       if (!known || key == "type" || key == "max_tokens") continue;
       if (std::find(fitting.begin(), fitting.end(), key) != fitting.end()) continue;
-      fields_.problem_at_key(body_, key, fmt::format("'{}' means nothing for output type '{}'", key, type_name(output_.type)));
+      fields_.problem_at_key(body_, key,
+                             fmt::format("'{}' means nothing for output type '{}'", key, type_name(output_.type)));
     }
   }
 
@@ -69,12 +78,15 @@ class OutputReader {
     const Value* list = body_.find("labels");
     const Mark mark = list == nullptr ? body_.mark() : list->mark();
     if (output_.labels.size() < 2) {
-      fields_.problem(mark, fmt::format("verb '{}': output type '{}' needs 'labels' with at least two of them", instruction_.verb, type_name(output_.type)));
+      fields_.problem(mark, fmt::format("verb '{}': output type '{}' needs 'labels' with at least two of them",
+                                        instruction_.verb, type_name(output_.type)));
     }
     std::vector<std::string> seen;
     for (const std::string& label : output_.labels) {
-      if (trim(label) != label || label.empty()) fields_.problem(mark, fmt::format("label '{}' is empty or has space at its ends", label));
-      if (std::find(seen.begin(), seen.end(), label) != seen.end()) fields_.problem(mark, fmt::format("label '{}' appears twice", label));
+      if (trim(label) != label || label.empty())
+        fields_.problem(mark, fmt::format("label '{}' is empty or has space at its ends", label));
+      if (std::find(seen.begin(), seen.end(), label) != seen.end())
+        fields_.problem(mark, fmt::format("label '{}' appears twice", label));
       seen.push_back(label);
     }
   }
@@ -93,7 +105,8 @@ class OutputReader {
     output_.maximum = limit("maximum", "max");
     output_.integer = fields_.boolean(body_, "integer").value_or(false);
     if (output_.minimum && output_.maximum && *output_.minimum > *output_.maximum) {
-      fields_.problem(body_.mark(), fmt::format("verb '{}': minimum {} is above maximum {}", instruction_.verb, *output_.minimum, *output_.maximum));
+      fields_.problem(body_.mark(), fmt::format("verb '{}': minimum {} is above maximum {}", instruction_.verb,
+                                                *output_.minimum, *output_.maximum));
     }
   }
 
@@ -101,10 +114,12 @@ class OutputReader {
     output_.min_items = fields_.whole_number(body_, "min_items", 0).value_or(0);
     output_.max_items = fields_.whole_number(body_, "max_items", 1).value_or(SchemaNode::kUnbounded);
     if (output_.min_items > output_.max_items) {
-      fields_.problem(body_.mark(), fmt::format("verb '{}': min_items {} is above max_items {}", instruction_.verb, output_.min_items, output_.max_items));
+      fields_.problem(body_.mark(), fmt::format("verb '{}': min_items {} is above max_items {}", instruction_.verb,
+                                                output_.min_items, output_.max_items));
     }
     if (output_.type == OutputType::kLabels && output_.min_items > static_cast<std::int64_t>(output_.labels.size())) {
-      fields_.problem(body_.mark(), fmt::format("verb '{}': min_items {} with {} labels", instruction_.verb, output_.min_items, output_.labels.size()));
+      fields_.problem(body_.mark(), fmt::format("verb '{}': min_items {} with {} labels", instruction_.verb,
+                                                output_.min_items, output_.labels.size()));
     }
   }
 
@@ -118,12 +133,15 @@ class OutputReader {
     if (const auto from = fields_.text(body_, "from")) {
       output_.from = *from;
       if (std::find(texts.begin(), texts.end(), *from) == texts.end()) {
-        fields_.problem(body_.at("from").mark(), fmt::format("verb '{}': a span is a part of a text input, '{}' is none{}", instruction_.verb, *from, did_you_mean(*from, texts)));
+        fields_.problem(body_.at("from").mark(),
+                        fmt::format("verb '{}': a span is a part of a text input, '{}' is none{}", instruction_.verb,
+                                    *from, did_you_mean(*from, texts)));
       }
     } else if (!texts.empty()) {
       output_.from = texts.front();
     } else {
-      fields_.problem(body_.mark(), fmt::format("verb '{}': output type 'span' needs a text input to be a part of", instruction_.verb));
+      fields_.problem(body_.mark(), fmt::format("verb '{}': output type 'span' needs a text input to be a part of",
+                                                instruction_.verb));
     }
   }
 
@@ -137,13 +155,15 @@ class OutputReader {
     std::vector<SchemaProblem> problems;
     output_.form = std::make_shared<const JsonSchema>(*schema, problems);
     for (SchemaProblem& problem : problems) {
-      fields_.problem(problem.mark.line > 0 ? problem.mark : schema->mark(), fmt::format("verb '{}': {}", instruction_.verb, problem.message));
+      fields_.problem(problem.mark.line > 0 ? problem.mark : schema->mark(),
+                      fmt::format("verb '{}': {}", instruction_.verb, problem.message));
     }
   }
 
   // Lists and sets of labels are JSON arrays.
   std::shared_ptr<const JsonSchema> list_form() const {
-    SchemaNode list{.kind = SchemaKind::kArray, .items = 1, .min_items = output_.min_items, .max_items = output_.max_items};
+    SchemaNode list{
+        .kind = SchemaKind::kArray, .items = 1, .min_items = output_.min_items, .max_items = output_.max_items};
     SchemaNode item{.kind = SchemaKind::kString};
     if (output_.type == OutputType::kLabels) {
       list.unique = true;
@@ -162,9 +182,12 @@ class OutputReader {
 
 }  // namespace
 
-std::string_view type_name(OutputType type) { return kTypes[static_cast<std::size_t>(type)]; }
+std::string_view type_name(OutputType type) {
+  return kTypes[static_cast<std::size_t>(type)];
+}
 
-OutputSpec read_output_spec(const Value& body, const Instruction& instruction, const InstructionSet& set, FieldReader& fields) {
+OutputSpec read_output_spec(const Value& body, const Instruction& instruction, const InstructionSet& set,
+                            FieldReader& fields) {
   return OutputReader(body, instruction, set, fields).read();
 }
 

@@ -105,7 +105,8 @@ class Planner {
       return;
     }
     if (count > 1) {
-      raise(ErrorCategory::kBadData, "{}: two 'every' in one call; at most one says what is repeated", print_call(written));
+      raise(ErrorCategory::kBadData, "{}: two 'every' in one call; at most one says what is repeated",
+            print_call(written));
     }
     Selector selector = parse_selector(every->text);
     const std::size_t units = document_.select(selector).size();
@@ -136,7 +137,8 @@ class Planner {
     std::sort(planned.parents.begin(), planned.parents.end());
     planned.parents.erase(std::unique(planned.parents.begin(), planned.parents.end()), planned.parents.end());
     if (static_cast<std::int64_t>(plan_.calls.size()) >= limits_.max_calls) {
-      raise(ErrorCategory::kInvalidArgument, "the program makes more than {} calls over this document", limits_.max_calls);
+      raise(ErrorCategory::kInvalidArgument, "the program makes more than {} calls over this document",
+            limits_.max_calls);
     }
     plan_.calls.push_back(std::move(planned));
     by_key_.emplace(key, plan_.calls.size() - 1);
@@ -159,9 +161,13 @@ class Planner {
       case ArgumentKind::kVariable: {
         const Value* value = variables_.find(argument.text);
         const Variable* given = set_.find_variable(argument.text);
-        if (value != nullptr && !value->is_null()) binding.value = as_type(*value, variable);
-        else if (given == nullptr || !given->optional) raise(ErrorCategory::kBadData, "variable '{}' has no value", argument.text);
-        else if (!variable.optional) raise(ErrorCategory::kBadData, "variable '{}' has no value, and '{}' needs one", argument.text, variable.name);
+        if (value != nullptr && !value->is_null())
+          binding.value = as_type(*value, variable);
+        else if (given == nullptr || !given->optional)
+          raise(ErrorCategory::kBadData, "variable '{}' has no value", argument.text);
+        else if (!variable.optional)
+          raise(ErrorCategory::kBadData, "variable '{}' has no value, and '{}' needs one", argument.text,
+                variable.name);
         break;
       }
     }
@@ -174,7 +180,8 @@ class Planner {
 
   static Value literal(const Value& value, const Variable& variable) {
     const bool parsed = variable.type == VariableType::kList || variable.type == VariableType::kJson;
-    return parsed && value.is_string() ? parse_json(value.as_string(), fmt::format("literal for '{}'", variable.name)) : value;
+    return parsed && value.is_string() ? parse_json(value.as_string(), fmt::format("literal for '{}'", variable.name))
+                                       : value;
   }
 
   // What makes two calls the same: verb and what its inputs get.
@@ -202,7 +209,8 @@ class Planner {
 Plan make_plan(const Program& program, const InstructionSet& set, const Value& variables, const PlanLimits& limits) {
   const std::vector<ProgramProblem> problems = check_program(program, set);
   if (!problems.empty()) {
-    raise(ErrorCategory::kBadData, "program: line {}, column {}: {}", problems.front().mark.line, problems.front().mark.column, problems.front().message);
+    raise(ErrorCategory::kBadData, "program: line {}, column {}: {}", problems.front().mark.line,
+          problems.front().mark.column, problems.front().message);
   }
   return Planner(set, variables, limits).make(program);
 }
@@ -234,12 +242,14 @@ std::string combine_outputs(const Plan& plan, Combine combine, std::span<const V
   if (combine == Combine::kLast) return plan.outputs.empty() ? "" : output_text(outputs[plan.outputs.back()]);
   if (combine == Combine::kConcat) {
     std::string text;
-    for (std::size_t i = 0; i < plan.outputs.size(); ++i) text += (i > 0 ? "\n" : "") + output_text(outputs[plan.outputs[i]]);
+    for (std::size_t i = 0; i < plan.outputs.size(); ++i)
+      text += (i > 0 ? "\n" : "") + output_text(outputs[plan.outputs[i]]);
     return text;
   }
   Value list = Value::array();
   for (const std::size_t index : plan.outputs) {
-    list.push(Value::object({{"call", plan.calls[index].source}, {"verb", plan.calls[index].verb}, {"output", outputs[index]}}));
+    list.push(Value::object(
+        {{"call", plan.calls[index].source}, {"verb", plan.calls[index].verb}, {"output", outputs[index]}}));
   }
   return dump_json(list);
 }

@@ -33,7 +33,8 @@ instructions:
   reply: {inputs: [mood], template: "{{ mood }}", output: {type: text}}
   join: {inputs: [items], template: "{{ items | join(' ') }}", output: {type: text}}
   compare: {inputs: [text, other], template: "{{ text }} {{ other }}", output: {type: text}}
-)yaml", "set");
+)yaml",
+                               "set");
 }
 
 constexpr const char* kDocument = "One one. Two.\n\nThree.\n\nFour. Five. Six.";
@@ -50,7 +51,8 @@ Texts sources(const Plan& plan) {
 }
 
 TEST(Plan, SelectorsBecomeText) {
-  const Plan plan = plan_of("[summary('1st paragraph'), summary('last sentence'), summary(text), answer(question, '2nd paragraph')]");
+  const Plan plan =
+      plan_of("[summary('1st paragraph'), summary('last sentence'), summary(text), answer(question, '2nd paragraph')]");
   ASSERT_EQ(plan.calls.size(), 4U);
   EXPECT_EQ(plan.calls[0].bindings[0].value, Value("One one. Two."));
   EXPECT_EQ(plan.calls[0].bindings[0].range, (ByteRange{0, 13}));
@@ -68,18 +70,22 @@ TEST(Plan, DotsContinueToTheEnd) {
   EXPECT_EQ(sources(plan_of("[summary('1st sentence'), summary('3rd sentence'), ...]")),
             (Texts{"summary('1st sentence')", "summary('3rd sentence')", "summary('5th sentence')"}));
   EXPECT_EQ(sources(plan_of("[summary('1st paragraph'), section('1st paragraph'), ...]")),
-            (Texts{"summary('1st paragraph')", "section('1st paragraph')", "summary('2nd paragraph')", "section('2nd paragraph')",
-                   "summary('3rd paragraph')", "section('3rd paragraph')"}));
+            (Texts{"summary('1st paragraph')", "section('1st paragraph')", "summary('2nd paragraph')",
+                   "section('2nd paragraph')", "summary('3rd paragraph')", "section('3rd paragraph')"}));
   EXPECT_EQ(sources(plan_of("[section(text), summary('2nd paragraph'), ...]")),
             (Texts{"section(text)", "summary('2nd paragraph')", "summary('3rd paragraph')"}));
   EXPECT_EQ(sources(plan_of("[summary('last paragraph'), summary('second last paragraph'), ...]")),
             (Texts{"summary('last paragraph')", "summary('second last paragraph')", "summary('3rd last paragraph')"}));
   EXPECT_EQ(sources(plan_of("[answer(question, summary('第1段')), ...]")).size(), 3U);
-  EXPECT_EQ(sources(plan_of("[compare('1st paragraph', '2nd paragraph'), compare('2nd paragraph', '3rd paragraph'), ...]")).size(), 2U);
+  EXPECT_EQ(
+      sources(plan_of("[compare('1st paragraph', '2nd paragraph'), compare('2nd paragraph', '3rd paragraph'), ...]"))
+          .size(),
+      2U);
 }
 
 TEST(Plan, DotsOverRangesEndWithTheDocument) {
-  EXPECT_EQ(sources(plan_of("[summary('words 1-3'), ...]")), (Texts{"summary('words 1-3')", "summary('words 4-6')", "summary('7th word')"}));
+  EXPECT_EQ(sources(plan_of("[summary('words 1-3'), ...]")),
+            (Texts{"summary('words 1-3')", "summary('words 4-6')", "summary('7th word')"}));
   EXPECT_EQ(sources(plan_of("[summary('words 1-3'), ...]", "a b")), Texts{"summary('words 1-2')"});
   const Plan plan = plan_of("[summary('words 1-3'), ...]");
   ASSERT_EQ(plan.calls.size(), 3U);
@@ -87,8 +93,10 @@ TEST(Plan, DotsOverRangesEndWithTheDocument) {
 }
 
 TEST(Plan, DotsOnAShortDocumentRunWhatThereIs) {
-  EXPECT_EQ(sources(plan_of("[summary('1st paragraph'), summary('2nd paragraph'), ...]", "Only one.")), Texts{"summary('1st paragraph')"});
-  EXPECT_EQ(error_of([] { plan_of("[summary('2nd paragraph'), ...]", "Only one."); }), "selector '2nd paragraph': the document has 1 paragraph");
+  EXPECT_EQ(sources(plan_of("[summary('1st paragraph'), summary('2nd paragraph'), ...]", "Only one.")),
+            Texts{"summary('1st paragraph')"});
+  EXPECT_EQ(error_of([] { plan_of("[summary('2nd paragraph'), ...]", "Only one."); }),
+            "selector '2nd paragraph': the document has 1 paragraph");
   EXPECT_EQ(error_of([] { plan_of("[summary('1st paragraph'), summary('2nd paragraph')]", "Only one."); }),
             "selector '2nd paragraph': the document has 1 paragraph");
 }
@@ -127,16 +135,21 @@ TEST(Plan, Combines) {
   const std::vector<Value> outputs{Value("first"), Value(2)};
   EXPECT_EQ(combine_outputs(plan, Combine::kConcat, outputs), "first\n2");
   EXPECT_EQ(combine_outputs(plan, Combine::kLast, outputs), "2");
-  EXPECT_EQ(parse_json(combine_outputs(plan, Combine::kJson, outputs), "j"),
-            parse_json(R"json([{"call": "summary('1st line')", "verb": "summary", "output": "first"}, {"call": "size('2nd line')", "verb": "size", "output": 2}])json", "j"));
+  EXPECT_EQ(
+      parse_json(combine_outputs(plan, Combine::kJson, outputs), "j"),
+      parse_json(
+          R"json([{"call": "summary('1st line')", "verb": "summary", "output": "first"}, {"call": "size('2nd line')", "verb": "size", "output": 2}])json",
+          "j"));
 }
 
 TEST(Plan, LimitsAndMissingValues) {
-  EXPECT_EQ(error_of([] { plan_of("summary('every word')", kDocument, {.max_calls = 3}); }), "the program makes more than 3 calls over this document");
+  EXPECT_EQ(error_of([] { plan_of("summary('every word')", kDocument, {.max_calls = 3}); }),
+            "the program makes more than 3 calls over this document");
   EXPECT_EQ(error_of([] { plan_of("summary(text)", "", {}); }), "no error");
   EXPECT_EQ(error_of([] { plan_of("summary('1st line')", ""); }), "selector '1st line': the document has no text");
   const InstructionSet set = example_set();
-  EXPECT_EQ(error_of([&] { make_plan(parse_program("summary(text)", "p"), set, Value::object()); }), "variable 'text' has no value");
+  EXPECT_EQ(error_of([&] { make_plan(parse_program("summary(text)", "p"), set, Value::object()); }),
+            "variable 'text' has no value");
   EXPECT_EQ(error_of([&] { make_plan(parse_program("summary(question)", "p"), set, Value::object()); }),
             "variable 'question' has no value, and 'text' needs one");
 }
@@ -156,39 +169,60 @@ INSTANTIATE_TEST_SUITE_P(
     Table, MisfitPrograms,
     ::testing::Values(
         MisfitProgram{"sumary(text)", "p: line 1, column 1: unknown verb 'sumary'; did you mean 'summary'?"},
-        MisfitProgram{"[sumary(text),\n summary(texts)]", "p: line 1, column 2: unknown verb 'sumary'; did you mean 'summary'?\n"
-                                                        "p: line 2, column 10: unknown variable 'texts'; did you mean 'text'?"},
+        MisfitProgram{"[sumary(text),\n summary(texts)]",
+                      "p: line 1, column 2: unknown verb 'sumary'; did you mean 'summary'?\n"
+                      "p: line 2, column 10: unknown variable 'texts'; did you mean 'text'?"},
         MisfitProgram{"summary()", "p: line 1, column 1: 'summary' needs an argument for 'text'"},
-        MisfitProgram{"summary(text, question)", "p: line 1, column 15: 'summary' takes 1 argument (text), this is number 2"},
-        MisfitProgram{"summary(txt=text)", "p: line 1, column 9: 'summary' has no input 'txt'; did you mean 'text'?\n"
-                                        "p: line 1, column 1: 'summary' needs an argument for 'text'"},
-        MisfitProgram{"answer(question, question=question)", "p: line 1, column 18: 'question' of 'answer' is given twice\n"
-                                                          "p: line 1, column 1: 'answer' needs an argument for 'text'"},
-        MisfitProgram{"answer(text=text, question)", "p: line 1, column 19: an argument of 'answer' without a name comes after one with a name"},
+        MisfitProgram{"summary(text, question)",
+                      "p: line 1, column 15: 'summary' takes 1 argument (text), this is number 2"},
+        MisfitProgram{"summary(txt=text)",
+                      "p: line 1, column 9: 'summary' has no input 'txt'; did you mean 'text'?\n"
+                      "p: line 1, column 1: 'summary' needs an argument for 'text'"},
+        MisfitProgram{"answer(question, question=question)",
+                      "p: line 1, column 18: 'question' of 'answer' is given twice\n"
+                      "p: line 1, column 1: 'answer' needs an argument for 'text'"},
+        MisfitProgram{"answer(text=text, question)",
+                      "p: line 1, column 19: an argument of 'answer' without a name comes after one with a name"},
         MisfitProgram{"summary(section)", "p: line 1, column 9: 'section' is a verb: write section(...) to run it"},
-        MisfitProgram{"summary(3)", "p: line 1, column 9: 'text' of 'summary' expects text, got number 3; put it in double quotes"},
+        MisfitProgram{"summary(3)",
+                      "p: line 1, column 9: 'text' of 'summary' expects text, got number 3; put it in double quotes"},
         MisfitProgram{"repeat(text, \"3\")", "p: line 1, column 14: 'count' of 'repeat' expects number, got a text"},
-        MisfitProgram{"repeat(text, question)", "p: line 1, column 14: 'count' of 'repeat' expects number, got variable 'question' of type text"},
-        MisfitProgram{"repeat(text, summary(text))", "p: line 1, column 14: 'count' of 'repeat' expects number, got the text that 'summary' puts out"},
-        MisfitProgram{"repeat(text, '1st line')", "p: line 1, column 14: 'count' of 'repeat' expects number, got a selector (a part of the document is text)"},
+        MisfitProgram{"repeat(text, question)",
+                      "p: line 1, column 14: 'count' of 'repeat' expects number, got variable 'question' of type text"},
+        MisfitProgram{"repeat(text, summary(text))",
+                      "p: line 1, column 14: 'count' of 'repeat' expects number, got the text that 'summary' puts out"},
+        MisfitProgram{"repeat(text, '1st line')",
+                      "p: line 1, column 14: 'count' of 'repeat' expects number, got a selector (a part of the "
+                      "document is text)"},
         MisfitProgram{"reply(\"god\")", "p: line 1, column 7: label 'god' is not one of 'mood'; did you mean 'good'?"},
-        MisfitProgram{"reply(section(text))", "p: line 1, column 7: 'mood' of 'reply' expects label, got the label that 'section' puts out"},
-        MisfitProgram{"join(\"[1\")", "p: line 1, column 6: 'items' of 'join': line 1, column 3: malformed JSON: syntax error while parsing array - unexpected end of input; expected ']'"},
+        MisfitProgram{"reply(section(text))",
+                      "p: line 1, column 7: 'mood' of 'reply' expects label, got the label that 'section' puts out"},
+        MisfitProgram{"join(\"[1\")",
+                      "p: line 1, column 6: 'items' of 'join': line 1, column 3: malformed JSON: syntax error while "
+                      "parsing array - unexpected end of input; expected ']'"},
         MisfitProgram{"join(\"{}\")", "p: line 1, column 6: 'items' of 'join' expects list, got JSON object"},
-        MisfitProgram{"summary('1st paragrahp')", "p: line 1, column 9: selector '1st paragrahp': unknown unit 'paragrahp'; did you mean 'paragraph'?"},
+        MisfitProgram{
+            "summary('1st paragrahp')",
+            "p: line 1, column 9: selector '1st paragrahp': unknown unit 'paragrahp'; did you mean 'paragraph'?"},
         MisfitProgram{"[summary('1st line'), summary('1st line'), ...]",
-                   "p: line 1, column 44: '...' cannot tell how to go on: the calls before it read the same part or name none"},
-        MisfitProgram{"[summary('3rd line'), summary('1st line'), ...]",
-                   "p: line 1, column 44: '...' goes from '3rd line' back to '1st line'; it can only go on to later parts"},
-        MisfitProgram{"[summary('lines 2-last'), ...]", "p: line 1, column 27: '...' cannot continue 'lines 2-last': it reaches to the end already"},
+                      "p: line 1, column 44: '...' cannot tell how to go on: the calls before it read the same part or "
+                      "name none"},
+        MisfitProgram{
+            "[summary('3rd line'), summary('1st line'), ...]",
+            "p: line 1, column 44: '...' goes from '3rd line' back to '1st line'; it can only go on to later parts"},
+        MisfitProgram{"[summary('lines 2-last'), ...]",
+                      "p: line 1, column 27: '...' cannot continue 'lines 2-last': it reaches to the end already"},
         MisfitProgram{"[summary('words 1-3'), summary('words 4-9'), ...]",
-                   "p: line 1, column 46: '...' cannot tell how to go on from 'words 1-3' to 'words 4-9': the second is longer or shorter"},
+                      "p: line 1, column 46: '...' cannot tell how to go on from 'words 1-3' to 'words 4-9': the "
+                      "second is longer or shorter"},
         MisfitProgram{"[summary('every line'), ...]",
-                   "p: line 1, column 25: '...' continues numbered parts of the document, and the call before it names none, such as '1st paragraph'"}));
+                      "p: line 1, column 25: '...' continues numbered parts of the document, and the call before it "
+                      "names none, such as '1st paragraph'"}));
 
 TEST(ProgramCheck, GoodTypes) {
-  for (const char* source : {"reply(feel(text))", "reply(\"good\")", "repeat(text, size(text))", "repeat(text, 3)", "repeat(text)", "join(points(text))",
-                             "join(\"[\\\"a\\\"]\")", "summary(section(text))", "answer(text=summary('every line'), question=\"Who?\")", "repeat(text, count)"}) {
+  for (const char* source : {"reply(feel(text))", "reply(\"good\")", "repeat(text, size(text))", "repeat(text, 3)",
+                             "repeat(text)", "join(points(text))", "join(\"[\\\"a\\\"]\")", "summary(section(text))",
+                             "answer(text=summary('every line'), question=\"Who?\")", "repeat(text, count)"}) {
     EXPECT_EQ(error_of([&] { parse_checked_program(source, example_set(), "p"); }), "no error") << source;
   }
 }

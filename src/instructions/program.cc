@@ -11,21 +11,26 @@
 namespace instruct::instructions {
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 // Bytes of characters outside ASCII count as letters, except the full-width punctuation parse errors speak of.
 bool starts_name(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
 }
-bool continues_name(char c) { return starts_name(c) || is_digit(c); }
+bool continues_name(char c) {
+  return starts_name(c) || is_digit(c);
+}
 
 struct Lookalike {
   std::string_view written;
   std::string_view meant;
 };
 // Characters that an input method or a word processor puts where ASCII was meant.
-constexpr Lookalike kLookalikes[] = {{"（", "("}, {"）", ")"}, {"，", ","}, {"、", ","}, {"＝", "="}, {"【", "["},
-                                     {"】", "]"}, {"［", "["}, {"］", "]"}, {"‘", "'"}, {"’", "'"}, {"“", "\""},
-                                     {"”", "\""}, {"＂", "\""}, {"＇", "'"}, {"\u00a0", " "}, {"\u3000", " "}};
+constexpr Lookalike kLookalikes[] = {{"（", "("},     {"）", ")"},    {"，", ","}, {"、", ","},  {"＝", "="},
+                                     {"【", "["},     {"】", "]"},    {"［", "["}, {"］", "]"},  {"‘", "'"},
+                                     {"’", "'"},      {"“", "\""},    {"”", "\""}, {"＂", "\""}, {"＇", "'"},
+                                     {"\u00a0", " "}, {"\u3000", " "}};
 constexpr std::string_view kEllipsis = "…";
 
 class Parser {
@@ -193,11 +198,18 @@ class Parser {
 
   char escaped() {
     switch (peek()) {
-      case 'n': return '\n';
-      case 't': return '\t';
-      case 'r': return '\r';
-      case '\\': case '\'': case '"': return peek();
-      default: fail("expected \\n, \\t, \\r, \\\\, \\' or \\\" after a backslash, got {}");
+      case 'n':
+        return '\n';
+      case 't':
+        return '\t';
+      case 'r':
+        return '\r';
+      case '\\':
+      case '\'':
+      case '"':
+        return peek();
+      default:
+        fail("expected \\n, \\t, \\r, \\\\, \\' or \\\" after a backslash, got {}");
     }
   }
 
@@ -205,7 +217,8 @@ class Parser {
     const Mark start_mark = mark();
     const std::size_t start = offset_;
     advance(1);
-    while (!at_end() && (continues_name(peek()) || peek() == '.' || ((peek() == '-' || peek() == '+') && exponent_before()))) {
+    while (!at_end() &&
+           (continues_name(peek()) || peek() == '.' || ((peek() == '-' || peek() == '+') && exponent_before()))) {
       if (ellipsis() > 0 || !lookalike().meant.empty()) break;
       advance(1);
     }
@@ -214,7 +227,8 @@ class Parser {
     if (digits.starts_with('+')) digits.remove_prefix(1);
     const char* end = digits.data() + digits.size();
     std::int64_t integer = 0;
-    if (const auto [stop, status] = std::from_chars(digits.data(), end, integer); status == std::errc() && stop == end) {
+    if (const auto [stop, status] = std::from_chars(digits.data(), end, integer);
+        status == std::errc() && stop == end) {
       return Value(integer);
     }
     double real = 0;
@@ -272,7 +286,8 @@ class Parser {
       return fmt::format("'{}' (write '{}')", look.written, look.meant);
     }
     std::size_t size = 1;
-    while (offset_ + size < source_.size() && (static_cast<unsigned char>(source_[offset_ + size]) & 0xC0) == 0x80) ++size;
+    while (offset_ + size < source_.size() && (static_cast<unsigned char>(source_[offset_ + size]) & 0xC0) == 0x80)
+      ++size;
     return fmt::format("'{}'", source_.substr(offset_, size));
   }
 
@@ -297,10 +312,18 @@ std::string quote(std::string_view text, char mark) {
   std::string out(1, mark);
   for (const char c : text) {
     switch (c) {
-      case '\n': out += "\\n"; break;
-      case '\t': out += "\\t"; break;
-      case '\r': out += "\\r"; break;
-      case '\\': out += "\\\\"; break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
       default:
         if (c == mark) out += '\\';
         out += c;
@@ -314,8 +337,12 @@ void print(const Call& call, std::string& out);
 void print(const Argument& argument, std::string& out) {
   if (!argument.name.empty()) out += argument.name + "=";
   switch (argument.kind) {
-    case ArgumentKind::kVariable: out += argument.text; break;
-    case ArgumentKind::kSelector: out += quote(argument.text, '\''); break;
+    case ArgumentKind::kVariable:
+      out += argument.text;
+      break;
+    case ArgumentKind::kSelector:
+      out += quote(argument.text, '\'');
+      break;
     case ArgumentKind::kLiteral:
       out += argument.literal.is_string() ? quote(argument.literal.as_string(), '"') : dump_json(argument.literal);
       break;
@@ -338,14 +365,17 @@ void print(const Call& call, std::string& out) {
 bool operator==(const Argument& a, const Argument& b) {
   return a.name == b.name && a.kind == b.kind && a.text == b.text && a.literal == b.literal && a.call == b.call;
 }
-bool operator==(const Call& a, const Call& b) { return a.verb == b.verb && a.arguments == b.arguments; }
+bool operator==(const Call& a, const Call& b) {
+  return a.verb == b.verb && a.arguments == b.arguments;
+}
 bool operator==(const Program& a, const Program& b) {
   return a.calls == b.calls && a.list == b.list && a.continues == b.continues;
 }
 
 Program parse_program(std::string_view source, std::string_view origin) {
   if (source.size() > kMaxProgramBytes) {
-    raise(ErrorCategory::kBadData, "{}: a program of {} bytes; at most {} are read", origin, source.size(), kMaxProgramBytes);
+    raise(ErrorCategory::kBadData, "{}: a program of {} bytes; at most {} are read", origin, source.size(),
+          kMaxProgramBytes);
   }
   if (const auto bad = find_invalid_utf8(source)) {
     raise(ErrorCategory::kBadData, "{}: invalid UTF-8 at byte {}", origin, *bad);

@@ -5,7 +5,8 @@
 //   argument = [ name "=" ] ( variable | selector | literal | call )
 //   selector = single-quoted, '1st paragraph';  literal = double-quoted text or a number
 //
-// Parsing knows nothing of verbs and variables; check_program() (program_check.h) holds the tree against an instruction set.
+// Parsing knows nothing of verbs and variables; check_program() (program_check.h) holds the tree against an instruction
+// set.
 #pragma once
 
 #include <string>
@@ -21,12 +22,12 @@ enum class ArgumentKind { kVariable, kSelector, kLiteral, kCall };
 struct Call;
 
 struct Argument {
-  std::string name;             // of a named argument; empty when it binds by place
+  std::string name;  // of a named argument; empty when it binds by place
   ArgumentKind kind = ArgumentKind::kVariable;
-  std::string text;             // variable name, or what stands between a selector's quotes
-  Value literal;                // text or number
-  std::vector<Call> call;       // one call, or none
-  Mark mark;                    // line and column (in characters) within the program
+  std::string text;        // variable name, or what stands between a selector's quotes
+  Value literal;           // text or number
+  std::vector<Call> call;  // one call, or none
+  Mark mark;               // line and column (in characters) within the program
 
   // Same meaning; marks do not count.
   friend bool operator==(const Argument& a, const Argument& b);

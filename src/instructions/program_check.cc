@@ -39,20 +39,27 @@ bool within(const std::vector<std::string>& some, const std::vector<std::string>
 // Whether what a verb puts out can be the value of a variable. Any output can be read as text.
 bool output_fits(const Variable& variable, const OutputSpec& output) {
   switch (variable.type) {
-    case VariableType::kText: return true;
-    case VariableType::kNumber: return output.type == OutputType::kNumber;
-    case VariableType::kLabel: return output.type == OutputType::kLabel && within(output.labels, variable.labels);
-    case VariableType::kList: return output.type == OutputType::kList || output.type == OutputType::kLabels;
-    case VariableType::kJson: return output.type != OutputType::kText && output.type != OutputType::kSpan;
+    case VariableType::kText:
+      return true;
+    case VariableType::kNumber:
+      return output.type == OutputType::kNumber;
+    case VariableType::kLabel:
+      return output.type == OutputType::kLabel && within(output.labels, variable.labels);
+    case VariableType::kList:
+      return output.type == OutputType::kList || output.type == OutputType::kLabels;
+    case VariableType::kJson:
+      return output.type != OutputType::kText && output.type != OutputType::kSpan;
   }
   return false;
 }
 
 bool variable_fits(const Variable& wanted, const Variable& given) {
   if (wanted.type == VariableType::kText || wanted.type == given.type) {
-    return wanted.type != VariableType::kLabel || (within(given.labels, wanted.labels) && (wanted.labels.empty() || !given.labels.empty()));
+    return wanted.type != VariableType::kLabel ||
+           (within(given.labels, wanted.labels) && (wanted.labels.empty() || !given.labels.empty()));
   }
-  return wanted.type == VariableType::kJson && (given.type == VariableType::kNumber || given.type == VariableType::kList);
+  return wanted.type == VariableType::kJson &&
+         (given.type == VariableType::kNumber || given.type == VariableType::kList);
 }
 
 class Checker {
@@ -78,21 +85,27 @@ class Checker {
  private:
   void problem(Mark mark, std::string message) { problems.push_back({mark, std::move(message)}); }
   void misfit(const Argument& argument, const Variable& variable, const std::string& verb, std::string_view got) {
-    problem(argument.mark, fmt::format("'{}' of '{}' expects {}, got {}", variable.name, verb, type_name(variable.type), got));
+    problem(argument.mark,
+            fmt::format("'{}' of '{}' expects {}, got {}", variable.name, verb, type_name(variable.type), got));
   }
 
   void check(const Argument& argument, const Variable& variable, const std::string& verb) {
     switch (argument.kind) {
-      case ArgumentKind::kVariable: return check_variable(argument, variable, verb);
-      case ArgumentKind::kSelector: return check_selector(argument, variable, verb);
-      case ArgumentKind::kLiteral: return check_literal(argument, variable, verb);
-      case ArgumentKind::kCall: break;
+      case ArgumentKind::kVariable:
+        return check_variable(argument, variable, verb);
+      case ArgumentKind::kSelector:
+        return check_selector(argument, variable, verb);
+      case ArgumentKind::kLiteral:
+        return check_literal(argument, variable, verb);
+      case ArgumentKind::kCall:
+        break;
     }
     for (const Call& nested : argument.call) {
       check(nested);
       const Instruction* inner = set_.find_instruction(nested.verb);
       if (inner != nullptr && !output_fits(variable, inner->output)) {
-        misfit(argument, variable, verb, fmt::format("the {} that '{}' puts out", type_name(inner->output.type), nested.verb));
+        misfit(argument, variable, verb,
+               fmt::format("the {} that '{}' puts out", type_name(inner->output.type), nested.verb));
       }
     }
   }
@@ -101,8 +114,10 @@ class Checker {
     const Variable* given = set_.find_variable(argument.text);
     if (given == nullptr) {
       const bool is_verb = set_.find_instruction(argument.text) != nullptr;
-      problem(argument.mark, is_verb ? fmt::format("'{}' is a verb: write {}(...) to run it", argument.text, argument.text)
-                                     : fmt::format("unknown variable '{}'{}", argument.text, did_you_mean(argument.text, variables_of(set_))));
+      problem(argument.mark, is_verb
+                                 ? fmt::format("'{}' is a verb: write {}(...) to run it", argument.text, argument.text)
+                                 : fmt::format("unknown variable '{}'{}", argument.text,
+                                               did_you_mean(argument.text, variables_of(set_))));
     } else if (!variable_fits(variable, *given)) {
       misfit(argument, variable, verb, fmt::format("variable '{}' of type {}", given->name, type_name(given->type)));
     }
@@ -115,15 +130,18 @@ class Checker {
       problem(argument.mark, error.what());
       return;
     }
-    if (variable.type != VariableType::kText) misfit(argument, variable, verb, "a selector (a part of the document is text)");
-    else if (set_.document_variable() == nullptr) problem(argument.mark, "a selector needs a document, and no variable is of type text");
+    if (variable.type != VariableType::kText)
+      misfit(argument, variable, verb, "a selector (a part of the document is text)");
+    else if (set_.document_variable() == nullptr)
+      problem(argument.mark, "a selector needs a document, and no variable is of type text");
   }
 
   void check_literal(const Argument& argument, const Variable& variable, const std::string& verb) {
     const Value& literal = argument.literal;
     switch (variable.type) {
       case VariableType::kText:
-        if (!literal.is_string()) misfit(argument, variable, verb, fmt::format("number {}; put it in double quotes", dump_json(literal)));
+        if (!literal.is_string())
+          misfit(argument, variable, verb, fmt::format("number {}; put it in double quotes", dump_json(literal)));
         return;
       case VariableType::kNumber:
         if (!literal.is_number()) misfit(argument, variable, verb, "a text");
@@ -132,7 +150,8 @@ class Checker {
         if (!literal.is_string()) {
           misfit(argument, variable, verb, fmt::format("number {}", dump_json(literal)));
         } else if (!within({literal.as_string()}, variable.labels)) {
-          problem(argument.mark, fmt::format("label '{}' is not one of '{}'{}", literal.as_string(), variable.name, did_you_mean(literal.as_string(), variable.labels)));
+          problem(argument.mark, fmt::format("label '{}' is not one of '{}'{}", literal.as_string(), variable.name,
+                                             did_you_mean(literal.as_string(), variable.labels)));
         }
         return;
       case VariableType::kList:
@@ -148,7 +167,8 @@ class Checker {
     }
     try {
       const Value value = parse_json(argument.literal.as_string(), fmt::format("'{}' of '{}'", variable.name, verb));
-      if (variable.type == VariableType::kList && !value.is_array()) misfit(argument, variable, verb, fmt::format("JSON {}", kind_name(value.kind())));
+      if (variable.type == VariableType::kList && !value.is_array())
+        misfit(argument, variable, verb, fmt::format("JSON {}", kind_name(value.kind())));
     } catch (const Error& error) {
       problem(argument.mark, error.what());
     }
@@ -170,19 +190,22 @@ std::vector<BoundArgument> bind_arguments(const Call& call, const Instruction& i
     if (argument.name.empty()) {
       ++place;
       if (named) {
-        problems.push_back({argument.mark, fmt::format("an argument of '{}' without a name comes after one with a name", call.verb)});
+        problems.push_back(
+            {argument.mark, fmt::format("an argument of '{}' without a name comes after one with a name", call.verb)});
         continue;
       }
       if (input >= inputs.size()) {
-        problems.push_back({argument.mark, fmt::format("'{}' takes {} argument{} ({}), this is number {}", call.verb, inputs.size(),
-                                                       inputs.size() == 1 ? "" : "s", join(inputs), place)});
+        problems.push_back(
+            {argument.mark, fmt::format("'{}' takes {} argument{} ({}), this is number {}", call.verb, inputs.size(),
+                                        inputs.size() == 1 ? "" : "s", join(inputs), place)});
         continue;
       }
     } else {
       named = true;
       input = static_cast<std::size_t>(std::find(inputs.begin(), inputs.end(), argument.name) - inputs.begin());
       if (input == inputs.size()) {
-        problems.push_back({argument.mark, fmt::format("'{}' has no input '{}'{}", call.verb, argument.name, did_you_mean(argument.name, inputs))});
+        problems.push_back({argument.mark, fmt::format("'{}' has no input '{}'{}", call.verb, argument.name,
+                                                       did_you_mean(argument.name, inputs))});
         continue;
       }
     }
@@ -222,7 +245,8 @@ Program parse_checked_program(std::string_view source, const InstructionSet& set
   Program program = parse_program(source, origin);
   std::string all;
   for (const ProgramProblem& problem : check_program(program, set)) {
-    all += fmt::format("{}{}: line {}, column {}: {}", all.empty() ? "" : "\n", origin, problem.mark.line, problem.mark.column, problem.message);
+    all += fmt::format("{}{}: line {}, column {}: {}", all.empty() ? "" : "\n", origin, problem.mark.line,
+                       problem.mark.column, problem.message);
   }
   if (!all.empty()) raise(ErrorCategory::kBadData, "{}", all);
   return program;

@@ -20,7 +20,9 @@ std::string error_of(std::string_view source) {
 
 TEST(Program, ReadsEveryKindOfArgument) {
   const Program program = parse_program(
-      "[summary('1st paragraph'), answer(question, summary(text)),\n translate(text=\"a \\\"b\\\"\", count=-3, rate=2.5e-3)]", "p");
+      "[summary('1st paragraph'), answer(question, summary(text)),\n translate(text=\"a \\\"b\\\"\", count=-3, "
+      "rate=2.5e-3)]",
+      "p");
   ASSERT_EQ(program.calls.size(), 3U);
   EXPECT_TRUE(program.list);
   EXPECT_FALSE(program.continues);
@@ -48,7 +50,8 @@ TEST(Program, OneCallNeedsNoBrackets) {
 }
 
 TEST(Program, TrailingDotsContinue) {
-  for (const char* source : {"[a('1st line'), ...]", "[a('1st line'),...]", "[a('1st line'), …]", "[a('1st line'), ……]"}) {
+  for (const char* source :
+       {"[a('1st line'), ...]", "[a('1st line'),...]", "[a('1st line'), …]", "[a('1st line'), ……]"}) {
     const Program program = parse_program(source, "p");
     EXPECT_TRUE(program.continues) << source;
     EXPECT_EQ(program.calls.size(), 1U);
@@ -74,7 +77,9 @@ struct BadProgram {
 
 class BadPrograms : public testing::TestWithParam<BadProgram> {};
 
-TEST_P(BadPrograms, SayWhereAndWhatWasExpected) { EXPECT_EQ(error_of(GetParam().source), GetParam().message); }
+TEST_P(BadPrograms, SayWhereAndWhatWasExpected) {
+  EXPECT_EQ(error_of(GetParam().source), GetParam().message);
+}
 
 INSTANTIATE_TEST_SUITE_P(
     Table, BadPrograms,
@@ -83,21 +88,32 @@ INSTANTIATE_TEST_SUITE_P(
         BadProgram{"[]", "p: line 1, column 2: expected a verb, got ']'"},
         BadProgram{"[...]", "p: line 1, column 2: '...' needs a call before it to continue"},
         BadProgram{"summary", "p: line 1, column 8: expected '(' after verb 'summary', got the end of the program"},
-        BadProgram{"summary(text", "p: line 1, column 13: expected ',' or ')' in the arguments of 'summary', got the end of the program"},
-        BadProgram{"summary(text,)", "p: line 1, column 14: expected an argument (a variable, a 'selector', a \"text\", a number or a call), got ')'"},
+        BadProgram{
+            "summary(text",
+            "p: line 1, column 13: expected ',' or ')' in the arguments of 'summary', got the end of the program"},
+        BadProgram{"summary(text,)",
+                   "p: line 1, column 14: expected an argument (a variable, a 'selector', a \"text\", a number or a "
+                   "call), got ')'"},
         BadProgram{"[a(x) b(x)]", "p: line 1, column 7: expected ',' or ']' after a call, got 'b'"},
-        BadProgram{"a(x), b(x)", "p: line 1, column 5: expected the end of the program, got ',' (several calls need brackets: [a(x), b(x)])"},
+        BadProgram{"a(x), b(x)",
+                   "p: line 1, column 5: expected the end of the program, got ',' (several calls need brackets: [a(x), "
+                   "b(x)])"},
         BadProgram{"[a(x), ..., b(x)]", "p: line 1, column 11: expected ']' after '...', got ','"},
         BadProgram{"[a(x)] b", "p: line 1, column 8: expected the end of the program after ']', got 'b'"},
         BadProgram{"a('1st paragraph)", "p: line 1, column 3: the text that starts with ' here has no closing '"},
-        BadProgram{"a(\"x\\q\")", "p: line 1, column 6: expected \\n, \\t, \\r, \\\\, \\' or \\\" after a backslash, got 'q'"},
+        BadProgram{"a(\"x\\q\")",
+                   "p: line 1, column 6: expected \\n, \\t, \\r, \\\\, \\' or \\\" after a backslash, got 'q'"},
         BadProgram{"a(1.2.3)", "p: line 1, column 3: '1.2.3' is not a number"},
         BadProgram{"a(-)", "p: line 1, column 3: '-' is not a number"},
         BadProgram{"a(1e999)", "p: line 1, column 3: '1e999' is not a number"},
         BadProgram{"摘要（正文）", "p: line 1, column 3: expected '(' after verb '摘要', got '（' (write '(')"},
         BadProgram{"a(x，y)", "p: line 1, column 4: expected ',' or ')' in the arguments of 'a', got '，' (write ',')"},
-        BadProgram{"a(‘1st line’)", "p: line 1, column 3: expected an argument (a variable, a 'selector', a \"text\", a number or a call), got '‘' (write ''')"},
-        BadProgram{"a(x=)", "p: line 1, column 5: expected an argument (a variable, a 'selector', a \"text\", a number or a call), got ')'"},
+        BadProgram{"a(‘1st line’)",
+                   "p: line 1, column 3: expected an argument (a variable, a 'selector', a \"text\", a number or a "
+                   "call), got '‘' (write ''')"},
+        BadProgram{"a(x=)",
+                   "p: line 1, column 5: expected an argument (a variable, a 'selector', a \"text\", a number or a "
+                   "call), got ')'"},
         BadProgram{"a(\n  x y)", "p: line 2, column 5: expected ',' or ')' in the arguments of 'a', got 'y'"},
         BadProgram{"1(x)", "p: line 1, column 1: expected a verb, got '1'"},
         BadProgram{"a(\xff)", "p: invalid UTF-8 at byte 2"}));
@@ -131,11 +147,16 @@ Call random_call(int depth) {
   for (std::size_t i = 0; i < count; ++i) {
     Argument argument;
     if (*rc::gen::arbitrary<bool>()) argument.name = *gen_name();
-    argument.kind = *rc::gen::element(ArgumentKind::kVariable, ArgumentKind::kSelector, ArgumentKind::kLiteral, ArgumentKind::kCall);
+    argument.kind = *rc::gen::element(ArgumentKind::kVariable, ArgumentKind::kSelector, ArgumentKind::kLiteral,
+                                      ArgumentKind::kCall);
     if (argument.kind == ArgumentKind::kCall && depth >= 3) argument.kind = ArgumentKind::kVariable;
     switch (argument.kind) {
-      case ArgumentKind::kVariable: argument.text = *gen_name(); break;
-      case ArgumentKind::kSelector: argument.text = *gen_text(); break;
+      case ArgumentKind::kVariable:
+        argument.text = *gen_name();
+        break;
+      case ArgumentKind::kSelector:
+        argument.text = *gen_text();
+        break;
       case ArgumentKind::kLiteral: {
         const int kind = *rc::gen::inRange(0, 3);
         if (kind == 0) argument.literal = Value(*gen_text());
@@ -143,7 +164,9 @@ Call random_call(int depth) {
         if (kind == 2) argument.literal = Value(*rc::gen::arbitrary<double>());
         break;
       }
-      case ArgumentKind::kCall: argument.call.push_back(random_call(depth + 1)); break;
+      case ArgumentKind::kCall:
+        argument.call.push_back(random_call(depth + 1));
+        break;
     }
     call.arguments.push_back(std::move(argument));
   }

@@ -44,8 +44,9 @@ Character character_at(std::string_view text, std::size_t offset) {
 }
 
 bool is_space(char32_t c) {
-  return c == ' ' || (c >= '\t' && c <= '\r') || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == kIdeographicSpace;
+  return c == ' ' || (c >= '\t' && c <= '\r') || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == kIdeographicSpace;
 }
 
 // Chinese characters and Japanese kana, which are written without spaces between words.
@@ -59,8 +60,12 @@ bool is_closer(char32_t c) {
   return kClosers.find(c) != std::u32string_view::npos;
 }
 
-bool is_lower(char32_t c) { return (c >= 'a' && c <= 'z') || (c >= 0xDF && c <= 0xFF && c != 0xF7); }
-bool is_letter(char32_t c) { return is_lower(c) || (c >= 'A' && c <= 'Z') || (c >= 0xC0 && c <= 0xDE) || (c >= 0x100 && c < 0x2000); }
+bool is_lower(char32_t c) {
+  return (c >= 'a' && c <= 'z') || (c >= 0xDF && c <= 0xFF && c != 0xF7);
+}
+bool is_letter(char32_t c) {
+  return is_lower(c) || (c >= 'A' && c <= 'Z') || (c >= 0xC0 && c <= 0xDE) || (c >= 0x100 && c < 0x2000);
+}
 
 ByteRange trimmed(std::string_view text, ByteRange range) {
   while (range.begin < range.end) {
@@ -70,7 +75,8 @@ ByteRange trimmed(std::string_view text, ByteRange range) {
   }
   while (range.begin < range.end) {
     std::size_t start = range.end - 1;
-    while (start > range.begin && range.end - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
+    while (start > range.begin && range.end - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U)
+      --start;
     if (start + character_at(text, start).size != range.end || !is_space(character_at(text, start).code)) break;
     range.end = start;
   }
@@ -112,11 +118,12 @@ std::vector<ByteRange> paragraphs(std::string_view text) {
 }
 
 // Words that a full stop follows without ending a sentence, in lower case, without that stop.
-constexpr auto kAbbreviations = std::to_array<std::string_view>({
-    "abbr", "al",  "approx", "apr",  "aug", "bzw", "ca",   "cf",   "chap", "co",   "corp", "dec", "dept", "dr",  "e.g", "ed",
-    "eds",  "eg",  "eq",     "esp",  "est", "evtl", "excl", "feb", "fig",  "figs", "gen",  "ggf", "i.e",  "ie",  "incl", "jan",
-    "jr",   "jul", "jun",    "max",  "min", "mr",  "mrs",  "ms",   "mt",   "nov",  "oct",  "op",  "p",    "pp",  "prof", "ref",
-    "rev",  "sec", "sect",   "sep",  "sept", "sr", "st",   "u.a",  "usw",  "viz",  "vol",  "vs"});
+constexpr auto kAbbreviations = std::to_array<std::string_view>(
+    {"abbr", "al",   "approx", "apr", "aug",  "bzw", "ca",   "cf",  "chap", "co",   "corp", "dec",
+     "dept", "dr",   "e.g",    "ed",  "eds",  "eg",  "eq",   "esp", "est",  "evtl", "excl", "feb",
+     "fig",  "figs", "gen",    "ggf", "i.e",  "ie",  "incl", "jan", "jr",   "jul",  "jun",  "max",
+     "min",  "mr",   "mrs",    "ms",  "mt",   "nov", "oct",  "op",  "p",    "pp",   "prof", "ref",
+     "rev",  "sec",  "sect",   "sep", "sept", "sr",  "st",   "u.a", "usw",  "viz",  "vol",  "vs"});
 // These also end sentences; the next word decides.
 constexpr auto kOftenLast = std::to_array<std::string_view>({"etc", "inc", "ltd", "no", "a.m", "p.m"});
 
@@ -205,7 +212,8 @@ class SentenceCutter {
     const bool single = word.size() == 1 || word[word.size() - 2] == '.';
     if (single && is_letter(static_cast<unsigned char>(word.back()))) return true;
     constexpr std::size_t kShortWord = 4;
-    const bool letters = std::all_of(word.begin(), word.end(), [](char c) { return is_letter(static_cast<unsigned char>(c)) || c == '.'; });
+    const bool letters = std::all_of(word.begin(), word.end(),
+                                     [](char c) { return is_letter(static_cast<unsigned char>(c)) || c == '.'; });
     return next_is_lower && letters && word.size() <= kShortWord;
   }
 

@@ -1,9 +1,11 @@
-// Cutting a document into paragraphs, sentences, lines and words, in English and Chinese text (and what writes like them).
+// Cutting a document into paragraphs, sentences, lines and words, in English and Chinese text (and what writes like
+// them).
 //
 // - A paragraph ends at a blank line, or before a line that starts with an ideographic space (the Chinese indent).
 // - A sentence ends at . ! ? 。 ！ ？ and the closing quotes and brackets behind them, never outside its paragraph; a
 //   line that starts with a bullet starts a sentence. A full stop inside a number, behind a known abbreviation or a
-//   single letter ends nothing, nor one before a lower-case word when the word before it is short (likely an abbreviation).
+//   single letter ends nothing, nor one before a lower-case word when the word before it is short (likely an
+//   abbreviation).
 // - A line is a line with something on it. A word is what stands between white space; each Chinese or Japanese
 //   character is a word of its own.
 //

@@ -12,17 +12,19 @@ namespace instruct::instructions {
 namespace {
 
 constexpr std::int64_t kMaxNumber = 1'000'000'000;
-constexpr std::array<TextUnit, 4> kCountedUnits{TextUnit::kParagraph, TextUnit::kSentence, TextUnit::kLine, TextUnit::kWord};
+constexpr std::array<TextUnit, 4> kCountedUnits{TextUnit::kParagraph, TextUnit::kSentence, TextUnit::kLine,
+                                                TextUnit::kWord};
 
-constexpr auto kOrdinalWords = std::to_array<std::string_view>(
-    {"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"});
+constexpr auto kOrdinalWords =
+    std::to_array<std::string_view>({"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth",
+                                     "ninth", "tenth", "eleventh", "twelfth"});
 constexpr auto kCountWords = std::to_array<std::string_view>(
     {"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"});
 
 // Any of these means the whole document.
 constexpr auto kWholes = std::to_array<std::string_view>({"document", "all", "text", "everything", "whole document",
-                                                          "whole text", "entire document", "entire text", "全文", "整篇",
-                                                          "全部", "文档", "整个文档", "整篇文档", "整篇文章"});
+                                                          "whole text", "entire document", "entire text", "全文",
+                                                          "整篇", "全部", "文档", "整个文档", "整篇文档", "整篇文章"});
 
 template <std::size_t N>
 std::optional<std::int64_t> place_in(const std::array<std::string_view, N>& words, std::string_view word) {
@@ -103,7 +105,8 @@ class SelectorParser {
     if (text.empty()) fail("it is empty");
     if (text.starts_with("the ")) text.erase(0, 4);
     if (std::find(kWholes.begin(), kWholes.end(), text) != kWholes.end()) return {};
-    const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+    const bool ascii =
+        std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
     return checked(ascii ? english(text) : chinese(text));
   }
 
@@ -116,7 +119,8 @@ class SelectorParser {
     const std::string_view head = words.front();
     if (words.size() == 2 && (head == "every" || head == "each")) return {.unit = unit(words[1]), .every = true};
     if (words.size() == 2 && head == "all") {
-      fail(fmt::format("say 'every {}' for one call each, or 'document' for the whole text", unit_name(unit(words[1]))));
+      fail(
+          fmt::format("say 'every {}' for one call each, or 'document' for the whole text", unit_name(unit(words[1]))));
     }
     if (words.size() == 3 && (head == "first" || head == "last")) {
       if (const auto count = count_of(words[1])) return edge(unit(words[2]), *count, head == "last");
@@ -166,7 +170,8 @@ class SelectorParser {
     std::string_view first = ends[0];
     if (find_chinese_unit(first) == unit) chinese_unit(first);  // 第2段到第4段
     take_suffix(first, "个");
-    return {.unit = unit, .first = {number(first), false},
+    return {.unit = unit,
+            .first = {number(first), false},
             .last = ends[1] == "最后" || ends[1] == "最后一" ? Ordinal{1, true} : Ordinal{number(ends[1]), false}};
   }
 
@@ -180,10 +185,16 @@ class SelectorParser {
     std::string_view word;
     TextUnit unit;
   };
-  static constexpr auto kChineseUnits = std::to_array<ChineseUnit>(
-      {{"自然段", TextUnit::kParagraph}, {"段落", TextUnit::kParagraph}, {"段", TextUnit::kParagraph},
-       {"句子", TextUnit::kSentence}, {"句话", TextUnit::kSentence}, {"句", TextUnit::kSentence},
-       {"行", TextUnit::kLine}, {"单词", TextUnit::kWord}, {"词", TextUnit::kWord}, {"字", TextUnit::kWord}});
+  static constexpr auto kChineseUnits = std::to_array<ChineseUnit>({{"自然段", TextUnit::kParagraph},
+                                                                    {"段落", TextUnit::kParagraph},
+                                                                    {"段", TextUnit::kParagraph},
+                                                                    {"句子", TextUnit::kSentence},
+                                                                    {"句话", TextUnit::kSentence},
+                                                                    {"句", TextUnit::kSentence},
+                                                                    {"行", TextUnit::kLine},
+                                                                    {"单词", TextUnit::kWord},
+                                                                    {"词", TextUnit::kWord},
+                                                                    {"字", TextUnit::kWord}});
 
   static std::optional<TextUnit> find_chinese_unit(std::string_view text) {
     for (const ChineseUnit& entry : kChineseUnits) {
@@ -233,7 +244,8 @@ class SelectorParser {
   }
 
   static constexpr std::string_view kForms =
-      "expected a form such as '1st paragraph', 'last sentence', 'paragraphs 2-4', 'first 3 lines', 'every sentence' or "
+      "expected a form such as '1st paragraph', 'last sentence', 'paragraphs 2-4', 'first 3 lines', 'every sentence' "
+      "or "
       "'document'";
   [[noreturn]] void fail(std::string_view why) const {
     raise(ErrorCategory::kBadData, "selector '{}': {}", original_, why);
@@ -257,7 +269,8 @@ std::int64_t index_of(const Ordinal& place, std::int64_t count) {
 }  // namespace
 
 Selector parse_selector(std::string_view text) {
-  if (const auto bad = find_invalid_utf8(text)) raise(ErrorCategory::kBadData, "selector: invalid UTF-8 at byte {}", *bad);
+  if (const auto bad = find_invalid_utf8(text))
+    raise(ErrorCategory::kBadData, "selector: invalid UTF-8 at byte {}", *bad);
   return SelectorParser(text).parse();
 }
 

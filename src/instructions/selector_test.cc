@@ -9,7 +9,8 @@ namespace {
 
 std::vector<std::string> parts(std::string_view text, TextUnit unit) {
   std::vector<std::string> result;
-  for (const ByteRange& range : segment(text, unit)) result.emplace_back(text.substr(range.begin, range.end - range.begin));
+  for (const ByteRange& range : segment(text, unit))
+    result.emplace_back(text.substr(range.begin, range.end - range.begin));
   return result;
 }
 
@@ -35,7 +36,8 @@ std::string error_of(const Body& body) {
 using Texts = std::vector<std::string>;
 
 TEST(Segmentation, ParagraphsEndAtBlankLines) {
-  EXPECT_EQ(parts("One\ntwo.\n\n \t\nThree.\r\n\r\nFour", TextUnit::kParagraph), (Texts{"One\ntwo.", "Three.", "Four"}));
+  EXPECT_EQ(parts("One\ntwo.\n\n \t\nThree.\r\n\r\nFour", TextUnit::kParagraph),
+            (Texts{"One\ntwo.", "Three.", "Four"}));
   EXPECT_EQ(parts("\n\n  Only one.  \n\n", TextUnit::kParagraph), Texts{"Only one."});
   EXPECT_TRUE(parts("", TextUnit::kParagraph).empty());
   EXPECT_TRUE(parts(" \n \n", TextUnit::kParagraph).empty());
@@ -48,7 +50,8 @@ TEST(Segmentation, AnIdeographicIndentStartsAParagraph) {
 TEST(Segmentation, EnglishSentences) {
   EXPECT_EQ(parts("It works. Does it? Yes! \"Really.\" (It does.) Fine", TextUnit::kSentence),
             (Texts{"It works.", "Does it?", "Yes!", "\"Really.\"", "(It does.)", "Fine"}));
-  EXPECT_EQ(parts("GNU grep 3.8 is fast, e.g. for logs. See example.org or J. Smith et al. (2001). Done.", TextUnit::kSentence),
+  EXPECT_EQ(parts("GNU grep 3.8 is fast, e.g. for logs. See example.org or J. Smith et al. (2001). Done.",
+                  TextUnit::kSentence),
             (Texts{"GNU grep 3.8 is fast, e.g. for logs.", "See example.org or J. Smith et al. (2001).", "Done."}));
   EXPECT_EQ(parts("This package contains the library. libfoo is small... and quick.", TextUnit::kSentence),
             (Texts{"This package contains the library.", "libfoo is small... and quick."}));
@@ -76,7 +79,8 @@ TEST(Segmentation, LinesAndWords) {
 TEST(Segmentation, BrokenTextIsCutWithoutHarm) {
   std::string text;
   for (int i = 0; i < 4096; ++i) text += static_cast<char>((i * 7919 + i / 13) & 0xFF);
-  for (const TextUnit unit : {TextUnit::kDocument, TextUnit::kParagraph, TextUnit::kSentence, TextUnit::kLine, TextUnit::kWord}) {
+  for (const TextUnit unit :
+       {TextUnit::kDocument, TextUnit::kParagraph, TextUnit::kSentence, TextUnit::kLine, TextUnit::kWord}) {
     std::size_t last = 0;
     for (const ByteRange& range : segment(text, unit)) {
       EXPECT_LE(last, range.begin);
@@ -102,35 +106,43 @@ TEST_P(SelectorForms, AreReadAndPrinted) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, SelectorForms,
-    testing::Values(
-        Form{"1st paragraph", "1st paragraph"}, Form{"First Paragraph", "1st paragraph"}, Form{"the 2nd sentence", "2nd sentence"},
-        Form{"third line", "3rd line"}, Form{"11th line", "11th line"}, Form{"112th word", "112th word"}, Form{"21st word", "21st word"},
-        Form{"paragraph 7", "7th paragraph"}, Form{"last paragraph", "last paragraph"},
-        Form{"second last paragraph", "2nd last paragraph"}, Form{"3rd to last sentence", "3rd last sentence"},
-        Form{"paragraphs 2-4", "paragraphs 2-4"}, Form{"sentences 1 to 3", "sentences 1-3"}, Form{"paragraphs 2–4", "paragraphs 2-4"},
-        Form{"paragraphs 3-last", "paragraphs 3-last"}, Form{"paragraphs 3-end", "paragraphs 3-last"},
-        Form{"words 1-50", "words 1-50"}, Form{"first 3 sentences", "sentences 1-3"}, Form{"first three sentences", "sentences 1-3"},
-        Form{"last 2 paragraphs", "last 2 paragraphs"}, Form{"every sentence", "every sentence"}, Form{"each line", "every line"},
-        Form{"all", "document"}, Form{"document", "document"}, Form{"whole document", "document"},
-        Form{"第1段", "1st paragraph"}, Form{"第一段", "1st paragraph"}, Form{"第2句", "2nd sentence"}, Form{"第十二行", "12th line"},
-        Form{"第二十三个句子", "23rd sentence"}, Form{"第一百零五段", "105th paragraph"}, Form{"最后一段", "last paragraph"},
-        Form{"倒数第二段", "2nd last paragraph"}, Form{"每一段", "every paragraph"}, Form{"每句", "every sentence"},
-        Form{"每个句子", "every sentence"}, Form{"第2-4段", "paragraphs 2-4"}, Form{"第2到4段", "paragraphs 2-4"},
-        Form{"第2段到第4段", "paragraphs 2-4"}, Form{"第2段至最后一段", "paragraphs 2-last"}, Form{"前三句", "sentences 1-3"},
-        Form{"后两段", "last 2 paragraphs"}, Form{"首段", "1st paragraph"}, Form{"全文", "document"}, Form{"前50个词", "words 1-50"}));
+    testing::Values(Form{"1st paragraph", "1st paragraph"}, Form{"First Paragraph", "1st paragraph"},
+                    Form{"the 2nd sentence", "2nd sentence"}, Form{"third line", "3rd line"},
+                    Form{"11th line", "11th line"}, Form{"112th word", "112th word"}, Form{"21st word", "21st word"},
+                    Form{"paragraph 7", "7th paragraph"}, Form{"last paragraph", "last paragraph"},
+                    Form{"second last paragraph", "2nd last paragraph"},
+                    Form{"3rd to last sentence", "3rd last sentence"}, Form{"paragraphs 2-4", "paragraphs 2-4"},
+                    Form{"sentences 1 to 3", "sentences 1-3"}, Form{"paragraphs 2–4", "paragraphs 2-4"},
+                    Form{"paragraphs 3-last", "paragraphs 3-last"}, Form{"paragraphs 3-end", "paragraphs 3-last"},
+                    Form{"words 1-50", "words 1-50"}, Form{"first 3 sentences", "sentences 1-3"},
+                    Form{"first three sentences", "sentences 1-3"}, Form{"last 2 paragraphs", "last 2 paragraphs"},
+                    Form{"every sentence", "every sentence"}, Form{"each line", "every line"}, Form{"all", "document"},
+                    Form{"document", "document"}, Form{"whole document", "document"}, Form{"第1段", "1st paragraph"},
+                    Form{"第一段", "1st paragraph"}, Form{"第2句", "2nd sentence"}, Form{"第十二行", "12th line"},
+                    Form{"第二十三个句子", "23rd sentence"}, Form{"第一百零五段", "105th paragraph"},
+                    Form{"最后一段", "last paragraph"}, Form{"倒数第二段", "2nd last paragraph"},
+                    Form{"每一段", "every paragraph"}, Form{"每句", "every sentence"},
+                    Form{"每个句子", "every sentence"}, Form{"第2-4段", "paragraphs 2-4"},
+                    Form{"第2到4段", "paragraphs 2-4"}, Form{"第2段到第4段", "paragraphs 2-4"},
+                    Form{"第2段至最后一段", "paragraphs 2-last"}, Form{"前三句", "sentences 1-3"},
+                    Form{"后两段", "last 2 paragraphs"}, Form{"首段", "1st paragraph"}, Form{"全文", "document"},
+                    Form{"前50个词", "words 1-50"}));
 
 class BadSelectors : public testing::TestWithParam<Form> {};
 
 TEST_P(BadSelectors, SayWhy) {
-  EXPECT_EQ(error_of([] { parse_selector(GetParam().text); }), std::string("selector '") + GetParam().text + "': " + GetParam().canonical);
+  EXPECT_EQ(error_of([] { parse_selector(GetParam().text); }),
+            std::string("selector '") + GetParam().text + "': " + GetParam().canonical);
 }
 
 constexpr const char* kForms =
-    "expected a form such as '1st paragraph', 'last sentence', 'paragraphs 2-4', 'first 3 lines', 'every sentence' or 'document'";
+    "expected a form such as '1st paragraph', 'last sentence', 'paragraphs 2-4', 'first 3 lines', 'every sentence' or "
+    "'document'";
 
 INSTANTIATE_TEST_SUITE_P(
     Table, BadSelectors,
-    testing::Values(Form{"", "it is empty"}, Form{"1st paragrahp", "unknown unit 'paragrahp'; did you mean 'paragraph'?"},
+    testing::Values(Form{"", "it is empty"},
+                    Form{"1st paragrahp", "unknown unit 'paragrahp'; did you mean 'paragraph'?"},
                     Form{"every chapter", "unknown unit 'chapter'; known: paragraph, sentence, line, word"},
                     Form{"paragraphs 4-2", "it ends before it starts"}, Form{"0th line", "units are counted from 1"},
                     Form{"line 99999999999999999999", "the number is too large"},
@@ -152,10 +164,13 @@ TEST(Selector, SelectsRanges) {
 
 TEST(Selector, PastTheEndNamesHowManyThereAre) {
   const std::string text = "One.\n\nTwo.";
-  EXPECT_EQ(error_of([&] { selected(text, "5th paragraph"); }), "selector '5th paragraph': the document has 2 paragraphs");
-  EXPECT_EQ(error_of([&] { selected("One.", "2nd sentence"); }), "selector '2nd sentence': the document has 1 sentence");
+  EXPECT_EQ(error_of([&] { selected(text, "5th paragraph"); }),
+            "selector '5th paragraph': the document has 2 paragraphs");
+  EXPECT_EQ(error_of([&] { selected("One.", "2nd sentence"); }),
+            "selector '2nd sentence': the document has 1 sentence");
   EXPECT_EQ(error_of([&] { selected(text, "third last line"); }), "selector '3rd last line': the document has 2 lines");
-  EXPECT_EQ(error_of([&] { selected(text, "paragraphs 2-3"); }), "selector 'paragraphs 2-3': the document has 2 paragraphs");
+  EXPECT_EQ(error_of([&] { selected(text, "paragraphs 2-3"); }),
+            "selector 'paragraphs 2-3': the document has 2 paragraphs");
   EXPECT_EQ(error_of([&] { selected(" \n ", "document"); }), "selector 'document': the document has no text");
   EXPECT_EQ(error_of([&] { selected("", "every line"); }), "selector 'every line': the document has no text");
 }

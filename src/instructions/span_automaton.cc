@@ -6,16 +6,21 @@
 namespace instruct::instructions {
 namespace {
 
-bool is_space(std::uint8_t byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
+bool is_space(std::uint8_t byte) {
+  return byte == ' ' || (byte >= '\t' && byte <= '\r');
+}
 
 }  // namespace
 
 SpanAutomaton::SpanAutomaton(std::string_view text) {
   if (text.size() > kMaxTextBytes) {
-    raise(ErrorCategory::kInvalidArgument, "a span can be taken from a text of at most {} bytes, this one has {}", kMaxTextBytes, text.size());
+    raise(ErrorCategory::kInvalidArgument, "a span can be taken from a text of at most {} bytes, this one has {}",
+          kMaxTextBytes, text.size());
   }
-  if (trim(text).empty()) raise(ErrorCategory::kInvalidArgument, "a span is asked for, and the text to take it from is empty");
-  if (const auto bad = find_invalid_utf8(text)) raise(ErrorCategory::kBadData, "the text to take a span from: invalid UTF-8 at byte {}", *bad);
+  if (trim(text).empty())
+    raise(ErrorCategory::kInvalidArgument, "a span is asked for, and the text to take it from is empty");
+  if (const auto bad = find_invalid_utf8(text))
+    raise(ErrorCategory::kBadData, "the text to take a span from: invalid UTF-8 at byte {}", *bad);
   nodes_.reserve(2 * text.size());
   edges_.reserve(3 * text.size());
   nodes_.emplace_back();
@@ -24,7 +29,8 @@ SpanAutomaton::SpanAutomaton(std::string_view text) {
 
 std::int32_t SpanAutomaton::find_edge(std::int32_t node, std::uint8_t byte) const {
   std::int32_t edge = nodes_[static_cast<std::size_t>(node)].first_edge;
-  while (edge >= 0 && edges_[static_cast<std::size_t>(edge)].byte != byte) edge = edges_[static_cast<std::size_t>(edge)].next;
+  while (edge >= 0 && edges_[static_cast<std::size_t>(edge)].byte != byte)
+    edge = edges_[static_cast<std::size_t>(edge)].next;
   return edge;
 }
 
@@ -48,7 +54,8 @@ std::int32_t SpanAutomaton::copy_edges(std::int32_t node) {
 // The class of `target` holds longer strings than those that end in this byte after `from`: part them.
 std::int32_t SpanAutomaton::split(std::int32_t from, std::int32_t target, std::uint8_t byte) {
   const auto copy = static_cast<std::int32_t>(nodes_.size());
-  nodes_.push_back({.link = nodes_[static_cast<std::size_t>(target)].link, .length = nodes_[static_cast<std::size_t>(from)].length + 1});
+  nodes_.push_back({.link = nodes_[static_cast<std::size_t>(target)].link,
+                    .length = nodes_[static_cast<std::size_t>(from)].length + 1});
   nodes_.back().first_edge = copy_edges(target);
   nodes_[static_cast<std::size_t>(target)].link = copy;
   for (std::int32_t node = from; node >= 0; node = nodes_[static_cast<std::size_t>(node)].link) {
@@ -70,7 +77,8 @@ void SpanAutomaton::append(std::uint8_t byte) {
   }
   if (node < 0) return;
   const std::int32_t target = edges_[static_cast<std::size_t>(find_edge(node, byte))].target;
-  const bool tight = nodes_[static_cast<std::size_t>(target)].length == nodes_[static_cast<std::size_t>(node)].length + 1;
+  const bool tight =
+      nodes_[static_cast<std::size_t>(target)].length == nodes_[static_cast<std::size_t>(node)].length + 1;
   const std::int32_t link = tight ? target : split(node, target, byte);
   nodes_[static_cast<std::size_t>(current)].link = link;
 }
@@ -84,8 +92,10 @@ bool SpanAutomaton::step(State& state, std::uint8_t byte) const {
   const std::int32_t edge = find_edge(state.node, byte);
   if (edge < 0) return false;
   state.node = edges_[static_cast<std::size_t>(edge)].target;
-  if (state.missing > 0) --state.missing;
-  else state.missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : 0;
+  if (state.missing > 0)
+    --state.missing;
+  else
+    state.missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : 0;
   return true;
 }
 

@@ -1,5 +1,5 @@
-// Parts of a text: the suffix automaton (Blumer et al., "The smallest automaton recognizing the subwords of a text", 1985)
-// accepts exactly the byte strings that occur in it. States: at most two per byte; built in one pass.
+// Parts of a text: the suffix automaton (Blumer et al., "The smallest automaton recognizing the subwords of a text",
+// 1985) accepts exactly the byte strings that occur in it. States: at most two per byte; built in one pass.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ class SpanAutomaton {
 
  private:
   struct Node {
-    std::int32_t link = -1;        // longest proper suffix in another class
-    std::int32_t length = 0;       // longest string of the class
+    std::int32_t link = -1;   // longest proper suffix in another class
+    std::int32_t length = 0;  // longest string of the class
     std::int32_t first_edge = -1;
   };
   struct Edge {

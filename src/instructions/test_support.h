@@ -11,13 +11,15 @@
 
 namespace instruct::instructions::testing {
 
-// Ids 0-255 are the bytes; then the results of `merges` in order; then <|endoftext|> (eos), <|im_start|>, <|im_end|> and
-// <s> (bos).
-inline tokenizers::Tokenizer tiny_tokenizer(const std::vector<std::pair<std::string, std::string>>& merges = {{"~", "~"}},
+// Ids 0-255 are the bytes; then the results of `merges` in order; then <|endoftext|> (eos), <|im_start|>, <|im_end|>
+// and <s> (bos).
+inline tokenizers::Tokenizer tiny_tokenizer(const std::vector<std::pair<std::string, std::string>>& merges = {{"~",
+                                                                                                               "~"}},
                                             bool add_bos = false) {
   tokenizers::TokenizerSpec spec;
   spec.name = "tiny";
-  for (int byte = 0; byte < 256; ++byte) spec.tokens.push_back(tokenizers::spelling_of_bytes(std::string(1, static_cast<char>(byte))));
+  for (int byte = 0; byte < 256; ++byte)
+    spec.tokens.push_back(tokenizers::spelling_of_bytes(std::string(1, static_cast<char>(byte))));
   for (const auto& [left, right] : merges) {
     spec.merges.emplace_back(tokenizers::spelling_of_bytes(left), tokenizers::spelling_of_bytes(right));
     spec.tokens.push_back(tokenizers::spelling_of_bytes(left + right));

@@ -14,7 +14,9 @@ using Entries = std::vector<std::pair<std::string, std::int32_t>>;
 constexpr std::size_t kLongest = UINT16_MAX;
 
 bool is_plain(std::string_view bytes) {
-  const bool characters = std::all_of(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\'; });
+  const bool characters = std::all_of(bytes.begin(), bytes.end(), [](char c) {
+    return static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\';
+  });
   return characters && !find_invalid_utf8(bytes);
 }
 
@@ -63,7 +65,10 @@ TokenTrie::TokenTrie(Entries tokens) {
     for (std::size_t i = shared; i < bytes.size(); ++i) {
       path.push_back(static_cast<std::uint32_t>(nodes_.size()));
       const auto at = static_cast<std::uint32_t>(tokens_.size());
-      nodes_.push_back({.byte = static_cast<std::uint8_t>(bytes[i]), .depth = static_cast<std::uint16_t>(i + 1), .first_token = at, .last_token = at});
+      nodes_.push_back({.byte = static_cast<std::uint8_t>(bytes[i]),
+                        .depth = static_cast<std::uint16_t>(i + 1),
+                        .first_token = at,
+                        .last_token = at});
     }
     nodes_[path.back()].last_token = static_cast<std::uint32_t>(tokens_.size()) + 1;
     tokens_.push_back(token);
@@ -84,13 +89,17 @@ Entries TokenVocabulary::entries(const tokenizers::Tokenizer& tokenizer) {
 }
 
 TokenVocabulary::TokenVocabulary(const tokenizers::Tokenizer& tokenizer)
-    : tokenizer_(tokenizer), all_(entries(tokenizer)), not_plain_(without_plain(entries(tokenizer))), plain_mask_(tokenizer.vocabulary_size()) {
+    : tokenizer_(tokenizer),
+      all_(entries(tokenizer)),
+      not_plain_(without_plain(entries(tokenizer))),
+      plain_mask_(tokenizer.vocabulary_size()) {
   for (const auto& [bytes, token] : entries(tokenizer)) {
     if (bytes.empty() || !is_plain(bytes)) continue;
     plain_.push_back({token, static_cast<std::int32_t>(decode_utf8(bytes).size())});
     plain_mask_.set(token);
   }
-  std::stable_sort(plain_.begin(), plain_.end(), [](const Plain& a, const Plain& b) { return a.characters < b.characters; });
+  std::stable_sort(plain_.begin(), plain_.end(),
+                   [](const Plain& a, const Plain& b) { return a.characters < b.characters; });
 }
 
 void TokenVocabulary::add_plain(std::int64_t characters, TokenMask& mask) const {

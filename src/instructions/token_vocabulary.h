@@ -19,7 +19,9 @@ class TokenMask {
  public:
   explicit TokenMask(std::int64_t vocabulary_size) : words_((static_cast<std::size_t>(vocabulary_size) + 63) / 64) {}
   void clear() { words_.assign(words_.size(), 0); }
-  void set(std::int32_t token) { words_[static_cast<std::size_t>(token) / 64] |= std::uint64_t{1} << (static_cast<unsigned>(token) % 64); }
+  void set(std::int32_t token) {
+    words_[static_cast<std::size_t>(token) / 64] |= std::uint64_t{1} << (static_cast<unsigned>(token) % 64);
+  }
   bool test(std::int32_t token) const {
     return token >= 0 && static_cast<std::size_t>(token) / 64 < words_.size() &&
            (words_[static_cast<std::size_t>(token) / 64] >> (static_cast<unsigned>(token) % 64) & 1) != 0;
@@ -38,8 +40,8 @@ class TokenTrie {
  public:
   struct Node {
     std::uint8_t byte = 0;
-    std::uint16_t depth = 0;       // from 1
-    std::uint32_t next = 0;        // node behind this one's subtree
+    std::uint16_t depth = 0;                        // from 1
+    std::uint32_t next = 0;                         // node behind this one's subtree
     std::uint32_t first_token = 0, last_token = 0;  // [first, last) of tokens() end here
   };
   // `tokens` with their bytes; those without bytes are left out.
@@ -63,8 +65,8 @@ class TokenVocabulary {
   std::int64_t size() const { return tokenizer_.vocabulary_size(); }
   std::span<const std::int32_t> ends() const { return tokenizer_.end_of_generation(); }
   const TokenTrie& all() const { return all_; }
-  // Tokens that are not plain characters of a JSON string: with a quote, backslash or control character in them, or with
-  // a part of a character at either end.
+  // Tokens that are not plain characters of a JSON string: with a quote, backslash or control character in them, or
+  // with a part of a character at either end.
   const TokenTrie& not_plain() const { return not_plain_; }
   // Plain tokens of at most `characters` characters.
   void add_plain(std::int64_t characters, TokenMask& mask) const;
@@ -79,7 +81,7 @@ class TokenVocabulary {
   const tokenizers::Tokenizer& tokenizer_;
   TokenTrie all_;
   TokenTrie not_plain_;
-  std::vector<Plain> plain_;       // by number of characters
+  std::vector<Plain> plain_;  // by number of characters
   TokenMask plain_mask_;
 };
 

@@ -72,7 +72,8 @@ Mark YamlSource::key(std::string_view name, Mark value) const {
   };
   for (int number = value.line; number >= 1 && number + 50 > value.line; --number) {
     const std::string_view text = line(number);
-    std::size_t at = number == value.line ? text.rfind(name, static_cast<std::size_t>(std::max(value.column - 1, 0))) : text.rfind(name);
+    std::size_t at = number == value.line ? text.rfind(name, static_cast<std::size_t>(std::max(value.column - 1, 0)))
+                                          : text.rfind(name);
     while (at != std::string_view::npos) {
       if (matches(text, at)) return {number, static_cast<int>(at) + 1};
       if (at == 0) break;

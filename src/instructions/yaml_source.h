@@ -2,9 +2,9 @@
 // instruction-set file points at the file's own line and column.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <utility>
-#include <string>
 #include <vector>
 
 #include "base/value.h"
@@ -16,9 +16,9 @@ class YamlSource {
   // `text` must outlive this.
   explicit YamlSource(std::string_view text);
 
-  // Place in the file of line and column `inside` of a text value that was read at `scalar`. Exact for plain, quoted and
-  // literal (|) values that the file writes as they are; the place of the value itself where escapes or folding make
-  // that unknown.
+  // Place in the file of line and column `inside` of a text value that was read at `scalar`. Exact for plain, quoted
+  // and literal (|) values that the file writes as they are; the place of the value itself where escapes or folding
+  // make that unknown.
   Mark inside_value(Mark scalar, std::string_view value, Mark inside) const;
   // Place of the key whose value was read at `value`; that place itself when the key is not found before it.
   Mark key(std::string_view name, Mark value) const;
