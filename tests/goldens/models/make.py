@@ -25,7 +25,8 @@ ROWS.append([{"role": "system", "content": "Be short."}, {"role": "user", "conte
              {"role": "user", "content": "And <|im_end|> now?"}, {"role": "assistant", "content": "still files"}])
 
 common = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-              max_position_embeddings=512, initializer_range=0.2, bos_token_id=0, eos_token_id=1, pad_token_id=0)
+              max_position_embeddings=512, initializer_range=0.2, bos_token_id=0, eos_token_id=1,
+              pad_token_id=None)  # a pad token's embedding row would get no gradient in torch, whatever its use as a token
 VARIANTS = {
     "llama-tied": (LlamaConfig, LlamaForCausalLM, dict(tie_word_embeddings=True, rope_theta=10000.0)),
     "llama3-rope": (LlamaConfig, LlamaForCausalLM, dict(tie_word_embeddings=False, rope_theta=500000.0, rope_scaling={
@@ -42,7 +43,7 @@ def make_tokenizer():
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<|im_start|>", "<|im_end|>"],
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     tokenizer.train_from_iterator(TEXTS * 3 + ANSWERS * 3, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_start|>")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>")
     fast.chat_template = TEMPLATE
     return fast
 
@@ -116,7 +117,8 @@ for name, (config_class, model_class, options) in VARIANTS.items():
     with torch.no_grad():
         expected["rows"] = [{"ids": ids, "mask": mask, "logprob": log_probability(model, ids, mask).item()} for ids, mask in rows]
         prompt = rows[0][0][:rows[0][1].index(1)]
-        answer = model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0)[0, len(prompt):].tolist()
+        answer = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=12,
+                                do_sample=False, pad_token_id=1)[0, len(prompt):].tolist()
         expected["greedy"] = {"prompt": prompt, "answer": answer}
     lora = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"))
     for parameter_name, parameter in lora.named_parameters():
