@@ -26,7 +26,8 @@ using tensor::DType;
 // A model with everything around it, opened from a folder or file.
 struct Opened {
   explicit Opened(const fs::path& path, const models::WeightOptions& options = {}, int threads = 2)
-      : engine(threads), package(models::open_package(path, models::PackageParts::kAll, options, engine.allocator())),
+      : engine(threads),
+        package(models::open_package(path, models::PackageParts::kAll, options, engine.allocator())),
         dialogue(*package.tokenizer, package.chat_template, path.string()) {}
   ops::Engine engine;
   models::Package package;
@@ -50,7 +51,8 @@ class Parity : public ::testing::TestWithParam<const char*> {
 
   static std::vector<double> scores(Opened& opened, const std::vector<data::EncodedRow>& rows, data::Layout layout) {
     std::vector<double> result;
-    for (const auto& score : evaluate::score_rows(opened.engine, *opened.package.model, rows, opened.package.tokenizer->vocabulary_size(), {.layout = layout})) {
+    for (const auto& score : evaluate::score_rows(opened.engine, *opened.package.model, rows,
+                                                  opened.package.tokenizer->vocabulary_size(), {.layout = layout})) {
       result.push_back(score.log_probability);
     }
     return result;
@@ -80,7 +82,8 @@ TEST_P(Parity, AnswersAreAsLikelyAsInTransformers) {
     const Opened for_rows(folder());
     const auto encoded = rows(for_rows);
     for (const data::Layout layout : {data::Layout::kRows, data::Layout::kTree}) {
-      const auto scored = evaluate::score_rows(engine, *package.model, encoded, package.tokenizer->vocabulary_size(), {.layout = layout});
+      const auto scored = evaluate::score_rows(engine, *package.model, encoded, package.tokenizer->vocabulary_size(),
+                                               {.layout = layout});
       for (std::size_t i = 0; i < scored.size(); ++i) {
         // f32: a few thousand roundings of relative size 6e-8 on sums of magnitude 10 to 100.
         const double reference = golden.at("rows").as_array()[i].at("logprob").as_double();
@@ -94,7 +97,8 @@ TEST_P(Parity, GreedyAnswerIsTheSame) {
   Opened opened(folder());
   const Value golden = expected().at("greedy");
   generate::Request request{.prompt = {}, .max_new_tokens = 12};
-  for (const Value& id : golden.at("prompt").as_array()) request.prompt.push_back(static_cast<std::int32_t>(id.as_integer()));
+  for (const Value& id : golden.at("prompt").as_array())
+    request.prompt.push_back(static_cast<std::int32_t>(id.as_integer()));
   std::vector<std::int32_t> answer;
   for (const Value& id : golden.at("answer").as_array()) answer.push_back(static_cast<std::int32_t>(id.as_integer()));
   if (!answer.empty() && answer.back() == *opened.package.tokenizer->eos()) answer.pop_back();
@@ -134,7 +138,8 @@ class Training : public Parity {
     TrainResult result;
     for (std::int64_t step = 0; step < 10; ++step) {
       if (step == 4 && !options.checkpoint_at_step_4.empty()) {
-        const fs::path saved = train::save_checkpoint(options.checkpoint_at_step_4, {.position = {.step = step}}, *optimizer, Value::object(), [](const fs::path&) {});
+        const fs::path saved = train::save_checkpoint(options.checkpoint_at_step_4, {.position = {.step = step}},
+                                                      *optimizer, Value::object(), [](const fs::path&) {});
         adapter = {};
         optimizer = make_optimizer(opened, adapter, options);
         EXPECT_EQ(train::load_checkpoint(saved, *optimizer, opened.engine.context()).position.step, step);
@@ -146,7 +151,8 @@ class Training : public Parity {
   }
 
  private:
-  std::unique_ptr<train::Optimizer> make_optimizer(Opened& opened, models::LoadedAdapter& adapter, const TrainOptions& options) {
+  std::unique_ptr<train::Optimizer> make_optimizer(Opened& opened, models::LoadedAdapter& adapter,
+                                                   const TrainOptions& options) {
     std::vector<train::Optimizer::Named> named;
     if (options.full) {
       for (const auto& weight : opened.package.model->weights()) named.push_back({weight.name, weight.variable, {}});
@@ -161,19 +167,25 @@ class Training : public Parity {
     return std::make_unique<train::Optimizer>(train::AdamwConfig{}, std::move(named), opened.engine.allocator());
   }
 
-  static void one_step(Opened& opened, const std::vector<data::EncodedRow>& rows, train::Optimizer& optimizer, std::int64_t step,
-                       const TrainOptions& options, TrainResult& result) {
+  static void one_step(Opened& opened, const std::vector<data::EncodedRow>& rows, train::Optimizer& optimizer,
+                       std::int64_t step, const TrainOptions& options, TrainResult& result) {
     std::vector<data::EncodedRow> chosen;
     for (std::size_t i = 0; i < 3; ++i) chosen.push_back(rows[(3 * static_cast<std::size_t>(step) + i) % rows.size()]);
-    const train::LoopOptions loop{.micro_batch_rows = options.micro_batch, .accumulation = 3 / options.micro_batch, .packing = options.packing, .shuffle = false, .max_steps = 1};
-    train::Trainer trainer(opened.engine, *opened.package.model, optimizer, {train::ScheduleKind::kConstant, 1e-3, 0, 1}, loop,
+    const train::LoopOptions loop{.micro_batch_rows = options.micro_batch,
+                                  .accumulation = 3 / options.micro_batch,
+                                  .packing = options.packing,
+                                  .shuffle = false,
+                                  .max_steps = 1};
+    train::Trainer trainer(opened.engine, *opened.package.model, optimizer,
+                           {train::ScheduleKind::kConstant, 1e-3, 0, 1}, loop,
                            opened.package.tokenizer->vocabulary_size());
     train::Position position;
-    trainer.run([&](std::int64_t) -> const std::vector<data::EncodedRow>& { return chosen; }, 3, position, {.on_step = [&](const train::StepReport& report) {
-      result.losses.push_back(report.loss);
-      result.norms.push_back(report.gradient_norm);
-      return false;
-    }});
+    trainer.run([&](std::int64_t) -> const std::vector<data::EncodedRow>& { return chosen; }, 3, position,
+                {.on_step = [&](const train::StepReport& report) {
+                  result.losses.push_back(report.loss);
+                  result.norms.push_back(report.gradient_norm);
+                  return false;
+                }});
   }
 };
 
@@ -184,9 +196,11 @@ TEST_P(Training, TenStepsFollowPeftAndTransformers) {
     for (std::size_t i = 0; i < 10; ++i) {
       const double loss = golden.at("losses").as_array()[i].as_double();
       EXPECT_NEAR(result.losses[i], loss, 1e-4 * loss) << "step " << i;
-      EXPECT_NEAR(result.norms[i], golden.at("norms").as_array()[i].as_double(), 1e-3 * result.norms[i]) << "step " << i;
+      EXPECT_NEAR(result.norms[i], golden.at("norms").as_array()[i].as_double(), 1e-3 * result.norms[i])
+          << "step " << i;
     }
-    for (std::size_t i = 0; i < result.after.size(); ++i) EXPECT_NEAR(result.after[i], golden.at("after").as_array()[i].as_double(), 5e-3);
+    for (std::size_t i = 0; i < result.after.size(); ++i)
+      EXPECT_NEAR(result.after[i], golden.at("after").as_array()[i].as_double(), 5e-3);
   }
 }
 
@@ -208,17 +222,20 @@ TEST_P(Training, ThreadsAndAKillChangeNotOneBit) {
 
 TEST_P(Training, MicroBatchesPackingAndBranchingAreTheSameTraining) {
   const TrainResult together = run({});
-  for (const TrainOptions& options : {TrainOptions{.micro_batch = 1}, TrainOptions{.packing = train::Packing::kRows}, TrainOptions{.packing = train::Packing::kTree}}) {
+  for (const TrainOptions& options : {TrainOptions{.micro_batch = 1}, TrainOptions{.packing = train::Packing::kRows},
+                                      TrainOptions{.packing = train::Packing::kTree}}) {
     const TrainResult other = run(options);
     // Other orders of f32 additions, amplified by ten Adam steps of 1e-3.
-    for (std::size_t i = 0; i < 10; ++i) EXPECT_NEAR(other.losses[i], together.losses[i], 2e-4 * together.losses[i]) << "step " << i;
+    for (std::size_t i = 0; i < 10; ++i)
+      EXPECT_NEAR(other.losses[i], together.losses[i], 2e-4 * together.losses[i]) << "step " << i;
   }
 }
 
 TEST_P(Parity, ExportsReadBackEqual) {
   Opened opened(folder());
   const auto encoded = rows(opened);
-  const models::LoadedAdapter adapter = models::load_peft_folder(folder() / "adapter", *opened.package.model, opened.engine.allocator());
+  const models::LoadedAdapter adapter =
+      models::load_peft_folder(folder() / "adapter", *opened.package.model, opened.engine.allocator());
   const std::vector<double> with_adapter = scores(opened, encoded, data::Layout::kRows);
   const fs::path out = fs::temp_directory_path() / fmt::format("instruct-export-{}-{}", ::getpid(), GetParam());
   fs::create_directories(out / "hf");
@@ -240,9 +257,17 @@ TEST_P(Parity, ExportsReadBackEqual) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias"),
-                         [](const auto& test) { std::string name = test.param; std::erase(name, '-'); return name; });
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
 INSTANTIATE_TEST_SUITE_P(Models, Training, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias"),
-                         [](const auto& test) { std::string name = test.param; std::erase(name, '-'); return name; });
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace instruct

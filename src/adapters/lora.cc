@@ -23,7 +23,9 @@ T from_pattern(const std::map<std::string, T>& pattern, const std::string& modul
   return otherwise;
 }
 
-std::string last_part(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+std::string last_part(const std::string& module) {
+  return module.substr(module.rfind('.') + 1);
+}
 
 // A copy of an f32 tensor as f32 or bf16.
 Tensor as_dtype(const Tensor& source, DType dtype, tensor::Allocator& allocator) {
@@ -41,8 +43,12 @@ Tensor as_dtype(const Tensor& source, DType dtype, tensor::Allocator& allocator)
 
 }  // namespace
 
-std::int64_t LoraConfig::rank_of(const std::string& module) const { return from_pattern(rank_pattern, module, rank); }
-double LoraConfig::alpha_of(const std::string& module) const { return from_pattern(alpha_pattern, module, alpha); }
+std::int64_t LoraConfig::rank_of(const std::string& module) const {
+  return from_pattern(rank_pattern, module, rank);
+}
+double LoraConfig::alpha_of(const std::string& module) const {
+  return from_pattern(alpha_pattern, module, alpha);
+}
 double LoraConfig::scale_of(const std::string& module) const {
   const auto r = static_cast<double>(rank_of(module));
   return alpha_of(module) / (rank_stabilised ? std::sqrt(r) : r);
@@ -80,7 +86,9 @@ LoraAdapter::LoraAdapter(LoraConfig config, std::vector<LoraModule> modules)
   attach(0, 0);
 }
 
-LoraAdapter::~LoraAdapter() { detach(); }
+LoraAdapter::~LoraAdapter() {
+  detach();
+}
 
 std::unique_ptr<LoraAdapter> LoraAdapter::create(const LoraConfig& config, std::span<nn::Linear* const> layers,
                                                  DType dtype, std::uint64_t seed, tensor::Allocator& allocator) {
@@ -97,7 +105,9 @@ std::unique_ptr<LoraAdapter> LoraAdapter::create(const LoraConfig& config, std::
     for (std::int64_t i = 0; i < a.elements(); ++i) {
       a.data<float>()[i] = static_cast<float>((2.0 * random.next_uniform() - 1.0) * bound);
     }
-    modules.push_back({.name = layer->name, .layer = layer, .a = Variable::parameter(as_dtype(a, dtype, allocator)),
+    modules.push_back({.name = layer->name,
+                       .layer = layer,
+                       .a = Variable::parameter(as_dtype(a, dtype, allocator)),
                        .b = Variable::parameter(Tensor::zeros({layer->outputs(), rank}, dtype, allocator)),
                        .scale = static_cast<float>(config.scale_of(layer->name))});
   }
@@ -126,7 +136,8 @@ std::unique_ptr<LoraAdapter> LoraAdapter::load(const LoraConfig& config, std::sp
     }
     LoraConfig own = config;
     own.rank_pattern[stored.module] = stored.a.dim(0);
-    modules.push_back({.name = stored.module, .layer = layer,
+    modules.push_back({.name = stored.module,
+                       .layer = layer,
                        .a = Variable::parameter(as_dtype(stored.a, dtype, allocator)),
                        .b = Variable::parameter(as_dtype(stored.b, dtype, allocator)),
                        .scale = static_cast<float>(own.scale_of(stored.module))});
@@ -139,7 +150,9 @@ void LoraAdapter::attach(std::uint64_t seed, std::uint64_t step) {
     LoraModule& module = modules_[i];
     // Each module and step has its own stream: step in the upper bits, module in the lower.
     module.layer->branch = std::make_shared<const ops::LowRank>(
-        ops::LowRank{.a = module.a, .b = module.b, .scale = module.scale,
+        ops::LowRank{.a = module.a,
+                     .b = module.b,
+                     .scale = module.scale,
                      .dropout = static_cast<float>(config_.dropout),
                      .random = RandomStream(seed, RandomPurpose::kDropout, step << 20 | i)});
   }
@@ -160,12 +173,14 @@ void merge_low_rank(const Tensor& a, const Tensor& b, float scale, Tensor& weigh
     for (std::int64_t r = 0; r < rank; ++r) {
       const auto factor = static_cast<double>(left[static_cast<std::size_t>(n * rank + r)]);
       for (std::int64_t k = 0; k < columns; ++k) {
-        row[static_cast<std::size_t>(k)] += factor * static_cast<double>(right[static_cast<std::size_t>(r * columns + k)]);
+        row[static_cast<std::size_t>(k)] +=
+            factor * static_cast<double>(right[static_cast<std::size_t>(r * columns + k)]);
       }
     }
     float* target = weight.data<float>() + n * weight.row_stride();
     for (std::int64_t k = 0; k < columns; ++k) {
-      target[k] = static_cast<float>(static_cast<double>(target[k]) + static_cast<double>(scale) * row[static_cast<std::size_t>(k)]);
+      target[k] = static_cast<float>(static_cast<double>(target[k]) +
+                                     static_cast<double>(scale) * row[static_cast<std::size_t>(k)]);
     }
   }
 }

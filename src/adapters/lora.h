@@ -20,8 +20,8 @@ struct LoraConfig {
   std::int64_t rank = 16;
   double alpha = 32;
   double dropout = 0;
-  bool rank_stabilised = false;             // scale alpha/sqrt(r) instead of alpha/r (rsLoRA)
-  std::vector<std::string> target_modules;  // last parts of module names ("q_proj"), or "all-linear"
+  bool rank_stabilised = false;                      // scale alpha/sqrt(r) instead of alpha/r (rsLoRA)
+  std::vector<std::string> target_modules;           // last parts of module names ("q_proj"), or "all-linear"
   std::map<std::string, std::int64_t> rank_pattern;  // module suffix to its own rank
   std::map<std::string, double> alpha_pattern;       // module suffix to its own alpha
 
@@ -45,8 +45,8 @@ class LoraAdapter {
  public:
   // Fresh: A from U(-1/sqrt(K), 1/sqrt(K)) (Kaiming uniform with a = sqrt(5), as PEFT), B zero. Raises InvalidArgument
   // when a target matches no layer, naming the nearest.
-  static std::unique_ptr<LoraAdapter> create(const LoraConfig& config, std::span<nn::Linear* const> layers,
-                                             DType dtype, std::uint64_t seed, tensor::Allocator& allocator);
+  static std::unique_ptr<LoraAdapter> create(const LoraConfig& config, std::span<nn::Linear* const> layers, DType dtype,
+                                             std::uint64_t seed, tensor::Allocator& allocator);
   // From stored tensors: name -> (A [R, K], B [N, R], f32). Raises NotFound or InvalidArgument, naming module and
   // shapes, when they do not fit the model.
   struct Weights {

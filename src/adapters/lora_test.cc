@@ -68,8 +68,9 @@ TEST_F(Lora, MistakesAreNamed) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("q_proj"), std::string::npos) << error.what();
   }
-  EXPECT_THROW(LoraAdapter::create({.rank = 7, .target_modules = {"q_proj"}}, layers, DType::kF32, 0,
-                                   engine_.allocator()), Error);
+  EXPECT_THROW(
+      LoraAdapter::create({.rank = 7, .target_modules = {"q_proj"}}, layers, DType::kF32, 0, engine_.allocator()),
+      Error);
   const std::vector<LoraAdapter::Weights> wrong{{"model.layers.0.self_attn.q_proj",
                                                  Tensor::zeros({4, 15}, DType::kF32, engine_.allocator()),
                                                  Tensor::zeros({6, 4}, DType::kF32, engine_.allocator())}};

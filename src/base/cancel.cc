@@ -22,9 +22,15 @@ void install_cancel_handlers() {
   std::signal(SIGTERM, on_signal);
 }
 
-bool cancel_requested() { return g_cancelled != 0; }
-void request_cancel() { g_cancelled = 1; }
-void clear_cancel() { g_cancelled = 0; }
+bool cancel_requested() {
+  return g_cancelled != 0;
+}
+void request_cancel() {
+  g_cancelled = 1;
+}
+void clear_cancel() {
+  g_cancelled = 0;
+}
 
 void throw_if_cancelled(std::string_view work) {
   if (cancel_requested()) raise(ErrorCategory::kCancelled, "{} was stopped", work);

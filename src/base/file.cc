@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 namespace {
 
 [[noreturn]] void raise_errno(std::string_view action, const fs::path& path, int code) {
-  const ErrorCategory category = code == ENOENT ? ErrorCategory::kNotFound
+  const ErrorCategory category = code == ENOENT   ? ErrorCategory::kNotFound
                                  : code == EISDIR ? ErrorCategory::kInvalidArgument
                                                   : ErrorCategory::kIo;
   raise(category, "cannot {} '{}': {}", action, path.string(), std::strerror(code));
@@ -39,7 +39,8 @@ class Descriptor {
 std::int64_t open_size(const Descriptor& file, const fs::path& path) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) raise_errno("read", path, errno);
-  if (S_ISDIR(status.st_mode)) raise(ErrorCategory::kInvalidArgument, "'{}' is a folder, expected a file", path.string());
+  if (S_ISDIR(status.st_mode))
+    raise(ErrorCategory::kInvalidArgument, "'{}' is a folder, expected a file", path.string());
   return status.st_size;
 }
 
@@ -119,7 +120,9 @@ AtomicFile::~AtomicFile() {
   }
 }
 
-void AtomicFile::write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
+void AtomicFile::write(std::string_view bytes) {
+  write(bytes.data(), bytes.size());
+}
 
 void AtomicFile::write(const void* bytes, std::size_t count) {
   const auto* data = static_cast<const char*>(bytes);

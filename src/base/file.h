@@ -17,7 +17,8 @@ namespace instruct {
 std::string read_file(const std::filesystem::path& path, std::int64_t max_bytes = std::int64_t{1} << 32);
 
 // Calls `on_line(line, number)` for each line (without its line end, "\n" or "\r\n"), numbered from 1.
-void for_each_line(std::string_view text, const std::function<void(std::string_view line, std::int64_t number)>& on_line);
+void for_each_line(std::string_view text,
+                   const std::function<void(std::string_view line, std::int64_t number)>& on_line);
 
 // Writes a file under a temporary name beside `path`, syncs it and renames it into place: readers see the old content
 // or the new, never a part. Raises Io naming the path and the system's reason (disk full, permission).

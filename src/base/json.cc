@@ -50,7 +50,8 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override { return close(); }
   bool key(std::string& name) override {
     Level& level = levels_.back();
-    if (!level.names.insert(name).second) raise(ErrorCategory::kBadData, "{}: key '{}' appears twice in one object", origin_, name);
+    if (!level.names.insert(name).second)
+      raise(ErrorCategory::kBadData, "{}: key '{}' appears twice in one object", origin_, name);
     level.key = std::move(name);
     return true;
   }
@@ -60,7 +61,8 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     if (const std::size_t colon = reason.rfind(": "); colon != std::string::npos && colon > 20) {
       reason = reason.substr(reason.find(": ") + 2);
     }
-    raise(ErrorCategory::kBadData, "{}: line {}, column {}: malformed JSON: {}", origin_, mark.line, mark.column, reason);
+    raise(ErrorCategory::kBadData, "{}: line {}, column {}: malformed JSON: {}", origin_, mark.line, mark.column,
+          reason);
   }
 
  private:
@@ -81,7 +83,8 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool open(Value container) {
-    if (levels_.size() >= kMaxDepth) raise(ErrorCategory::kBadData, "{}: JSON nested deeper than {}", origin_, kMaxDepth);
+    if (levels_.size() >= kMaxDepth)
+      raise(ErrorCategory::kBadData, "{}: JSON nested deeper than {}", origin_, kMaxDepth);
     levels_.push_back({std::move(container), {}, {}});
     return true;
   }
@@ -102,14 +105,29 @@ void write_string(std::string& out, std::string_view raw, bool ascii_only) {
   out += '"';
   for (const char32_t code : decode_utf8(text)) {
     switch (code) {
-      case U'"': out += "\\\""; continue;
-      case U'\\': out += "\\\\"; continue;
-      case U'\n': out += "\\n"; continue;
-      case U'\r': out += "\\r"; continue;
-      case U'\t': out += "\\t"; continue;
-      case U'\b': out += "\\b"; continue;
-      case U'\f': out += "\\f"; continue;
-      default: break;
+      case U'"':
+        out += "\\\"";
+        continue;
+      case U'\\':
+        out += "\\\\";
+        continue;
+      case U'\n':
+        out += "\\n";
+        continue;
+      case U'\r':
+        out += "\\r";
+        continue;
+      case U'\t':
+        out += "\\t";
+        continue;
+      case U'\b':
+        out += "\\b";
+        continue;
+      case U'\f':
+        out += "\\f";
+        continue;
+      default:
+        break;
     }
     if (code < 0x20 || (ascii_only && code > 0x7E && code < 0x10000)) {
       out += fmt::format("\\u{:04x}", static_cast<unsigned>(code));
@@ -143,11 +161,21 @@ class Writer {
 
   void write(const Value& value, int depth) {
     switch (value.kind()) {
-      case Value::Kind::kNull: out += "null"; break;
-      case Value::Kind::kBool: out += value.as_bool() ? "true" : "false"; break;
-      case Value::Kind::kInteger: out += fmt::format("{}", value.as_integer()); break;
-      case Value::Kind::kFloat: write_double(out, value.as_double()); break;
-      case Value::Kind::kString: write_string(out, value.as_string(), style_.ascii_only); break;
+      case Value::Kind::kNull:
+        out += "null";
+        break;
+      case Value::Kind::kBool:
+        out += value.as_bool() ? "true" : "false";
+        break;
+      case Value::Kind::kInteger:
+        out += fmt::format("{}", value.as_integer());
+        break;
+      case Value::Kind::kFloat:
+        write_double(out, value.as_double());
+        break;
+      case Value::Kind::kString:
+        write_string(out, value.as_string(), style_.ascii_only);
+        break;
       case Value::Kind::kArray: {
         out += '[';
         bool first = true;
@@ -196,7 +224,8 @@ class Writer {
 Value parse_json(std::string_view text, std::string_view origin) {
   if (const auto bad = find_invalid_utf8(text)) {
     const Mark mark = mark_at(text, *bad);
-    raise(ErrorCategory::kBadData, "{}: line {}, column {}: invalid UTF-8 at byte {}", origin, mark.line, mark.column, *bad);
+    raise(ErrorCategory::kBadData, "{}: line {}, column {}: invalid UTF-8 at byte {}", origin, mark.line, mark.column,
+          *bad);
   }
   Builder builder(text, origin);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);

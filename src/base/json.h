@@ -13,8 +13,8 @@ namespace instruct {
 Value parse_json(std::string_view text, std::string_view origin);
 
 struct JsonStyle {
-  int indent = -1;           // -1: one line; otherwise spaces per level
-  bool ascii_only = false;   // escape everything outside ASCII
+  int indent = -1;          // -1: one line; otherwise spaces per level
+  bool ascii_only = false;  // escape everything outside ASCII
 };
 
 // Serialises a value. Floats print as the shortest text that reads back equal; NaN and infinities print as null.

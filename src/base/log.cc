@@ -14,7 +14,9 @@ std::atomic<LogLevel> g_level{LogLevel::kInfo};
 
 }  // namespace
 
-void set_log_level(LogLevel level) { g_level = level; }
+void set_log_level(LogLevel level) {
+  g_level = level;
+}
 
 LogLevel log_level_from_name(std::string_view name) {
   const std::vector<std::string> known{"debug", "info", "warning", "error", "off"};

@@ -43,16 +43,23 @@ std::string format_bytes(std::int64_t bytes) {
     value /= 1000.0;
     ++unit;
   }
-  return unit == 0 || value >= 100 ? fmt::format("{:.0f} {}", value, units[unit]) : fmt::format("{:.1f} {}", value, units[unit]);
+  return unit == 0 || value >= 100 ? fmt::format("{:.0f} {}", value, units[unit])
+                                   : fmt::format("{:.1f} {}", value, units[unit]);
 }
 
 Progress::Progress(std::string title, std::int64_t total, std::string unit)
-    : title_(std::move(title)), total_(total), unit_(std::move(unit)), terminal_(isatty(STDERR_FILENO) == 1),
-      start_(Clock::now()), last_draw_(start_ - std::chrono::hours(1)) {
+    : title_(std::move(title)),
+      total_(total),
+      unit_(std::move(unit)),
+      terminal_(isatty(STDERR_FILENO) == 1),
+      start_(Clock::now()),
+      last_draw_(start_ - std::chrono::hours(1)) {
   draw(false);
 }
 
-Progress::~Progress() { finish(); }
+Progress::~Progress() {
+  finish();
+}
 
 void Progress::update(std::int64_t done, std::string_view note) {
   done_ = done;
@@ -85,10 +92,12 @@ void Progress::draw(bool final) {
   } else {
     text += fmt::format("{} {}", done_, unit_);
   }
-  if (rate > 0) text += rate >= 1 ? fmt::format(", {:.1f} {}/s", rate, unit_) : fmt::format(", {:.1f} s each", 1 / rate);
+  if (rate > 0)
+    text += rate >= 1 ? fmt::format(", {:.1f} {}/s", rate, unit_) : fmt::format(", {:.1f} s each", 1 / rate);
   text += ", " + format_duration(elapsed);
   if (!final && rate > 0 && total_ > done_) {
-    text += " (" + format_duration(std::chrono::duration<double>(static_cast<double>(total_ - done_) / rate)) + " left)";
+    text +=
+        " (" + format_duration(std::chrono::duration<double>(static_cast<double>(total_ - done_) / rate)) + " left)";
   }
   if (!note_.empty()) text += ", " + note_;
   const std::string line = terminal_ ? "\r\x1b[K" + text + (final ? "\n" : "") : text + "\n";

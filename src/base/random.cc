@@ -27,7 +27,9 @@ std::array<std::uint32_t, 4> RandomStream::block(std::uint64_t index) const {
   return c;
 }
 
-std::uint32_t RandomStream::next() { return word(position_++); }
+std::uint32_t RandomStream::next() {
+  return word(position_++);
+}
 
 double RandomStream::next_uniform() {
   const std::uint64_t high = next() >> 5;

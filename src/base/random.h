@@ -11,7 +11,14 @@ namespace instruct {
 
 // What a stream is for; streams of different purposes are independent.
 enum class RandomPurpose : std::uint32_t {
-  kShuffle = 1, kDropout = 2, kInitialise = 3, kSample = 4, kTemplate = 5, kSplit = 6, kBootstrap = 7, kTest = 8,
+  kShuffle = 1,
+  kDropout = 2,
+  kInitialise = 3,
+  kSample = 4,
+  kTemplate = 5,
+  kSplit = 6,
+  kBootstrap = 7,
+  kTest = 8,
 };
 
 class RandomStream {

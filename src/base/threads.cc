@@ -100,7 +100,9 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : state_->workers) worker.join();
 }
 
-int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
+int ThreadPool::threads() const {
+  return static_cast<int>(state_->workers.size()) + 1;
+}
 
 void ThreadPool::run(std::int64_t count, const std::function<void(std::int64_t)>& task) {
   if (count <= 0) return;
@@ -138,8 +140,7 @@ void ThreadPool::run_ranges(std::int64_t size, std::int64_t grain,
                             const std::function<void(std::int64_t, std::int64_t)>& body) {
   if (size <= 0) return;
   const std::int64_t step = std::max<std::int64_t>(1, grain);
-  run((size + step - 1) / step,
-      [&](std::int64_t task) { body(task * step, std::min(size, (task + 1) * step)); });
+  run((size + step - 1) / step, [&](std::int64_t task) { body(task * step, std::min(size, (task + 1) * step)); });
 }
 
 }  // namespace instruct

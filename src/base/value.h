@@ -27,16 +27,16 @@ class Value {
   enum class Kind { kNull, kBool, kInteger, kFloat, kString, kArray, kObject };
 
   Value() = default;
-  Value(std::nullptr_t) {}                                   // NOLINT(google-explicit-constructor)
-  Value(bool value) : data_(value) {}                        // NOLINT(google-explicit-constructor)
-  Value(int value) : data_(std::int64_t{value}) {}           // NOLINT(google-explicit-constructor)
-  Value(std::int64_t value) : data_(value) {}                // NOLINT(google-explicit-constructor)
-  Value(double value) : data_(value) {}                      // NOLINT(google-explicit-constructor)
-  Value(const char* value) : data_(std::string(value)) {}    // NOLINT(google-explicit-constructor)
-  Value(std::string value) : data_(std::move(value)) {}      // NOLINT(google-explicit-constructor)
+  Value(std::nullptr_t) {}                                      // NOLINT(google-explicit-constructor)
+  Value(bool value) : data_(value) {}                           // NOLINT(google-explicit-constructor)
+  Value(int value) : data_(std::int64_t{value}) {}              // NOLINT(google-explicit-constructor)
+  Value(std::int64_t value) : data_(value) {}                   // NOLINT(google-explicit-constructor)
+  Value(double value) : data_(value) {}                         // NOLINT(google-explicit-constructor)
+  Value(const char* value) : data_(std::string(value)) {}       // NOLINT(google-explicit-constructor)
+  Value(std::string value) : data_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
   Value(std::string_view value) : data_(std::string(value)) {}  // NOLINT(google-explicit-constructor)
-  Value(Array value) : data_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
-  Value(Object value) : data_(std::move(value)) {}           // NOLINT(google-explicit-constructor)
+  Value(Array value) : data_(std::move(value)) {}               // NOLINT(google-explicit-constructor)
+  Value(Object value) : data_(std::move(value)) {}              // NOLINT(google-explicit-constructor)
   static Value array() { return Value(Array{}); }
   static Value object() { return Value(Object{}); }
   static Value object(std::initializer_list<Member> members) { return Value(Object(members)); }

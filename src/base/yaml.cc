@@ -17,7 +17,9 @@ namespace {
 constexpr int kMaxDepth = 200;
 constexpr std::int64_t kMaxNodes = 1'000'000;
 
-Mark mark_of(const YAML::Node& node) { return {node.Mark().line + 1, node.Mark().column + 1}; }
+Mark mark_of(const YAML::Node& node) {
+  return {node.Mark().line + 1, node.Mark().column + 1};
+}
 
 std::optional<Value> as_number(const std::string& text) {
   std::string_view digits = text;
@@ -84,7 +86,8 @@ class Converter {
     return Value(std::move(object));
   }
   [[noreturn]] void fail(const YAML::Node& node, const std::string& what) {
-    raise(ErrorCategory::kBadData, "{}: line {}, column {}: {}", origin_, mark_of(node).line, mark_of(node).column, what);
+    raise(ErrorCategory::kBadData, "{}: line {}, column {}: {}", origin_, mark_of(node).line, mark_of(node).column,
+          what);
   }
 
   std::string_view origin_;

@@ -1,5 +1,5 @@
-#include <CLI/CLI.hpp>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <iostream>
 
@@ -46,7 +46,9 @@ void run(const Options& options) {
     if (!std::getline(std::cin, line) || (terminal && trim(line).empty())) return;
     if (trim(line).empty()) continue;
     messages.push_back({"user", repair_utf8(line), {}});
-    generate::Request request{.prompt = session->dialogue->encode_prompt(messages), .max_new_tokens = options.max_new_tokens, .sampling = options.sampling};
+    generate::Request request{.prompt = session->dialogue->encode_prompt(messages),
+                              .max_new_tokens = options.max_new_tokens,
+                              .sampling = options.sampling};
     request.sampling.seed = options.model.seed + turn++;
     Stream stream;
     const std::vector<generate::Request> requests{request};
@@ -63,8 +65,12 @@ void add_chat_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("chat", "Talk to a model, one line a turn");
   options->model.add_to(*command);
   command->add_option("--system", options->system, "system message");
-  command->add_option("--max-new-tokens", options->max_new_tokens, "longest answer")->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--temperature", options->sampling.temperature, "0 is greedy")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command->add_option("--max-new-tokens", options->max_new_tokens, "longest answer")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--temperature", options->sampling.temperature, "0 is greedy")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--top-k", options->sampling.top_k)->check(CLI::NonNegativeNumber);
   command->add_option("--top-p", options->sampling.top_p)->capture_default_str()->check(CLI::Range(0.0, 1.0));
   command->add_option("--min-p", options->sampling.min_p)->check(CLI::Range(0.0, 1.0));

@@ -25,11 +25,19 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
   std::filesystem::create_directories(folder);
   std::string lines;
   for (const evaluate::AnsweredRow& row : report.answers) {
-    lines += dump_json(Value::object({{"row", row.row}, {"verb", row.verb}, {"predict", row.answer}, {"label", row.reference},
-                                      {"logprob", row.log_probability}, {"finished", row.finished}})) + "\n";
+    lines += dump_json(Value::object({{"row", row.row},
+                                      {"verb", row.verb},
+                                      {"predict", row.answer},
+                                      {"label", row.reference},
+                                      {"logprob", row.log_probability},
+                                      {"finished", row.finished}})) +
+             "\n";
   }
   write_file_atomic(folder / "generated_predictions.jsonl", lines);
-  Value results = Value::object({{"model", model.model}, {"adapter", model.adapter}, {"seconds", report.seconds}, {"results", evaluate::report_value(report)}});
+  Value results = Value::object({{"model", model.model},
+                                 {"adapter", model.adapter},
+                                 {"seconds", report.seconds},
+                                 {"results", evaluate::report_value(report)}});
   write_file_atomic(folder / "results.json", dump_json(results, {.indent = 2}) + "\n");
 }
 
@@ -50,8 +58,9 @@ void run(Options& options) {
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
   if (options.task.limit > 0) rows = std::min(rows, options.task.limit);
   Progress progress("Answering", rows, "rows");
-  const evaluate::TaskReport report = evaluate::evaluate_rows(*session->engine, *session->package.model, *session->dialogue, session->instruction_set(),
-                                                              dataset, options.task, [&](std::int64_t done) { progress.update(done); });
+  const evaluate::TaskReport report =
+      evaluate::evaluate_rows(*session->engine, *session->package.model, *session->dialogue, session->instruction_set(),
+                              dataset, options.task, [&](std::int64_t done) { progress.update(done); });
   progress.finish();
   if (!options.output.empty()) save(report, options.output, options.model);
   std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report));
@@ -65,19 +74,31 @@ void add_eval_command(CLI::App& app) {
   options->model.add_to(*command);
   command->add_option("--data,-d", options->data, "rows with answers (.jsonl, .json, .csv)")->required();
   command->add_option("--dataset-dir", options->dataset_dir, "folder of dataset_info.json");
-  command->add_option("--metrics", options->metrics, "comma-separated: bleu, rouge (or rouge1, rouge2, rougeL, rougeLsum), chrf, chrf++, em, f1, accuracy, precision, recall, macro_f1");
-  command->add_option("--tokenize", options->tokenizer, "BLEU tokeniser: 13a, intl, zh, char, none (zh and char count CJK characters in ROUGE too)")->capture_default_str();
+  command->add_option("--metrics", options->metrics,
+                      "comma-separated: bleu, rouge (or rouge1, rouge2, rougeL, rougeLsum), chrf, chrf++, em, f1, "
+                      "accuracy, precision, recall, macro_f1");
+  command
+      ->add_option("--tokenize", options->tokenizer,
+                   "BLEU tokeniser: 13a, intl, zh, char, none (zh and char count CJK characters in ROUGE too)")
+      ->capture_default_str();
   command->add_flag("--stemmer", options->task.metric.rouge.stemmer, "Porter stemmer in ROUGE");
-  command->add_option("--shots", options->task.shots, "examples of the instruction set before each row")->check(CLI::NonNegativeNumber);
-  command->add_option("--max-new-tokens", options->task.max_new_tokens, "longest answer; 0 takes the verb's")->check(CLI::NonNegativeNumber);
+  command->add_option("--shots", options->task.shots, "examples of the instruction set before each row")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--max-new-tokens", options->task.max_new_tokens, "longest answer; 0 takes the verb's")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--limit", options->task.limit, "first rows only")->check(CLI::NonNegativeNumber);
-  command->add_option("--bootstrap", options->task.bootstrap, "resamples for the 95% intervals; 0 for none")->capture_default_str()->check(CLI::Range(0, 100000));
+  command->add_option("--bootstrap", options->task.bootstrap, "resamples for the 95% intervals; 0 for none")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 100000));
   command->add_flag("--likelihood", options->task.likelihood, "also loss and perplexity of the reference answers");
-  command->add_option("--temperature", options->task.sampling.temperature, "0 is greedy")->check(CLI::NonNegativeNumber);
+  command->add_option("--temperature", options->task.sampling.temperature, "0 is greedy")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--top-p", options->task.sampling.top_p)->check(CLI::Range(0.0, 1.0));
   command->add_option("--output,-o", options->output, "folder for every answer and the results");
   command->add_flag("--json", options->json, "results as JSON");
-  command->footer("\nExample:\n  instruct eval --model M.gguf --adapter runs/notes --instructions notes.iset.yaml --data test.jsonl --output runs/notes/eval");
+  command->footer(
+      "\nExample:\n  instruct eval --model M.gguf --adapter runs/notes --instructions notes.iset.yaml --data "
+      "test.jsonl --output runs/notes/eval");
   command->callback([options] { run(*options); });
 }
 

@@ -25,24 +25,30 @@ tensor::DType stored_type(const Options& options) {
 
 void run(const Options& options) {
   if (std::filesystem::exists(options.output) && !options.overwrite) {
-    raise(ErrorCategory::kInvalidArgument, "'{}' exists already: choose another --output or give --overwrite", options.output);
+    raise(ErrorCategory::kInvalidArgument, "'{}' exists already: choose another --output or give --overwrite",
+          options.output);
   }
   const auto session = open_session(options.model);
   const models::LoadedAdapter* adapter = session->adapter.adapter == nullptr ? nullptr : &session->adapter;
   const std::string& chat_template = session->dialogue->template_source();
   const bool needs_adapter = options.format == "peft" || options.format == "gguf-lora";
-  if (needs_adapter && adapter == nullptr) raise(ErrorCategory::kInvalidArgument, "--format {} needs --adapter", options.format);
+  if (needs_adapter && adapter == nullptr)
+    raise(ErrorCategory::kInvalidArgument, "--format {} needs --adapter", options.format);
   if (options.format == "gguf") {
-    models::write_gguf(options.output, session->package, chat_template, models::merged_weights(session->package, adapter, session->engine->allocator()), stored_type(options));
+    models::write_gguf(options.output, session->package, chat_template,
+                       models::merged_weights(session->package, adapter, session->engine->allocator()),
+                       stored_type(options));
   } else if (options.format == "gguf-lora") {
     models::write_gguf_lora(options.output, session->package, *adapter);
   } else {
     AtomicFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
     if (options.format == "hf") {
       models::write_hugging_face_files(folder.path(), session->package, chat_template,
-                                       models::merged_weights(session->package, adapter, session->engine->allocator()), stored_type(options));
+                                       models::merged_weights(session->package, adapter, session->engine->allocator()),
+                                       stored_type(options));
     } else {
-      models::write_peft_files(folder.path(), *adapter->adapter, adapter->masters, {options.model.model, session->dialogue->fingerprint(), chat_template});
+      models::write_peft_files(folder.path(), *adapter->adapter, adapter->masters,
+                               {options.model.model, session->dialogue->fingerprint(), chat_template});
     }
     folder.commit();
   }
@@ -55,11 +61,15 @@ void add_export_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("export", "Write a model, with its adapter merged in, for other programs");
   options->model.add_to(*command);
-  command->add_option("--format,-f", options->format, "gguf, hf, peft or gguf-lora")->required()->check(CLI::IsMember({"gguf", "hf", "peft", "gguf-lora"}));
+  command->add_option("--format,-f", options->format, "gguf, hf, peft or gguf-lora")
+      ->required()
+      ->check(CLI::IsMember({"gguf", "hf", "peft", "gguf-lora"}));
   command->add_option("--quantize", options->quantise, "type of the matrices: f32, f16, bf16, and for gguf q8_0, q4_0");
   command->add_option("--output,-o", options->output, "file (gguf, gguf-lora) or folder")->required();
   command->add_flag("--overwrite", options->overwrite, "replace what is there");
-  command->footer("\nExample:\n  instruct export --model M.gguf --adapter runs/notes --format gguf --quantize q8_0 --output notes.gguf");
+  command->footer(
+      "\nExample:\n  instruct export --model M.gguf --adapter runs/notes --format gguf --quantize q8_0 --output "
+      "notes.gguf");
   command->callback([options] { run(*options); });
 }
 

@@ -27,17 +27,20 @@ Value variables_of(const Options& options, const instructions::InstructionSet& s
   Value variables = Value::object();
   for (const std::string& assignment : options.variables) {
     const std::size_t equals = assignment.find('=');
-    if (equals == std::string::npos) raise(ErrorCategory::kInvalidArgument, "--set '{}': expected name=value", assignment);
+    if (equals == std::string::npos)
+      raise(ErrorCategory::kInvalidArgument, "--set '{}': expected name=value", assignment);
     variables.set(assignment.substr(0, equals), assignment.substr(equals + 1));
   }
   const instructions::Variable* document = set.document_variable();
-  if (document == nullptr) raise(ErrorCategory::kInvalidArgument, "{}: there is no text variable to read the input into", set.origin);
+  if (document == nullptr)
+    raise(ErrorCategory::kInvalidArgument, "{}: there is no text variable to read the input into", set.origin);
   variables.set(document->name, read_file(options.input));
   return variables;
 }
 
 void run(Options& options) {
-  if (options.model.instructions.empty()) raise(ErrorCategory::kInvalidArgument, "run needs an instruction set: --instructions FILE.iset.yaml");
+  if (options.model.instructions.empty())
+    raise(ErrorCategory::kInvalidArgument, "run needs an instruction set: --instructions FILE.iset.yaml");
   const instructions::InstructionSet set = instructions::load_instruction_set(options.model.instructions);
   const std::string source = options.program.empty() ? set.program : options.program;
   if (source.empty()) raise(ErrorCategory::kInvalidArgument, "no program: give one, or 'program:' in {}", set.origin);
@@ -48,9 +51,12 @@ void run(Options& options) {
   options.run.seed = options.model.seed;
   options.run.sampling.seed = options.model.seed;
   Progress progress("Running", static_cast<std::int64_t>(plan.calls.size()), "calls");
-  const evaluate::ProgramResult result = evaluate::run_plan(generator, *session->dialogue, set, plan, options.run, [&](std::int64_t done) { progress.update(done); });
+  const evaluate::ProgramResult result = evaluate::run_plan(generator, *session->dialogue, set, plan, options.run,
+                                                            [&](std::int64_t done) { progress.update(done); });
   progress.finish();
-  std::cout << instructions::combine_outputs(plan, options.json ? instructions::Combine::kJson : set.combine, result.outputs) << '\n';
+  std::cout << instructions::combine_outputs(plan, options.json ? instructions::Combine::kJson : set.combine,
+                                             result.outputs)
+            << '\n';
 }
 
 }  // namespace
@@ -59,13 +65,17 @@ void add_run_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("run", "Run a program of an instruction set over a document");
   options->model.add_to(*command);
-  command->add_option("program", options->program, "calls, for instance \"[summary('1st paragraph'), ...]\"; default: the set's own");
+  command->add_option("program", options->program,
+                      "calls, for instance \"[summary('1st paragraph'), ...]\"; default: the set's own");
   command->add_option("--input", options->input, "document; - for standard input")->capture_default_str();
   command->add_option("--set", options->variables, "further variables, name=value");
-  command->add_option("--shots", options->run.shots, "examples of the set before each call")->check(CLI::NonNegativeNumber);
+  command->add_option("--shots", options->run.shots, "examples of the set before each call")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--temperature", options->run.sampling.temperature, "0 is greedy")->check(CLI::NonNegativeNumber);
   command->add_flag("--json", options->json, "every call with its output, as JSON");
-  command->footer("\nExample:\n  instruct run --model M.gguf --instructions notes.iset.yaml \"[summary('1st paragraph'), summary('2nd paragraph'), ...]\" --input page.txt");
+  command->footer(
+      "\nExample:\n  instruct run --model M.gguf --instructions notes.iset.yaml \"[summary('1st paragraph'), "
+      "summary('2nd paragraph'), ...]\" --input page.txt");
   command->callback([options] { run(*options); });
 }
 

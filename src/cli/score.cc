@@ -29,7 +29,8 @@ void run(const Options& options) {
   std::vector<std::int64_t> indices(dataset.examples.size());
   std::iota(indices.begin(), indices.end(), std::int64_t{0});
   const std::vector<data::EncodedRow> rows = encoder.encode_all(
-      dataset, indices, {.cutoff = session->package.config.context_length, .shots = options.shots, .seed = options.model.seed}, report);
+      dataset, indices,
+      {.cutoff = session->package.config.context_length, .shots = options.shots, .seed = options.model.seed}, report);
   Progress progress("Scoring", report.rows, "rows");
   const std::vector<evaluate::RowScore> scores = evaluate::score_rows(
       *session->engine, *session->package.model, rows, session->package.tokenizer->vocabulary_size(),
@@ -52,10 +53,12 @@ void add_score_command(CLI::App& app) {
   options->model.add_to(*command);
   command->add_option("--data,-d", options->data, "rows (.jsonl, .json, .csv)")->required();
   command->add_option("--dataset-dir", options->dataset_dir, "folder of dataset_info.json");
-  command->add_option("--shots", options->shots, "examples of the instruction set before each row")->check(CLI::NonNegativeNumber);
+  command->add_option("--shots", options->shots, "examples of the instruction set before each row")
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--separate", options->separate, "compute every row on its own instead of sharing prefixes");
-  command->footer("\nExample:\n  instruct score --model M.gguf --data test.jsonl --dtype f32\n\n"
-                  "Each line: row, logprob (natural log, summed over the answer's tokens and its end token), tokens.");
+  command->footer(
+      "\nExample:\n  instruct score --model M.gguf --data test.jsonl --dtype f32\n\n"
+      "Each line: row, logprob (natural log, summed over the answer's tokens and its end token), tokens.");
   command->callback([options] { run(*options); });
 }
 

@@ -12,7 +12,9 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--instructions,-i", instructions, "instruction set (*.iset.yaml)");
   command.add_option("--chat-template", chat_template, "template file used instead of the model's own");
   command.add_option("--dtype", dtype, "compute type: auto, bf16 or f32")->capture_default_str();
-  command.add_option("--threads", threads, "threads; 0 takes all processors")->capture_default_str()->check(CLI::Range(0, 4096));
+  command.add_option("--threads", threads, "threads; 0 takes all processors")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
   command.add_option("--seed", seed, "of everything random")->capture_default_str();
 }
 
@@ -22,10 +24,12 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   models::WeightOptions chosen = weights;
   chosen.dtype = ops::dtype_from_option(options.dtype);
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
-  session->package = models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
+  session->package =
+      models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
   std::string chat_template = session->package.chat_template;
   if (!options.chat_template.empty()) chat_template = read_file(options.chat_template, 16 << 20);
-  session->dialogue = std::make_unique<instructions::DialogueEncoder>(*session->package.tokenizer, chat_template, options.model);
+  session->dialogue =
+      std::make_unique<instructions::DialogueEncoder>(*session->package.tokenizer, chat_template, options.model);
   if (!options.adapter.empty()) {
     session->adapter = models::load_peft_folder(options.adapter, *session->package.model, session->engine->allocator());
     models::check_template(session->adapter.origin, session->dialogue->fingerprint(), chat_template, options.adapter);

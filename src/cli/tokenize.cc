@@ -21,11 +21,13 @@ void run(const Options& options) {
   const models::Package package = models::open_package(options.model, models::PackageParts::kTokenizer, {}, *allocator);
   const std::string text = read_file(options.file);
   for_each_line(text, [&](std::string_view line, std::int64_t) {
-    const auto tokens = options.specials ? package.tokenizer->encode_with_specials(line) : package.tokenizer->encode_plain(line);
+    const auto tokens =
+        options.specials ? package.tokenizer->encode_with_specials(line) : package.tokenizer->encode_plain(line);
     std::string out;
     for (const tokenizers::Token& token : tokens) {
       if (!out.empty()) out += ' ';
-      out += options.ids ? std::to_string(token.id) : package.tokenizer->spec().tokens[static_cast<std::size_t>(token.id)];
+      out +=
+          options.ids ? std::to_string(token.id) : package.tokenizer->spec().tokens[static_cast<std::size_t>(token.id)];
     }
     std::cout << out << '\n';
   });

@@ -15,8 +15,10 @@ ProgramResult run_plan(generate::Generator& generator, const instructions::Dialo
       const instructions::PlannedCall& call = plan.calls[index];
       const instructions::Instruction& instruction = set.instruction(call.verb);
       const Value variables = instructions::resolve_variables(call, set, result.outputs);
-      requests.push_back({.prompt = dialogue.encode_prompt(instructions::decode_call(set, instruction, variables, {.shots = options.shots})),
-                          .max_new_tokens = instruction.output.max_tokens, .sampling = options.sampling});
+      requests.push_back({.prompt = dialogue.encode_prompt(
+                              instructions::decode_call(set, instruction, variables, {.shots = options.shots})),
+                          .max_new_tokens = instruction.output.max_tokens,
+                          .sampling = options.sampling});
     }
     const std::vector<generate::Answer> answers = generator.run(requests);
     for (std::size_t i = 0; i < wave.size(); ++i) {

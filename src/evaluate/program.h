@@ -18,8 +18,8 @@ struct ProgramOptions {
 };
 
 struct ProgramResult {
-  std::vector<Value> outputs;     // by index of the plan's calls
-  std::vector<std::string> texts; // as generated
+  std::vector<Value> outputs;      // by index of the plan's calls
+  std::vector<std::string> texts;  // as generated
 };
 
 // Calls of one wave are generated together: what their prompts share is computed once. Raises as decode_output when an

@@ -18,8 +18,8 @@ void score_batch(ops::Engine& engine, models::Llama& model, const data::Batch& b
   if (tokens.empty()) return;
   const std::vector<float> weights(tokens.size(), 0.0F);
   const std::vector<float> values = model.log_probabilities(
-      engine.context(), {.tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan, .rows = tokens}, targets,
-      weights, vocabulary);
+      engine.context(), {.tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan, .rows = tokens},
+      targets, weights, vocabulary);
   for (std::size_t i = 0; i < values.size(); ++i) {
     RowScore& score = scores[rows[static_cast<std::size_t>(batch.losses[i].row)]];
     score.log_probability += static_cast<double>(values[i]);
@@ -37,7 +37,8 @@ std::vector<RowScore> score_rows(ops::Engine& engine, models::Llama& model, std:
   std::vector<std::size_t> order(rows.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   if (options.layout == data::Layout::kTree) {
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rows[a].tokens < rows[b].tokens; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return rows[a].tokens < rows[b].tokens; });
   }
   std::size_t begin = 0;
   while (begin < order.size()) {

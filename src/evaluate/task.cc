@@ -12,12 +12,14 @@
 namespace instruct::evaluate {
 namespace {
 
-std::vector<std::string> metrics_of(const instructions::InstructionSet* set, const std::string& verb, const TaskOptions& options) {
+std::vector<std::string> metrics_of(const instructions::InstructionSet* set, const std::string& verb,
+                                    const TaskOptions& options) {
   if (!options.metrics.empty()) return options.metrics;
   if (set != nullptr && !verb.empty()) {
     const instructions::Instruction& instruction = set->instruction(verb);
     if (!instruction.metrics.empty()) return instruction.metrics;
-    if (instruction.output.type == instructions::OutputType::kLabel) return {"accuracy", "precision", "recall", "macro_f1"};
+    if (instruction.output.type == instructions::OutputType::kLabel)
+      return {"accuracy", "precision", "recall", "macro_f1"};
   }
   return {"rouge1", "rouge2", "rougeL", "bleu"};
 }
@@ -29,14 +31,17 @@ std::int64_t length_of(const instructions::InstructionSet* set, const std::strin
 
 // Precision, recall and F1 of labels are macro averages; a verb's "f1" means those for labels.
 std::string metric_for(const instructions::InstructionSet* set, const std::string& verb, const std::string& name) {
-  const bool labels = set != nullptr && !verb.empty() && set->instruction(verb).output.type == instructions::OutputType::kLabel;
+  const bool labels =
+      set != nullptr && !verb.empty() && set->instruction(verb).output.type == instructions::OutputType::kLabel;
   return labels && name == "f1" ? "macro_f1" : name;
 }
 
-void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder, const data::Dataset& dataset,
-                    const std::vector<std::size_t>& rows, const TaskOptions& options, std::int64_t vocabulary, VerbReport& report) {
+void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder,
+                    const data::Dataset& dataset, const std::vector<std::size_t>& rows, const TaskOptions& options,
+                    std::int64_t vocabulary, VerbReport& report) {
   std::vector<data::EncodedRow> encoded;
-  for (const std::size_t row : rows) encoded.push_back(encoder.encode(dataset, row, {.shots = options.shots, .seed = options.seed}));
+  for (const std::size_t row : rows)
+    encoded.push_back(encoder.encode(dataset, row, {.shots = options.shots, .seed = options.seed}));
   double sum = 0;
   std::int64_t tokens = 0;
   for (const RowScore& score : score_rows(engine, model, encoded, vocabulary)) {
@@ -47,7 +52,8 @@ void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEn
   report.perplexity = std::exp(report.loss);
 }
 
-VerbReport measure(const std::string& verb, const std::vector<std::string>& names, const std::vector<const AnsweredRow*>& rows, const TaskOptions& options) {
+VerbReport measure(const std::string& verb, const std::vector<std::string>& names,
+                   const std::vector<const AnsweredRow*>& rows, const TaskOptions& options) {
   VerbReport report{.verb = verb, .rows = static_cast<std::int64_t>(rows.size())};
   std::vector<std::string> answers;
   std::vector<std::vector<std::string>> references;
@@ -77,7 +83,8 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
   for (std::size_t i = 0; i < count; ++i) {
     const data::Example& example = dataset.examples[i];
     requests[i] = {.prompt = encoder.encode_prompt(dataset, i, {.shots = options.shots, .seed = options.seed}),
-                   .max_new_tokens = length_of(set, example.verb, options), .sampling = options.sampling};
+                   .max_new_tokens = length_of(set, example.verb, options),
+                   .sampling = options.sampling};
     report.answers[i] = {.row = example.row, .verb = example.verb, .reference = encoder.reference(dataset, i)};
   }
   generate::Generator generator(engine, model, dialogue.tokenizer());
@@ -95,7 +102,9 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
     std::vector<std::string> names;
     for (const std::string& name : metrics_of(set, verb, options)) names.push_back(metric_for(set, verb, name));
     report.verbs.push_back(measure(verb, names, answered, options));
-    if (options.likelihood) add_likelihood(engine, model, encoder, dataset, rows, options, dialogue.tokenizer().vocabulary_size(), report.verbs.back());
+    if (options.likelihood)
+      add_likelihood(engine, model, encoder, dataset, rows, options, dialogue.tokenizer().vocabulary_size(),
+                     report.verbs.back());
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
@@ -107,10 +116,12 @@ std::string report_table(const TaskReport& report) {
     table += fmt::format("{} ({} rows)\n", verb.verb.empty() ? "dialogue" : verb.verb, verb.rows);
     for (const metrics::MetricValue& metric : verb.metrics) {
       table += fmt::format("  {:<10} {:6.2f}", metric.name, metric.value);
-      if (metric.interval) table += fmt::format("   95% {:.2f} to {:.2f}", metric.interval->first, metric.interval->second);
+      if (metric.interval)
+        table += fmt::format("   95% {:.2f} to {:.2f}", metric.interval->first, metric.interval->second);
       table += '\n';
     }
-    if (verb.perplexity > 0) table += fmt::format("  {:<10} {:6.4f}\n  {:<10} {:6.2f}\n", "loss", verb.loss, "perplexity", verb.perplexity);
+    if (verb.perplexity > 0)
+      table += fmt::format("  {:<10} {:6.4f}\n  {:<10} {:6.2f}\n", "loss", verb.loss, "perplexity", verb.perplexity);
   }
   return table;
 }

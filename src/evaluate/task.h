@@ -14,20 +14,20 @@
 namespace instruct::evaluate {
 
 struct TaskOptions {
-  std::vector<std::string> metrics;     // empty: those of each verb, or rouge and bleu
-  std::int64_t max_new_tokens = 0;      // 0: those of each verb, or 256
+  std::vector<std::string> metrics;  // empty: those of each verb, or rouge and bleu
+  std::int64_t max_new_tokens = 0;   // 0: those of each verb, or 256
   std::int64_t shots = 0;
-  std::int64_t limit = 0;               // rows; 0: all
-  bool likelihood = false;              // also the mean log-probability and perplexity of the references
-  std::int64_t bootstrap = 1000;        // resamples for the intervals; 0: none
+  std::int64_t limit = 0;         // rows; 0: all
+  bool likelihood = false;        // also the mean log-probability and perplexity of the references
+  std::int64_t bootstrap = 1000;  // resamples for the intervals; 0: none
   std::uint64_t seed = 42;
-  generate::SamplingOptions sampling;   // greedy by default
+  generate::SamplingOptions sampling;  // greedy by default
   metrics::MetricOptions metric;
 };
 
 struct AnsweredRow {
-  std::int64_t row = 0;       // number in the file
-  std::string verb;           // empty for dialogues
+  std::int64_t row = 0;  // number in the file
+  std::string verb;      // empty for dialogues
   std::string answer;
   std::string reference;
   double log_probability = 0;  // of the generated answer
@@ -38,7 +38,7 @@ struct VerbReport {
   std::string verb;  // "" for dialogues; "all" when several verbs were evaluated together
   std::int64_t rows = 0;
   std::vector<metrics::MetricValue> metrics;
-  double loss = 0;        // mean -log P a token of the references; with likelihood only
+  double loss = 0;  // mean -log P a token of the references; with likelihood only
   double perplexity = 0;
 };
 

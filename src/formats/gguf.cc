@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 
-
 namespace instruct::formats {
 namespace {
 
@@ -19,7 +18,19 @@ static_assert(std::endian::native == std::endian::little, "GGUF files are little
 constexpr std::size_t kMaxString = 64U << 20;
 
 enum ValueType : std::uint32_t {
-  kUint8, kInt8, kUint16, kInt16, kUint32, kInt32, kFloat32, kBool, kString, kArray, kUint64, kInt64, kFloat64,
+  kUint8,
+  kInt8,
+  kUint16,
+  kInt16,
+  kUint32,
+  kInt32,
+  kFloat32,
+  kBool,
+  kString,
+  kArray,
+  kUint64,
+  kInt64,
+  kFloat64,
 };
 
 struct GgmlType {
@@ -27,9 +38,9 @@ struct GgmlType {
   DType dtype;
 };
 constexpr GgmlType kTypes[] = {
-    {0, DType::kF32},   {1, DType::kF16},   {2, DType::kQ4_0},  {3, DType::kQ4_1},  {6, DType::kQ5_0},
-    {7, DType::kQ5_1},  {8, DType::kQ8_0},  {12, DType::kQ4_K}, {13, DType::kQ5_K}, {14, DType::kQ6_K},
-    {24, DType::kI8},   {26, DType::kI32},  {27, DType::kI64},  {30, DType::kBF16},
+    {0, DType::kF32},  {1, DType::kF16},  {2, DType::kQ4_0},  {3, DType::kQ4_1},  {6, DType::kQ5_0},
+    {7, DType::kQ5_1}, {8, DType::kQ8_0}, {12, DType::kQ4_K}, {13, DType::kQ5_K}, {14, DType::kQ6_K},
+    {24, DType::kI8},  {26, DType::kI32}, {27, DType::kI64},  {30, DType::kBF16},
 };
 
 class Cursor {
@@ -49,7 +60,8 @@ class Cursor {
   std::string read_string(std::string_view what) {
     const auto length = read<std::uint64_t>(what);
     if (length > left() || length > kMaxString) {
-      fail(what, fmt::format("a text of at most {} bytes", std::min(left(), kMaxString)), fmt::format("length {}", length));
+      fail(what, fmt::format("a text of at most {} bytes", std::min(left(), kMaxString)),
+           fmt::format("length {}", length));
     }
     std::string text(reinterpret_cast<const char*>(bytes_.data() + position_), static_cast<std::size_t>(length));
     position_ += static_cast<std::size_t>(length);
@@ -59,17 +71,20 @@ class Cursor {
   std::uint64_t read_count(std::string_view what, std::size_t least_bytes) {
     const auto count = read<std::uint64_t>(what);
     if (count > left() / least_bytes) {
-      fail(what, fmt::format("at most {} (the file has {} bytes left)", left() / least_bytes, left()), fmt::format("{}", count));
+      fail(what, fmt::format("at most {} (the file has {} bytes left)", left() / least_bytes, left()),
+           fmt::format("{}", count));
     }
     return count;
   }
   [[noreturn]] void fail(std::string_view what, std::string_view expected, std::string_view received) const {
-    raise(ErrorCategory::kBadData, "{}: byte {}: {}: expected {}, got {}", origin_, position_, what, expected, received);
+    raise(ErrorCategory::kBadData, "{}: byte {}: {}: expected {}, got {}", origin_, position_, what, expected,
+          received);
   }
 
  private:
   void need(std::size_t count, std::string_view what) const {
-    if (count > left()) fail(what, fmt::format("{} more bytes", count), fmt::format("{}: is the file truncated?", left()));
+    if (count > left())
+      fail(what, fmt::format("{} more bytes", count), fmt::format("{}: is the file truncated?", left()));
   }
   std::span<const std::byte> bytes_;
   const std::string& origin_;
@@ -81,37 +96,60 @@ using Number = std::variant<std::int64_t, double, bool>;
 Number read_number(Cursor& cursor, std::uint32_t type, std::string_view what) {
   const auto integer = [](auto value) { return Number(static_cast<std::int64_t>(value)); };
   switch (type) {
-    case kUint8: return integer(cursor.read<std::uint8_t>(what));
-    case kInt8: return integer(cursor.read<std::int8_t>(what));
-    case kUint16: return integer(cursor.read<std::uint16_t>(what));
-    case kInt16: return integer(cursor.read<std::int16_t>(what));
-    case kUint32: return integer(cursor.read<std::uint32_t>(what));
-    case kInt32: return integer(cursor.read<std::int32_t>(what));
-    case kInt64: return integer(cursor.read<std::int64_t>(what));
+    case kUint8:
+      return integer(cursor.read<std::uint8_t>(what));
+    case kInt8:
+      return integer(cursor.read<std::int8_t>(what));
+    case kUint16:
+      return integer(cursor.read<std::uint16_t>(what));
+    case kInt16:
+      return integer(cursor.read<std::int16_t>(what));
+    case kUint32:
+      return integer(cursor.read<std::uint32_t>(what));
+    case kInt32:
+      return integer(cursor.read<std::int32_t>(what));
+    case kInt64:
+      return integer(cursor.read<std::int64_t>(what));
     case kUint64: {
       const auto value = cursor.read<std::uint64_t>(what);
-      if (value > static_cast<std::uint64_t>(INT64_MAX)) cursor.fail(what, "a value below 2^63", fmt::format("{}", value));
+      if (value > static_cast<std::uint64_t>(INT64_MAX))
+        cursor.fail(what, "a value below 2^63", fmt::format("{}", value));
       return integer(value);
     }
-    case kFloat32: return static_cast<double>(cursor.read<float>(what));
-    case kFloat64: return cursor.read<double>(what);
-    case kBool: return cursor.read<std::uint8_t>(what) != 0;
-    default: cursor.fail(what, "a metadata type from 0 to 12", fmt::format("{}", type));
+    case kFloat32:
+      return static_cast<double>(cursor.read<float>(what));
+    case kFloat64:
+      return cursor.read<double>(what);
+    case kBool:
+      return cursor.read<std::uint8_t>(what) != 0;
+    default:
+      cursor.fail(what, "a metadata type from 0 to 12", fmt::format("{}", type));
   }
 }
 
 std::size_t size_of_type(std::uint32_t type) {
   switch (type) {
-    case kUint8: case kInt8: case kBool: return 1;
-    case kUint16: case kInt16: return 2;
-    case kUint64: case kInt64: case kFloat64: case kString: return 8;
-    default: return 4;
+    case kUint8:
+    case kInt8:
+    case kBool:
+      return 1;
+    case kUint16:
+    case kInt16:
+      return 2;
+    case kUint64:
+    case kInt64:
+    case kFloat64:
+    case kString:
+      return 8;
+    default:
+      return 4;
   }
 }
 
 GgufValue read_array(Cursor& cursor, std::string_view what) {
   const auto type = cursor.read<std::uint32_t>(what);
-  if (type == kArray || type > kFloat64) cursor.fail(what, "an array of numbers or texts", fmt::format("element type {}", type));
+  if (type == kArray || type > kFloat64)
+    cursor.fail(what, "an array of numbers or texts", fmt::format("element type {}", type));
   const std::uint64_t count = cursor.read_count(what, size_of_type(type));
   if (type == kString) {
     std::vector<std::string> texts;
@@ -129,7 +167,8 @@ GgufValue read_array(Cursor& cursor, std::string_view what) {
   integers.reserve(static_cast<std::size_t>(count));
   for (std::uint64_t i = 0; i < count; ++i) {
     const Number number = read_number(cursor, type, what);
-    integers.push_back(type == kBool ? static_cast<std::int64_t>(std::get<bool>(number)) : std::get<std::int64_t>(number));
+    integers.push_back(type == kBool ? static_cast<std::int64_t>(std::get<bool>(number))
+                                     : std::get<std::int64_t>(number));
   }
   return integers;
 }
@@ -145,13 +184,15 @@ GgufTensorInfo read_tensor_info(Cursor& cursor) {
   GgufTensorInfo entry;
   entry.name = cursor.read_string("tensor name");
   const auto rank = cursor.read<std::uint32_t>("tensor rank");
-  if (rank < 1 || rank > tensor::kMaxRank) cursor.fail("tensor '" + entry.name + "'", "1 to 4 dimensions", fmt::format("{}", rank));
+  if (rank < 1 || rank > tensor::kMaxRank)
+    cursor.fail("tensor '" + entry.name + "'", "1 to 4 dimensions", fmt::format("{}", rank));
   std::int64_t dims[tensor::kMaxRank] = {};
   std::int64_t elements = 1;
   for (std::uint32_t i = 0; i < rank; ++i) {
     const auto dim = cursor.read<std::uint64_t>("tensor dimension");
     if (dim == 0 || dim > (std::uint64_t{1} << 40) ||
-        __builtin_mul_overflow(elements, static_cast<std::int64_t>(dim), &elements) || elements > (std::int64_t{1} << 46)) {
+        __builtin_mul_overflow(elements, static_cast<std::int64_t>(dim), &elements) ||
+        elements > (std::int64_t{1} << 46)) {
       cursor.fail("tensor '" + entry.name + "'", "dimensions whose product is below 2^46", fmt::format("{}", dim));
     }
     dims[rank - 1 - i] = static_cast<std::int64_t>(dim);
@@ -163,7 +204,8 @@ GgufTensorInfo read_tensor_info(Cursor& cursor) {
   if (dtype_of_ggml(entry.type, dtype)) {
     const std::int64_t block = tensor::info(dtype).block_elements;
     if (dims[rank - 1] % block != 0) {
-      cursor.fail("tensor '" + entry.name + "'", fmt::format("rows of a multiple of {} elements", block), fmt::format("{}", dims[rank - 1]));
+      cursor.fail("tensor '" + entry.name + "'", fmt::format("rows of a multiple of {} elements", block),
+                  fmt::format("{}", dims[rank - 1]));
     }
     entry.bytes = tensor::bytes_of(dtype, elements);
   }
@@ -290,7 +332,9 @@ double GgufFile::number(const std::string& key) const {
   if (!value) missing(*this, key);
   return *value;
 }
-double GgufFile::number_or(const std::string& key, double otherwise) const { return number_of(*this, key).value_or(otherwise); }
+double GgufFile::number_or(const std::string& key, double otherwise) const {
+  return number_of(*this, key).value_or(otherwise);
+}
 bool GgufFile::boolean_or(const std::string& key, bool otherwise) const {
   const auto* value = typed<bool>(*this, key, "true or false");
   return value == nullptr ? otherwise : *value;

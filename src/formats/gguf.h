@@ -24,10 +24,10 @@ using GgufValue = std::variant<bool, std::int64_t, double, std::string, std::vec
 
 struct GgufTensorInfo {
   std::string name;
-  tensor::Shape shape;         // outermost first (the file stores innermost first)
-  std::uint32_t type = 0;      // ggml's number
-  std::uint64_t offset = 0;    // bytes from the start of the data section
-  std::int64_t bytes = 0;      // 0 for a type this program cannot read
+  tensor::Shape shape;       // outermost first (the file stores innermost first)
+  std::uint32_t type = 0;    // ggml's number
+  std::uint64_t offset = 0;  // bytes from the start of the data section
+  std::int64_t bytes = 0;    // 0 for a type this program cannot read
 };
 
 class GgufFile {
@@ -41,7 +41,8 @@ class GgufFile {
   const std::string& origin() const { return origin_; }
   const std::vector<std::pair<std::string, GgufValue>>& metadata() const { return metadata_; }
   const GgufValue* find(const std::string& key) const;
-  // Typed access; raises NotFound when absent, BadData when of another type. The `_or` forms take a default when absent.
+  // Typed access; raises NotFound when absent, BadData when of another type. The `_or` forms take a default when
+  // absent.
   std::int64_t integer(const std::string& key) const;
   std::int64_t integer_or(const std::string& key, std::int64_t otherwise) const;
   double number(const std::string& key) const;

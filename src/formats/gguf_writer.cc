@@ -20,7 +20,9 @@ void put_text(std::string& out, const std::string& text) {
   out += text;
 }
 
-std::int64_t padded(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+std::int64_t padded(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 template <typename T>
 std::string array_of(std::uint32_t type, const std::vector<T>& values) {
@@ -52,7 +54,9 @@ void GgufWriter::put_key(const std::string& key, std::uint32_t type, std::string
   keys_.emplace_back(key, std::move(encoded));
 }
 
-void GgufWriter::set(const std::string& key, bool value) { put_key(key, 7, std::string(1, value ? '\1' : '\0')); }
+void GgufWriter::set(const std::string& key, bool value) {
+  put_key(key, 7, std::string(1, value ? '\1' : '\0'));
+}
 void GgufWriter::set(const std::string& key, std::uint32_t value) {
   std::string payload;
   put(payload, value);
@@ -68,9 +72,15 @@ void GgufWriter::set(const std::string& key, const std::string& value) {
   put_text(payload, value);
   put_key(key, 8, std::move(payload));
 }
-void GgufWriter::set(const std::string& key, const std::vector<std::string>& values) { put_key(key, 9, array_of(8, values)); }
-void GgufWriter::set(const std::string& key, const std::vector<std::int32_t>& values) { put_key(key, 9, array_of(5, values)); }
-void GgufWriter::set(const std::string& key, const std::vector<float>& values) { put_key(key, 9, array_of(6, values)); }
+void GgufWriter::set(const std::string& key, const std::vector<std::string>& values) {
+  put_key(key, 9, array_of(8, values));
+}
+void GgufWriter::set(const std::string& key, const std::vector<std::int32_t>& values) {
+  put_key(key, 9, array_of(5, values));
+}
+void GgufWriter::set(const std::string& key, const std::vector<float>& values) {
+  put_key(key, 9, array_of(6, values));
+}
 
 void GgufWriter::add(std::string name, const tensor::Shape& shape, tensor::DType dtype,
                      std::function<tensor::Tensor()> make) {
@@ -90,7 +100,8 @@ void GgufWriter::write(const std::filesystem::path& path) const {
   for (const Entry& entry : entries_) {
     put_text(header, entry.name);
     put<std::uint32_t>(header, static_cast<std::uint32_t>(entry.shape.rank()));
-    for (int i = entry.shape.rank() - 1; i >= 0; --i) put<std::uint64_t>(header, static_cast<std::uint64_t>(entry.shape[i]));
+    for (int i = entry.shape.rank() - 1; i >= 0; --i)
+      put<std::uint64_t>(header, static_cast<std::uint64_t>(entry.shape[i]));
     put<std::uint32_t>(header, ggml_type_of(entry.dtype));
     put<std::uint64_t>(header, static_cast<std::uint64_t>(offset));
     offset += padded(tensor::bytes_of(entry.dtype, entry.shape.elements()));

@@ -21,11 +21,21 @@ struct NamedType {
   int dtype;  // DType, or -1 when this program cannot compute with it
 };
 constexpr NamedType kTypes[] = {
-    {"F32", 4, static_cast<int>(DType::kF32)}, {"F16", 2, static_cast<int>(DType::kF16)},
-    {"BF16", 2, static_cast<int>(DType::kBF16)}, {"I32", 4, static_cast<int>(DType::kI32)},
-    {"I64", 8, static_cast<int>(DType::kI64)}, {"U8", 1, static_cast<int>(DType::kU8)},
-    {"I8", 1, static_cast<int>(DType::kI8)}, {"BOOL", 1, static_cast<int>(DType::kU8)},
-    {"F64", 8, -1}, {"I16", 2, -1}, {"U16", 2, -1}, {"U32", 4, -1}, {"U64", 8, -1}, {"F8_E4M3", 1, -1}, {"F8_E5M2", 1, -1},
+    {"F32", 4, static_cast<int>(DType::kF32)},
+    {"F16", 2, static_cast<int>(DType::kF16)},
+    {"BF16", 2, static_cast<int>(DType::kBF16)},
+    {"I32", 4, static_cast<int>(DType::kI32)},
+    {"I64", 8, static_cast<int>(DType::kI64)},
+    {"U8", 1, static_cast<int>(DType::kU8)},
+    {"I8", 1, static_cast<int>(DType::kI8)},
+    {"BOOL", 1, static_cast<int>(DType::kU8)},
+    {"F64", 8, -1},
+    {"I16", 2, -1},
+    {"U16", 2, -1},
+    {"U32", 4, -1},
+    {"U64", 8, -1},
+    {"F8_E4M3", 1, -1},
+    {"F8_E5M2", 1, -1},
 };
 
 const NamedType* find_type(std::string_view name) {
@@ -97,10 +107,12 @@ void SafetensorsFile::add(const std::string& name, const Value& description, std
   std::int64_t bytes = type->bytes;
   for (const Value& dim : description.at("shape").as_array()) {
     const std::int64_t size = dim.as_integer();
-    if (size < 0 || size > (std::int64_t{1} << 40) || __builtin_mul_overflow(bytes, size, &bytes)) fail(fmt::format("dimension {} is out of range", size));
+    if (size < 0 || size > (std::int64_t{1} << 40) || __builtin_mul_overflow(bytes, size, &bytes))
+      fail(fmt::format("dimension {} is out of range", size));
     dims.push_back(size);
   }
-  if (dims.size() > tensor::kMaxRank) fail(fmt::format("has {} dimensions, at most {} are supported", dims.size(), tensor::kMaxRank));
+  if (dims.size() > tensor::kMaxRank)
+    fail(fmt::format("has {} dimensions, at most {} are supported", dims.size(), tensor::kMaxRank));
   if (dims.empty()) dims.push_back(1);
   entry.shape = tensor::Shape(std::span<const std::int64_t>(dims));
   const Value::Array& offsets = description.at("data_offsets").as_array();
@@ -108,10 +120,12 @@ void SafetensorsFile::add(const std::string& name, const Value& description, std
   entry.begin = offsets[0].as_integer();
   entry.end = offsets[1].as_integer();
   if (entry.begin < 0 || entry.end < entry.begin || entry.end > data_bytes) {
-    fail(fmt::format("bytes {} to {} lie outside the {} bytes of data: is the file truncated?", entry.begin, entry.end, data_bytes));
+    fail(fmt::format("bytes {} to {} lie outside the {} bytes of data: is the file truncated?", entry.begin, entry.end,
+                     data_bytes));
   }
   if (entry.end - entry.begin != bytes) {
-    fail(fmt::format("{} bytes for {} {}, expected {}", entry.end - entry.begin, entry.dtype, entry.shape.text(), bytes));
+    fail(fmt::format("{} bytes for {} {}, expected {}", entry.end - entry.begin, entry.dtype, entry.shape.text(),
+                     bytes));
   }
   entries_.emplace(name, std::move(entry));
 }
@@ -146,7 +160,8 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
     Value offsets = Value::array();
     offsets.push(offset);
     offsets.push(offset + bytes);
-    header.set(tensor.name, Value::object({{"dtype", Value(name_of(tensor.dtype))}, {"shape", shape}, {"data_offsets", offsets}}));
+    header.set(tensor.name,
+               Value::object({{"dtype", Value(name_of(tensor.dtype))}, {"shape", shape}, {"data_offsets", offsets}}));
     offset += bytes;
   }
   std::string text = dump_json(header);

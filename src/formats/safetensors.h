@@ -17,7 +17,8 @@ namespace instruct::formats {
 class SafetensorsFile {
  public:
   // Raises BadData naming file and tensor for anything malformed: header out of bounds, overlapping or missing bytes,
-  // a size that does not fit shape and type. A dtype this program cannot read is Unsupported when the tensor is asked for.
+  // a size that does not fit shape and type. A dtype this program cannot read is Unsupported when the tensor is asked
+  // for.
   static std::shared_ptr<const SafetensorsFile> open(const std::filesystem::path& path);
   static std::shared_ptr<const SafetensorsFile> parse(std::span<const std::byte> bytes, std::string origin,
                                                       std::shared_ptr<const void> owner);

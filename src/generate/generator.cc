@@ -15,9 +15,9 @@ using tensor::KeyRange;
 
 // One answer in the making. Its tokens' keys and values lie in cache slots [first_slot, next_slot).
 struct Generator::Sequence {
-  std::size_t index = 0;            // of the request
-  std::vector<KeyRange> prompt;     // cache slots of the prompt's path through the tree
-  std::int64_t length = 0;          // tokens so far, prompt included
+  std::size_t index = 0;         // of the request
+  std::vector<KeyRange> prompt;  // cache slots of the prompt's path through the tree
+  std::int64_t length = 0;       // tokens so far, prompt included
   std::int64_t first_slot = 0;
   std::int64_t next_slot = 0;
   std::int32_t last = 0;
@@ -68,7 +68,8 @@ std::vector<Answer> Generator::run(std::span<const Request> requests, const std:
   // Neighbours in token order share most; batches are cut from that order.
   std::vector<std::size_t> order(requests.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return requests[a].prompt < requests[b].prompt; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return requests[a].prompt < requests[b].prompt; });
   std::size_t begin = 0;
   while (begin < order.size()) {
     std::size_t end = begin;
@@ -101,8 +102,11 @@ void Generator::run_batch(std::span<const Request> requests, std::span<const std
   for (std::size_t i = 0; i < indices.size(); ++i) {
     const Request& request = requests[indices[i]];
     const auto length = static_cast<std::int64_t>(request.prompt.size());
-    Sequence sequence{.index = indices[i], .prompt = path_of(batch, batch.row_ends[i]), .length = length,
-                      .first_slot = slots, .next_slot = slots,
+    Sequence sequence{.index = indices[i],
+                      .prompt = path_of(batch, batch.row_ends[i]),
+                      .length = length,
+                      .first_slot = slots,
+                      .next_slot = slots,
                       .random = RandomStream(request.sampling.seed, RandomPurpose::kSample, indices[i])};
     slots += std::min(request.max_new_tokens, model_.config().context_length - length);
     active.push_back(std::move(sequence));
@@ -111,8 +115,12 @@ void Generator::run_batch(std::span<const Request> requests, std::span<const std
   const ops::Context context = engine_.context();
   std::vector<std::int32_t> prompt_slot_ids(batch.tokens.size());
   std::iota(prompt_slot_ids.begin(), prompt_slot_ids.end(), 0);
-  tensor::Tensor logits = model_.logits(context, {.tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan,
-                                                  .cache = &cache, .slots = prompt_slot_ids, .rows = batch.row_ends});
+  tensor::Tensor logits = model_.logits(context, {.tokens = batch.tokens,
+                                                  .positions = batch.positions,
+                                                  .plan = &batch.plan,
+                                                  .cache = &cache,
+                                                  .slots = prompt_slot_ids,
+                                                  .rows = batch.row_ends});
   while (!active.empty()) {
     throw_if_cancelled("generation");
     std::vector<Sequence> still;
@@ -136,12 +144,14 @@ void Generator::run_batch(std::span<const Request> requests, std::span<const std
       tokens.push_back(sequence.last);
       positions.push_back(static_cast<std::int32_t>(sequence.length - 1));
       slot_ids.push_back(static_cast<std::int32_t>(sequence.next_slot));
-      tensor::QuerySegment query{.begin = row, .end = row + 1, .self_begin = sequence.next_slot, .visible = sequence.prompt};
+      tensor::QuerySegment query{
+          .begin = row, .end = row + 1, .self_begin = sequence.next_slot, .visible = sequence.prompt};
       if (sequence.next_slot > sequence.first_slot) query.visible.push_back({sequence.first_slot, sequence.next_slot});
       plan.queries.push_back(std::move(query));
       ++sequence.next_slot;
     }
-    logits = model_.logits(context, {.tokens = tokens, .positions = positions, .plan = &plan, .cache = &cache, .slots = slot_ids});
+    logits = model_.logits(
+        context, {.tokens = tokens, .positions = positions, .plan = &plan, .cache = &cache, .slots = slot_ids});
   }
 }
 

@@ -30,8 +30,8 @@ struct Request {
   std::vector<std::int32_t> prompt;
   std::int64_t max_new_tokens = 256;
   SamplingOptions sampling;
-  std::vector<std::string> stop;             // generation ends before any of these texts
-  std::shared_ptr<Constraint> constraint;    // or null
+  std::vector<std::string> stop;           // generation ends before any of these texts
+  std::shared_ptr<Constraint> constraint;  // or null
 };
 
 enum class Finish { kStop, kLength };
@@ -40,7 +40,7 @@ struct Answer {
   std::vector<std::int32_t> tokens;  // without the end token
   std::string text;                  // decoded, special tokens left out, cut before a stop text
   Finish finish = Finish::kLength;
-  double log_probability = 0;        // natural log, summed over tokens and the end token
+  double log_probability = 0;  // natural log, summed over tokens and the end token
 };
 
 struct GenerateOptions {

@@ -41,7 +41,8 @@ std::int32_t sample(std::span<const float> logits, const SamplingOptions& option
   const double most = static_cast<double>(logits[static_cast<std::size_t>(order.front())]);
   double total = 0;
   for (const std::int32_t token : order) {
-    const double weight = std::exp((static_cast<double>(logits[static_cast<std::size_t>(token)]) - most) / options.temperature);
+    const double weight =
+        std::exp((static_cast<double>(logits[static_cast<std::size_t>(token)]) - most) / options.temperature);
     if (weight < options.min_p) break;
     weights.push_back(weight);
     total += weight;

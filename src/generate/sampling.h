@@ -9,10 +9,10 @@
 namespace instruct::generate {
 
 struct SamplingOptions {
-  double temperature = 0;         // 0: greedy
-  std::int64_t top_k = 0;         // 0: all
+  double temperature = 0;  // 0: greedy
+  std::int64_t top_k = 0;  // 0: all
   double top_p = 1.0;
-  double min_p = 0.0;             // relative to the most likely token
+  double min_p = 0.0;  // relative to the most likely token
   double repetition_penalty = 1.0;
   std::uint64_t seed = 0;
 };

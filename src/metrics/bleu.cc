@@ -14,17 +14,20 @@ namespace {
 
 constexpr int kOrder = 4;
 
-bool is_digit(char32_t c) { return c >= '0' && c <= '9'; }
+bool is_digit(char32_t c) {
+  return c >= '0' && c <= '9';
+}
 
 std::u32string replace_all(std::u32string text, std::u32string_view from, std::u32string_view to) {
-  for (std::size_t at = text.find(from); at != std::u32string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  for (std::size_t at = text.find(from); at != std::u32string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
   return text;
 }
 
 // White space as Python's str.split() sees it.
 bool is_space(char32_t c) {
-  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 std::vector<std::string> split_words(std::u32string_view text) {
@@ -46,8 +49,8 @@ std::vector<std::string> split_words(std::u32string_view text) {
 std::u32string separate_punctuation(const std::u32string& line) {
   std::u32string spaced;
   for (const char32_t c : line) {  // ([\{-\~\[-\` -\&\(-\+\:-\@\/])
-    const bool symbol = (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') || (c >= '(' && c <= '+') ||
-                        (c >= ':' && c <= '@') || c == '/';
+    const bool symbol = (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') ||
+                        (c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/';
     if (symbol) {
       spaced += U' ';
       spaced += c;
@@ -82,11 +85,14 @@ std::u32string separate_punctuation(const std::u32string& line) {
   };
   const auto point = [](char32_t c) { return c == '.' || c == ','; };
   // ([^0-9])([\.,]) -> "\1 \2 "
-  std::u32string text = pass(spaced, [&](char32_t a, char32_t b) { return !is_digit(a) && point(b); }, true);
+  std::u32string text = pass(
+      spaced, [&](char32_t a, char32_t b) { return !is_digit(a) && point(b); }, true);
   // ([\.,])([^0-9]) -> " \1 \2"
-  text = pass(text, [&](char32_t a, char32_t b) { return point(a) && !is_digit(b); }, false);
+  text = pass(
+      text, [&](char32_t a, char32_t b) { return point(a) && !is_digit(b); }, false);
   // ([0-9])(-) -> "\1 \2 "
-  return pass(text, [&](char32_t a, char32_t b) { return is_digit(a) && b == '-'; }, true);
+  return pass(
+      text, [&](char32_t a, char32_t b) { return is_digit(a) && b == '-'; }, true);
 }
 
 std::u32string tokenize_13a(std::u32string text) {
@@ -154,15 +160,16 @@ std::u32string tokenize_intl(const std::u32string& text) {
   return third;
 }
 
-// Ranges sacreBLEU's zh tokeniser calls Chinese. Two of them are written there with five-digit escapes, which Python reads
-// as a character and a digit: U+2001 to U+2A6D and U+2F81 to U+2FA1 are what its comparison then means.
+// Ranges sacreBLEU's zh tokeniser calls Chinese. Two of them are written there with five-digit escapes, which Python
+// reads as a character and a digit: U+2001 to U+2A6D and U+2F81 to U+2FA1 are what its comparison then means.
 bool is_chinese(char32_t c) {
   static constexpr std::pair<char32_t, char32_t> kRanges[] = {
       {0x3400, 0x4DB5}, {0x4E00, 0x9FA5}, {0x9FA6, 0x9FBB}, {0xF900, 0xFA2D}, {0xFA30, 0xFA6A}, {0xFA70, 0xFAD9},
       {0x2001, 0x2A6D}, {0x2F81, 0x2FA1}, {0xFF00, 0xFFEF}, {0x2E80, 0x2EFF}, {0x3000, 0x303F}, {0x31C0, 0x31EF},
       {0x2F00, 0x2FDF}, {0x2FF0, 0x2FFF}, {0x3100, 0x312F}, {0x31A0, 0x31BF}, {0xFE10, 0xFE1F}, {0xFE30, 0xFE4F},
       {0x2600, 0x26FF}, {0x2700, 0x27BF}, {0x3200, 0x32FF}, {0x3300, 0x33FF}};
-  return std::any_of(std::begin(kRanges), std::end(kRanges), [c](const auto& range) { return c >= range.first && c <= range.second; });
+  return std::any_of(std::begin(kRanges), std::end(kRanges),
+                     [c](const auto& range) { return c >= range.first && c <= range.second; });
 }
 
 std::u32string tokenize_zh(const std::u32string& text) {
@@ -189,7 +196,8 @@ std::u32string strip(const std::u32string& text) {
 
 std::string lower(std::string_view text) {
   std::string result;
-  for (const char32_t c : decode_utf8(text)) append_utf8(result, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+  for (const char32_t c : decode_utf8(text))
+    append_utf8(result, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
   return result;
 }
 
@@ -199,7 +207,9 @@ using Grams = std::map<std::vector<T>, std::int64_t>;
 template <typename T>
 Grams<T> grams_of(std::span<const T> tokens, std::size_t order) {
   Grams<T> grams;
-  for (std::size_t i = 0; i + order <= tokens.size(); ++i) ++grams[std::vector<T>(tokens.begin() + static_cast<std::ptrdiff_t>(i), tokens.begin() + static_cast<std::ptrdiff_t>(i + order))];
+  for (std::size_t i = 0; i + order <= tokens.size(); ++i)
+    ++grams[std::vector<T>(tokens.begin() + static_cast<std::ptrdiff_t>(i),
+                           tokens.begin() + static_cast<std::ptrdiff_t>(i + order))];
   return grams;
 }
 
@@ -210,7 +220,8 @@ BleuTokenizer bleu_tokenizer_from_name(std::string_view name) {
   const auto found = std::find(known.begin(), known.end(), name);
   if (found != known.end()) return static_cast<BleuTokenizer>(found - known.begin());
   for (const char* outside : {"ja-mecab", "ko-mecab", "spm", "flores101", "flores200"}) {
-    if (name == outside) raise(ErrorCategory::kUnsupported, "BLEU tokeniser '{}' needs a model of its own: use char, or zh", name);
+    if (name == outside)
+      raise(ErrorCategory::kUnsupported, "BLEU tokeniser '{}' needs a model of its own: use char, or zh", name);
   }
   raise(ErrorCategory::kInvalidArgument, "unknown BLEU tokeniser '{}'{}", name, did_you_mean(name, known));
 }
@@ -219,9 +230,12 @@ std::vector<std::string> bleu_tokens(std::string_view text, BleuTokenizer tokeni
   std::u32string line = decode_utf8(text);
   while (!line.empty() && is_space(line.back())) line.pop_back();
   switch (tokenizer) {
-    case BleuTokenizer::k13a: return split_words(tokenize_13a(std::move(line)));
-    case BleuTokenizer::kIntl: return split_words(tokenize_intl(line));
-    case BleuTokenizer::kZh: return split_words(tokenize_zh(strip(line)));
+    case BleuTokenizer::k13a:
+      return split_words(tokenize_13a(std::move(line)));
+    case BleuTokenizer::kIntl:
+      return split_words(tokenize_intl(line));
+    case BleuTokenizer::kZh:
+      return split_words(tokenize_zh(strip(line)));
     case BleuTokenizer::kChar: {
       std::vector<std::string> tokens;
       for (const char32_t c : line) {
@@ -229,7 +243,8 @@ std::vector<std::string> bleu_tokens(std::string_view text, BleuTokenizer tokeni
       }
       return tokens;
     }
-    case BleuTokenizer::kNone: return split_words(line);
+    case BleuTokenizer::kNone:
+      return split_words(line);
   }
   raise(ErrorCategory::kInternal, "unknown BLEU tokeniser");
 }
@@ -246,7 +261,9 @@ void BleuCounts::add(const BleuCounts& other) {
 BleuCounts bleu_counts(std::string_view hypothesis, std::span<const std::string> references, BleuTokenizer tokenizer,
                        bool lowercase) {
   INSTRUCT_CHECK(!references.empty());
-  const auto tokens_of = [&](std::string_view text) { return bleu_tokens(lowercase ? lower(text) : std::string(text), tokenizer); };
+  const auto tokens_of = [&](std::string_view text) {
+    return bleu_tokens(lowercase ? lower(text) : std::string(text), tokenizer);
+  };
   const std::vector<std::string> tokens = tokens_of(hypothesis);
   BleuCounts counts;
   counts.hypothesis_length = static_cast<std::int64_t>(tokens.size());
@@ -263,11 +280,13 @@ BleuCounts bleu_counts(std::string_view hypothesis, std::span<const std::string>
   for (std::size_t order = 1; order <= kOrder; ++order) {
     std::map<std::vector<std::string>, std::int64_t> most;
     for (const auto& reference : reference_tokens) {
-      for (const auto& [gram, count] : grams_of<std::string>(reference, order)) most[gram] = std::max(most[gram], count);
+      for (const auto& [gram, count] : grams_of<std::string>(reference, order))
+        most[gram] = std::max(most[gram], count);
     }
     for (const auto& [gram, count] : grams_of<std::string>(tokens, order)) {
       counts.totals[order - 1] += count;
-      if (const auto found = most.find(gram); found != most.end()) counts.matches[order - 1] += std::min(count, found->second);
+      if (const auto found = most.find(gram); found != most.end())
+        counts.matches[order - 1] += std::min(count, found->second);
     }
   }
   return counts;
@@ -321,7 +340,8 @@ void count_order(std::span<const T> hypothesis, std::span<const T> reference, st
   for (const auto& [gram, count] : in_reference) r += static_cast<double>(count);
   for (const auto& [gram, count] : grams_of<T>(hypothesis, order)) {
     h += static_cast<double>(count);
-    if (const auto found = in_reference.find(gram); found != in_reference.end()) m += static_cast<double>(std::min(count, found->second));
+    if (const auto found = in_reference.find(gram); found != in_reference.end())
+      m += static_cast<double>(std::min(count, found->second));
   }
   // sacreBLEU leaves an order out of a row whose reference has none of it.
   counts.hypothesis.push_back(r > 0 ? h : 0);
@@ -332,7 +352,8 @@ void count_order(std::span<const T> hypothesis, std::span<const T> reference, st
 }  // namespace
 
 void ChrfCounts::add(const ChrfCounts& other) {
-  for (auto [mine, theirs] : {std::pair{&hypothesis, &other.hypothesis}, {&reference, &other.reference}, {&matches, &other.matches}}) {
+  for (auto [mine, theirs] :
+       {std::pair{&hypothesis, &other.hypothesis}, {&reference, &other.reference}, {&matches, &other.matches}}) {
     mine->resize(std::max(mine->size(), theirs->size()));
     for (std::size_t i = 0; i < theirs->size(); ++i) (*mine)[i] += (*theirs)[i];
   }
@@ -349,10 +370,12 @@ ChrfCounts chrf_counts(std::string_view hypothesis, std::string_view reference, 
   };
   const std::u32string h = characters(hypothesis);
   const std::u32string r = characters(reference);
-  for (std::size_t order = 1; order <= 6; ++order) count_order<char32_t>(std::span(h.data(), h.size()), std::span(r.data(), r.size()), order, counts);
+  for (std::size_t order = 1; order <= 6; ++order)
+    count_order<char32_t>(std::span(h.data(), h.size()), std::span(r.data(), r.size()), order, counts);
   const std::vector<std::string> hw = chrf_words(hypothesis);
   const std::vector<std::string> rw = chrf_words(reference);
-  for (int order = 1; order <= word_order; ++order) count_order<std::string>(hw, rw, static_cast<std::size_t>(order), counts);
+  for (int order = 1; order <= word_order; ++order)
+    count_order<std::string>(hw, rw, static_cast<std::size_t>(order), counts);
   return counts;
 }
 

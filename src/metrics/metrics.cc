@@ -13,7 +13,9 @@ namespace instruct::metrics {
 namespace {
 
 const std::vector<std::string>& known_metrics() {
-  static const std::vector<std::string> names{"bleu", "rouge1", "rouge2", "rougeL", "rougeLsum", "chrf", "chrf++", "em", "f1", "accuracy", "precision", "recall", "macro_f1"};
+  static const std::vector<std::string> names{"bleu",      "rouge1", "rouge2",  "rougeL", "rougeLsum",
+                                              "chrf",      "chrf++", "em",      "f1",     "accuracy",
+                                              "precision", "recall", "macro_f1"};
   return names;
 }
 
@@ -40,18 +42,21 @@ OverRows mean(std::vector<double> values) {
 
 class Evaluation {
  public:
-  Evaluation(std::span<const std::string> hypotheses, std::span<const std::vector<std::string>> references, const MetricOptions& options)
+  Evaluation(std::span<const std::string> hypotheses, std::span<const std::vector<std::string>> references,
+             const MetricOptions& options)
       : hypotheses_(hypotheses), references_(references), options_(options) {}
 
   OverRows metric(const std::string& name) const {
     if (name == "bleu") {
       std::vector<BleuCounts> counts;
-      for (std::size_t i = 0; i < hypotheses_.size(); ++i) counts.push_back(bleu_counts(hypotheses_[i], references_[i], options_.tokenizer, options_.lowercase));
+      for (std::size_t i = 0; i < hypotheses_.size(); ++i)
+        counts.push_back(bleu_counts(hypotheses_[i], references_[i], options_.tokenizer, options_.lowercase));
       return pooled<BleuCounts>(std::move(counts), bleu_score);
     }
     if (name.starts_with("chrf")) {
       std::vector<ChrfCounts> counts;
-      for (std::size_t i = 0; i < hypotheses_.size(); ++i) counts.push_back(chrf_counts(hypotheses_[i], references_[i].front(), name == "chrf++" ? 2 : 0));
+      for (std::size_t i = 0; i < hypotheses_.size(); ++i)
+        counts.push_back(chrf_counts(hypotheses_[i], references_[i].front(), name == "chrf++" ? 2 : 0));
       return pooled<ChrfCounts>(std::move(counts), [](const ChrfCounts& total) { return chrf_score(total); });
     }
     if (name == "accuracy") {
@@ -60,11 +65,16 @@ class Evaluation {
     if (name == "precision" || name == "recall" || name == "macro_f1") return by_label(name);
     const RougeOptions& rouge = options_.rouge;
     if (name == "rouge1" || name == "rouge2") {
-      return mean(best([&, n = name == "rouge1" ? 1 : 2](const std::string& h, const std::string& r) { return rouge_n(h, r, n, rouge).f1; }));
+      return mean(best([&, n = name == "rouge1" ? 1 : 2](const std::string& h, const std::string& r) {
+        return rouge_n(h, r, n, rouge).f1;
+      }));
     }
-    if (name == "rougeL") return mean(best([&](const std::string& h, const std::string& r) { return rouge_l(h, r, rouge).f1; }));
-    if (name == "rougeLsum") return mean(best([&](const std::string& h, const std::string& r) { return rouge_l_sum(h, r, rouge).f1; }));
-    if (name == "em") return mean(best([](const std::string& h, const std::string& r) { return exact_match(h, r) ? 1.0 : 0.0; }));
+    if (name == "rougeL")
+      return mean(best([&](const std::string& h, const std::string& r) { return rouge_l(h, r, rouge).f1; }));
+    if (name == "rougeLsum")
+      return mean(best([&](const std::string& h, const std::string& r) { return rouge_l_sum(h, r, rouge).f1; }));
+    if (name == "em")
+      return mean(best([](const std::string& h, const std::string& r) { return exact_match(h, r) ? 1.0 : 0.0; }));
     return mean(best([](const std::string& h, const std::string& r) { return token_f1(h, r).f1; }));
   }
 
@@ -119,7 +129,9 @@ std::pair<double, double> interval_of(const OverRows& metric, std::size_t rows, 
     values.push_back(metric(chosen));
   }
   std::sort(values.begin(), values.end());
-  const auto at = [&](double share) { return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5)]; };
+  const auto at = [&](double share) {
+    return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
+  };
   return {at(0.025), at(0.975)};
 }
 
@@ -143,7 +155,8 @@ std::vector<std::string> expand_metric_names(std::span<const std::string> names)
 }
 
 std::vector<MetricValue> evaluate_metrics(std::span<const std::string> names, std::span<const std::string> hypotheses,
-                                          std::span<const std::vector<std::string>> references, const MetricOptions& options) {
+                                          std::span<const std::vector<std::string>> references,
+                                          const MetricOptions& options) {
   if (hypotheses.empty() || hypotheses.size() != references.size()) {
     raise(ErrorCategory::kInvalidArgument, "{} hypotheses for {} references", hypotheses.size(), references.size());
   }
@@ -162,7 +175,8 @@ std::vector<MetricValue> evaluate_metrics(std::span<const std::string> names, st
 
 std::string bleu_signature(const MetricOptions& options, std::size_t references) {
   constexpr const char* kNames[] = {"13a", "intl", "zh", "char", "none"};
-  return fmt::format("nrefs:{}|case:{}|eff:no|tok:{}|smooth:exp", references, options.lowercase ? "lc" : "mixed", kNames[static_cast<int>(options.tokenizer)]);
+  return fmt::format("nrefs:{}|case:{}|eff:no|tok:{}|smooth:exp", references, options.lowercase ? "lc" : "mixed",
+                     kNames[static_cast<int>(options.tokenizer)]);
 }
 
 }  // namespace instruct::metrics

@@ -24,16 +24,16 @@ struct MetricOptions {
 
 struct MetricValue {
   std::string name;
-  double value = 0;  // 0 to 100
+  double value = 0;                                   // 0 to 100
   std::optional<std::pair<double, double>> interval;  // 95%
 };
 
 // "rouge" stands for rouge1, rouge2, rougeL and rougeLsum. Raises InvalidArgument naming the nearest metric.
 std::vector<std::string> expand_metric_names(std::span<const std::string> names);
 
-// bleu is of the corpus; rouge*, em and f1 are means of rows; accuracy, precision, recall and macro_f1 take each text as a
-// label (macro averages over the labels seen). references[i] holds one or more for row i; metrics other than bleu take the
-// best. Values in the order of the names.
+// bleu is of the corpus; rouge*, em and f1 are means of rows; accuracy, precision, recall and macro_f1 take each text
+// as a label (macro averages over the labels seen). references[i] holds one or more for row i; metrics other than bleu
+// take the best. Values in the order of the names.
 std::vector<MetricValue> evaluate_metrics(std::span<const std::string> names, std::span<const std::string> hypotheses,
                                           std::span<const std::vector<std::string>> references,
                                           const MetricOptions& options = {});

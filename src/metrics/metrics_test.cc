@@ -33,7 +33,8 @@ class Golden : public ::testing::Test {
       two_references_.push_back({all[i], all[(i + 1) % all.size()]});
     }
   }
-  double value(const std::string& name, const std::vector<std::vector<std::string>>& references, const MetricOptions& options = {}) const {
+  double value(const std::string& name, const std::vector<std::vector<std::string>>& references,
+               const MetricOptions& options = {}) const {
     const std::vector<std::string> names{name};
     return evaluate_metrics(names, hypotheses_, references, options).front().value;
   }
@@ -46,8 +47,10 @@ TEST_F(Golden, BleuOfEveryTokeniserEqualsSacreBleu) {
   for (const char* tokeniser : {"13a", "intl", "zh", "char", "none"}) {
     for (const bool lowercase : {false, true}) {
       const std::string key = std::string("bleu ") + tokeniser + (lowercase ? " lc" : "");
-      EXPECT_NEAR(value("bleu", references_, {.tokenizer = bleu_tokenizer_from_name(tokeniser), .lowercase = lowercase}),
-                  golden_.at("corpus").at(key).as_double(), 1e-6) << key;
+      EXPECT_NEAR(
+          value("bleu", references_, {.tokenizer = bleu_tokenizer_from_name(tokeniser), .lowercase = lowercase}),
+          golden_.at("corpus").at(key).as_double(), 1e-6)
+          << key;
     }
   }
   EXPECT_NEAR(value("bleu", two_references_), golden_.at("corpus").at("bleu two references").as_double(), 1e-6);
@@ -76,8 +79,11 @@ TEST_F(Golden, RougeAndExactMatchOfEveryRowEqualTheReference) {
     }
   }
   for (std::size_t i = 0; i < hypotheses_.size(); ++i) {
-    ASSERT_EQ(exact_match(hypotheses_[i], references_[i].front()) ? 1.0 : 0.0, golden_.at("rows").at("em").as_array()[i].as_double())
-        << "row " << i << "\n" << hypotheses_[i] << "\n" << references_[i].front();
+    ASSERT_EQ(exact_match(hypotheses_[i], references_[i].front()) ? 1.0 : 0.0,
+              golden_.at("rows").at("em").as_array()[i].as_double())
+        << "row " << i << "\n"
+        << hypotheses_[i] << "\n"
+        << references_[i].front();
   }
 }
 
@@ -92,7 +98,8 @@ TEST_F(Golden, ClassesEqualScikitLearn) {
 }
 
 TEST_F(Golden, StemsEqualTheReference) {
-  for (const auto& [word, stem] : golden_.at("stems").as_object()) EXPECT_EQ(porter_stem(word), stem.as_string()) << word;
+  for (const auto& [word, stem] : golden_.at("stems").as_object())
+    EXPECT_EQ(porter_stem(word), stem.as_string()) << word;
 }
 
 TEST_F(Golden, IntervalsHoldTheValueAndRepeat) {

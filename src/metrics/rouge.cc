@@ -15,7 +15,8 @@ Overlap overlap_of(double matches, double hypothesis, double reference) {
   Overlap result;
   result.precision = hypothesis > 0 ? matches / hypothesis : 0;
   result.recall = reference > 0 ? matches / reference : 0;
-  if (result.precision + result.recall > 0) result.f1 = 2 * result.precision * result.recall / (result.precision + result.recall);
+  if (result.precision + result.recall > 0)
+    result.f1 = 2 * result.precision * result.recall / (result.precision + result.recall);
   return result;
 }
 
@@ -23,7 +24,9 @@ using Tokens = std::vector<std::string>;
 
 std::map<Tokens, std::int64_t> grams_of(const Tokens& tokens, std::size_t n) {
   std::map<Tokens, std::int64_t> grams;
-  for (std::size_t i = 0; i + n <= tokens.size(); ++i) ++grams[Tokens(tokens.begin() + static_cast<std::ptrdiff_t>(i), tokens.begin() + static_cast<std::ptrdiff_t>(i + n))];
+  for (std::size_t i = 0; i + n <= tokens.size(); ++i)
+    ++grams[Tokens(tokens.begin() + static_cast<std::ptrdiff_t>(i),
+                   tokens.begin() + static_cast<std::ptrdiff_t>(i + n))];
   return grams;
 }
 
@@ -59,17 +62,19 @@ std::vector<std::size_t> lcs_indices(const Tokens& reference, const Tokens& hypo
 }
 
 bool is_cjk(char32_t c) {
-  return (c >= 0x3040 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7AF) ||
-         (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x2FA1F);
+  return (c >= 0x3040 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x4E00 && c <= 0x9FFF) ||
+         (c >= 0xAC00 && c <= 0xD7AF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x2FA1F);
 }
 
 bool is_word_character(char32_t c) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO) || category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_MN ||
-         category == UTF8PROC_CATEGORY_MC;
+  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO) || category == UTF8PROC_CATEGORY_ND ||
+         category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC;
 }
 
-char32_t lower(char32_t c) { return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))); }
+char32_t lower(char32_t c) {
+  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+}
 
 std::vector<Tokens> lines_of(std::string_view text, const RougeOptions& options) {
   std::vector<Tokens> lines;
@@ -115,7 +120,8 @@ Overlap rouge_n(std::string_view hypothesis, std::string_view reference, int n, 
   for (const auto& [gram, count] : h) hypothesis_total += static_cast<double>(count);
   for (const auto& [gram, count] : r) {
     reference_total += static_cast<double>(count);
-    if (const auto found = h.find(gram); found != h.end()) matches += static_cast<double>(std::min(count, found->second));
+    if (const auto found = h.find(gram); found != h.end())
+      matches += static_cast<double>(std::min(count, found->second));
   }
   return overlap_of(matches, std::max(hypothesis_total, 1.0), std::max(reference_total, 1.0));
 }
@@ -124,7 +130,8 @@ Overlap rouge_l(std::string_view hypothesis, std::string_view reference, const R
   const Tokens h = rouge_tokens(hypothesis, options);
   const Tokens r = rouge_tokens(reference, options);
   if (h.empty() || r.empty()) return {};
-  return overlap_of(static_cast<double>(lcs_table(r, h).back().back()), static_cast<double>(h.size()), static_cast<double>(r.size()));
+  return overlap_of(static_cast<double>(lcs_table(r, h).back().back()), static_cast<double>(h.size()),
+                    static_cast<double>(r.size()));
 }
 
 Overlap rouge_l_sum(std::string_view hypothesis, std::string_view reference, const RougeOptions& options) {
@@ -178,7 +185,9 @@ std::string normalise_answer(std::string_view text) {
   return result;
 }
 
-bool exact_match(std::string_view hypothesis, std::string_view reference) { return normalise_answer(hypothesis) == normalise_answer(reference); }
+bool exact_match(std::string_view hypothesis, std::string_view reference) {
+  return normalise_answer(hypothesis) == normalise_answer(reference);
+}
 
 Overlap token_f1(std::string_view hypothesis, std::string_view reference) {
   const std::string h = normalise_answer(hypothesis);

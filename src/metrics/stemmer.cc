@@ -28,18 +28,26 @@ class Stem {
   // nltk's list of words the rules get wrong.
   std::string irregular() const {
     static const std::map<std::string, std::string> table{
-        {"sky", "sky"}, {"skies", "sky"}, {"dying", "die"}, {"lying", "lie"}, {"tying", "tie"}, {"news", "news"},
-        {"innings", "inning"}, {"inning", "inning"}, {"outings", "outing"}, {"outing", "outing"}, {"cannings", "canning"},
-        {"canning", "canning"}, {"howe", "howe"}, {"proceed", "proceed"}, {"exceed", "exceed"}, {"succeed", "succeed"}};
+        {"sky", "sky"},        {"skies", "sky"},       {"dying", "die"},        {"lying", "lie"},
+        {"tying", "tie"},      {"news", "news"},       {"innings", "inning"},   {"inning", "inning"},
+        {"outings", "outing"}, {"outing", "outing"},   {"cannings", "canning"}, {"canning", "canning"},
+        {"howe", "howe"},      {"proceed", "proceed"}, {"exceed", "exceed"},    {"succeed", "succeed"}};
     const auto found = table.find(word_);
     return found == table.end() ? std::string() : found->second;
   }
 
   static bool is_consonant(std::string_view word, std::size_t i) {
     switch (word[i]) {
-      case 'a': case 'e': case 'i': case 'o': case 'u': return false;
-      case 'y': return i == 0 || !is_consonant(word, i - 1);
-      default: return true;
+      case 'a':
+      case 'e':
+      case 'i':
+      case 'o':
+      case 'u':
+        return false;
+      case 'y':
+        return i == 0 || !is_consonant(word, i - 1);
+      default:
+        return true;
     }
   }
   // Number of vowel-consonant sequences.
@@ -65,21 +73,28 @@ class Stem {
   static bool ends_cvc(std::string_view word) {
     const std::size_t n = word.size();
     if (n >= 3) {
-      return is_consonant(word, n - 3) && !is_consonant(word, n - 2) && is_consonant(word, n - 1) && word[n - 1] != 'w' &&
-             word[n - 1] != 'x' && word[n - 1] != 'y';
+      return is_consonant(word, n - 3) && !is_consonant(word, n - 2) && is_consonant(word, n - 1) &&
+             word[n - 1] != 'w' && word[n - 1] != 'x' && word[n - 1] != 'y';
     }
     return n == 2 && !is_consonant(word, 0) && is_consonant(word, 1);
   }
   bool ends(std::string_view suffix) const { return std::string_view(word_).ends_with(suffix); }
-  std::string_view without(std::string_view suffix) const { return std::string_view(word_).substr(0, word_.size() - suffix.size()); }
+  std::string_view without(std::string_view suffix) const {
+    return std::string_view(word_).substr(0, word_.size() - suffix.size());
+  }
   void set(std::string_view stem, std::string_view suffix) { word_ = std::string(stem) + std::string(suffix); }
 
   void step_1a() {
-    if (ends("ies") && word_.size() == 4) set(without("ies"), "ie");
-    else if (ends("sses")) set(without("sses"), "ss");
-    else if (ends("ies")) set(without("ies"), "i");
-    else if (ends("ss")) return;
-    else if (ends("s")) set(without("s"), "");
+    if (ends("ies") && word_.size() == 4)
+      set(without("ies"), "ie");
+    else if (ends("sses"))
+      set(without("sses"), "ss");
+    else if (ends("ies"))
+      set(without("ies"), "i");
+    else if (ends("ss"))
+      return;
+    else if (ends("s"))
+      set(without("s"), "");
   }
 
   void step_1b() {
@@ -141,10 +156,25 @@ class Stem {
       if (measure(without("fulli")) > 0) set(without("fulli"), "ful");
       return;
     }
-    static constexpr std::array<Rule, 19> kRules{{{"ational", "ate"}, {"tional", "tion"}, {"enci", "ence"}, {"anci", "ance"},
-        {"izer", "ize"}, {"bli", "ble"}, {"entli", "ent"}, {"eli", "e"}, {"ousli", "ous"}, {"ization", "ize"}, {"ation", "ate"},
-        {"ator", "ate"}, {"alism", "al"}, {"iveness", "ive"}, {"fulness", "ful"}, {"ousness", "ous"}, {"aliti", "al"},
-        {"iviti", "ive"}, {"biliti", "ble"}}};
+    static constexpr std::array<Rule, 19> kRules{{{"ational", "ate"},
+                                                  {"tional", "tion"},
+                                                  {"enci", "ence"},
+                                                  {"anci", "ance"},
+                                                  {"izer", "ize"},
+                                                  {"bli", "ble"},
+                                                  {"entli", "ent"},
+                                                  {"eli", "e"},
+                                                  {"ousli", "ous"},
+                                                  {"ization", "ize"},
+                                                  {"ation", "ate"},
+                                                  {"ator", "ate"},
+                                                  {"alism", "al"},
+                                                  {"iveness", "ive"},
+                                                  {"fulness", "ful"},
+                                                  {"ousness", "ous"},
+                                                  {"aliti", "al"},
+                                                  {"iviti", "ive"},
+                                                  {"biliti", "ble"}}};
     for (const Rule& rule : kRules) {
       if (!ends(rule.suffix)) continue;
       if (measure(without(rule.suffix)) > 0) set(without(rule.suffix), rule.replacement);
@@ -154,14 +184,31 @@ class Stem {
   }
 
   void step_3() {
-    static constexpr std::array<Rule, 7> kRules{{{"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"}, {"ical", "ic"}, {"ful", ""}, {"ness", ""}}};
+    static constexpr std::array<Rule, 7> kRules{
+        {{"icate", "ic"}, {"ative", ""}, {"alize", "al"}, {"iciti", "ic"}, {"ical", "ic"}, {"ful", ""}, {"ness", ""}}};
     apply(kRules, 0);
   }
 
   void step_4() {
-    static constexpr std::array<Rule, 19> kRules{{{"al", ""}, {"ance", ""}, {"ence", ""}, {"er", ""}, {"ic", ""}, {"able", ""}, {"ible", ""},
-        {"ant", ""}, {"ement", ""}, {"ment", ""}, {"ent", ""}, {"ion", ""}, {"ou", ""}, {"ism", ""}, {"ate", ""}, {"iti", ""}, {"ous", ""},
-        {"ive", ""}, {"ize", ""}}};
+    static constexpr std::array<Rule, 19> kRules{{{"al", ""},
+                                                  {"ance", ""},
+                                                  {"ence", ""},
+                                                  {"er", ""},
+                                                  {"ic", ""},
+                                                  {"able", ""},
+                                                  {"ible", ""},
+                                                  {"ant", ""},
+                                                  {"ement", ""},
+                                                  {"ment", ""},
+                                                  {"ent", ""},
+                                                  {"ion", ""},
+                                                  {"ou", ""},
+                                                  {"ism", ""},
+                                                  {"ate", ""},
+                                                  {"iti", ""},
+                                                  {"ous", ""},
+                                                  {"ive", ""},
+                                                  {"ize", ""}}};
     for (const Rule& rule : kRules) {
       if (!ends(rule.suffix)) continue;
       const std::string_view stem = without(rule.suffix);
@@ -185,6 +232,8 @@ class Stem {
 
 }  // namespace
 
-std::string porter_stem(std::string_view word) { return Stem(word).run(); }
+std::string porter_stem(std::string_view word) {
+  return Stem(word).run();
+}
 
 }  // namespace instruct::metrics

@@ -36,26 +36,28 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin) {
   Value alphas = Value::object();
   for (const auto& [key, alpha] : config.alpha_pattern) alphas.set(key, alpha);
   const double whole = std::floor(config.alpha);
-  return Value::object({{"peft_type", "LORA"},
-                        {"task_type", "CAUSAL_LM"},
-                        {"base_model_name_or_path", origin.base_model},
-                        {"inference_mode", true},
-                        {"r", config.rank},
-                        {"lora_alpha", whole == config.alpha ? Value(static_cast<std::int64_t>(whole)) : Value(config.alpha)},
-                        {"lora_dropout", config.dropout},
-                        {"target_modules", target_values},
-                        {"bias", "none"},
-                        {"fan_in_fan_out", false},
-                        {"use_rslora", config.rank_stabilised},
-                        {"modules_to_save", Value()},
-                        {"rank_pattern", ranks},
-                        {"alpha_pattern", alphas}});
+  return Value::object(
+      {{"peft_type", "LORA"},
+       {"task_type", "CAUSAL_LM"},
+       {"base_model_name_or_path", origin.base_model},
+       {"inference_mode", true},
+       {"r", config.rank},
+       {"lora_alpha", whole == config.alpha ? Value(static_cast<std::int64_t>(whole)) : Value(config.alpha)},
+       {"lora_dropout", config.dropout},
+       {"target_modules", target_values},
+       {"bias", "none"},
+       {"fan_in_fan_out", false},
+       {"use_rslora", config.rank_stabilised},
+       {"modules_to_save", Value()},
+       {"rank_pattern", ranks},
+       {"alpha_pattern", alphas}});
 }
 
 void refuse_unknown_kind(const Value& json, const std::string& origin) {
   if (json.find("peft_type") != nullptr) {
     const std::string& kind = json.at("peft_type").as_string();
-    if (kind != "LORA") raise(ErrorCategory::kUnsupported, "{}: PEFT adapter of type {}: this program reads LORA", origin, kind);
+    if (kind != "LORA")
+      raise(ErrorCategory::kUnsupported, "{}: PEFT adapter of type {}: this program reads LORA", origin, kind);
     return;
   }
   if (json.find("fine_tune_type") != nullptr) {
@@ -74,7 +76,8 @@ LoraConfig config_from(const Value& json, const std::string& origin) {
     return value != nullptr && !value->is_null() && !(value->is_bool() && !value->as_bool()) &&
            !((value->is_array() || value->is_object()) && value->size() == 0);
   };
-  for (const char* key : {"use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "lora_bias", "alora_invocation_tokens"}) {
+  for (const char* key : {"use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "lora_bias",
+                          "alora_invocation_tokens"}) {
     if (is_set(key)) raise(ErrorCategory::kUnsupported, "{}: option '{}' is not supported", origin, key);
   }
   if (const Value* bias = json.find("bias"); bias != nullptr && bias->is_string() && bias->as_string() != "none") {
@@ -118,9 +121,11 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
 LoadedAdapter load_peft_folder(const fs::path& folder, Llama& model, tensor::Allocator& allocator) {
   const fs::path config_path = folder / "adapter_config.json";
   if (!fs::exists(config_path)) {
-    raise(ErrorCategory::kNotFound, "adapter '{}': adapter_config.json is missing: expected a PEFT folder", folder.string());
+    raise(ErrorCategory::kNotFound, "adapter '{}': adapter_config.json is missing: expected a PEFT folder",
+          folder.string());
   }
-  const LoraConfig config = config_from(parse_json(read_file(config_path, 16 << 20), config_path.string()), config_path.string());
+  const LoraConfig config =
+      config_from(parse_json(read_file(config_path, 16 << 20), config_path.string()), config_path.string());
   const auto file = formats::SafetensorsFile::open(folder / "adapter_model.safetensors");
   std::map<std::string, LoraAdapter::Weights> found;
   for (const std::string& name : file->names()) {
@@ -175,7 +180,9 @@ void check_template(const AdapterOrigin& origin, const std::string& fingerprint,
   const std::vector<std::string_view> given = split(chat_template, '\n');
   std::size_t line = 0;
   while (line < trained.size() && line < given.size() && trained[line] == given[line]) ++line;
-  const auto at = [line](const std::vector<std::string_view>& lines) { return line < lines.size() ? lines[line] : std::string_view("(end)"); };
+  const auto at = [line](const std::vector<std::string_view>& lines) {
+    return line < lines.size() ? lines[line] : std::string_view("(end)");
+  };
   raise(ErrorCategory::kInvalidArgument,
         "adapter '{}' was trained with another chat template. First difference, line {}:\n- {}\n+ {}", where, line + 1,
         at(trained), at(given));

@@ -28,11 +28,12 @@ struct LoadedAdapter {
   AdapterOrigin origin;
 };
 
-// Reads a PEFT LoRA folder and attaches it. Raises NotFound for a wrong path; Unsupported for another adapter kind or an
-// option this program cannot honour, naming it; InvalidArgument when it belongs to another base model.
+// Reads a PEFT LoRA folder and attaches it. Raises NotFound for a wrong path; Unsupported for another adapter kind or
+// an option this program cannot honour, naming it; InvalidArgument when it belongs to another base model.
 LoadedAdapter load_peft_folder(const std::filesystem::path& folder, Llama& model, tensor::Allocator& allocator);
 
-// Raises InvalidArgument with the first difference of the two templates when the fingerprints are both known and differ.
+// Raises InvalidArgument with the first difference of the two templates when the fingerprints are both known and
+// differ.
 void check_template(const AdapterOrigin& origin, const std::string& fingerprint, const std::string& chat_template,
                     const std::string& where);
 

@@ -69,14 +69,22 @@ Value architecture_name(const LlamaConfig& config) {
 Value rope_scaling(const nn::RotaryConfig& rotary) {
   using Scaling = nn::RotaryConfig::Scaling;
   switch (rotary.scaling) {
-    case Scaling::kNone: return {};
-    case Scaling::kLinear: return Value::object({{"rope_type", "linear"}, {"factor", rotary.factor}});
-    case Scaling::kDynamic: return Value::object({{"rope_type", "dynamic"}, {"factor", rotary.factor}});
+    case Scaling::kNone:
+      return {};
+    case Scaling::kLinear:
+      return Value::object({{"rope_type", "linear"}, {"factor", rotary.factor}});
+    case Scaling::kDynamic:
+      return Value::object({{"rope_type", "dynamic"}, {"factor", rotary.factor}});
     case Scaling::kYarn:
-      return Value::object({{"rope_type", "yarn"}, {"factor", rotary.factor}, {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
+      return Value::object({{"rope_type", "yarn"},
+                            {"factor", rotary.factor},
+                            {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
     case Scaling::kLlama3:
-      return Value::object({{"rope_type", "llama3"}, {"factor", rotary.factor}, {"low_freq_factor", rotary.low_frequency_factor},
-                            {"high_freq_factor", rotary.high_frequency_factor}, {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
+      return Value::object({{"rope_type", "llama3"},
+                            {"factor", rotary.factor},
+                            {"low_freq_factor", rotary.low_frequency_factor},
+                            {"high_freq_factor", rotary.high_frequency_factor},
+                            {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
   }
   return {};
 }
@@ -120,35 +128,62 @@ Value tokenizer_json(const tokenizers::TokenizerSpec& spec) {
     if (spec.kinds[i] == TokenKind::kUnused || spec.tokens[i].empty()) continue;
     tokens.emplace_back(spec.tokens[i], Value(static_cast<std::int64_t>(i)));
     if (spec.kinds[i] == TokenKind::kNormal) continue;
-    added.push(Value::object({{"id", static_cast<std::int64_t>(i)}, {"content", spec.tokens[i]}, {"single_word", false}, {"lstrip", false},
-                              {"rstrip", false}, {"normalized", false}, {"special", spec.kinds[i] != TokenKind::kUserDefined}}));
+    added.push(Value::object({{"id", static_cast<std::int64_t>(i)},
+                              {"content", spec.tokens[i]},
+                              {"single_word", false},
+                              {"lstrip", false},
+                              {"rstrip", false},
+                              {"normalized", false},
+                              {"special", spec.kinds[i] != TokenKind::kUserDefined}}));
   }
   Value merges = Value::array();
   for (const auto& [left, right] : spec.merges) merges.push(left + " " + right);
   Value steps = Value::array();
   for (const tokenizers::SplitStep& step : spec.splits) {
-    steps.push(Value::object({{"type", "Split"}, {"pattern", Value::object({{"Regex", step.pattern}})}, {"behavior", "Isolated"}, {"invert", false}}));
+    steps.push(Value::object({{"type", "Split"},
+                              {"pattern", Value::object({{"Regex", step.pattern}})},
+                              {"behavior", "Isolated"},
+                              {"invert", false}}));
   }
-  steps.push(Value::object({{"type", "ByteLevel"}, {"add_prefix_space", spec.add_prefix_space}, {"trim_offsets", true}, {"use_regex", false}}));
-  return Value::object({{"version", "1.0"}, {"truncation", Value()}, {"padding", Value()}, {"added_tokens", added},
-                        {"normalizer", spec.normalise_nfc ? Value::object({{"type", "NFC"}}) : Value()},
-                        {"pre_tokenizer", Value::object({{"type", "Sequence"}, {"pretokenizers", steps}})},
-                        {"post_processor", Value()},
-                        {"decoder", Value::object({{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}})},
-                        {"model", Value::object({{"type", "BPE"}, {"dropout", Value()}, {"unk_token", Value()}, {"continuing_subword_prefix", Value()},
-                                                 {"end_of_word_suffix", Value()}, {"fuse_unk", false}, {"byte_fallback", false},
-                                                 {"ignore_merges", spec.ignore_merges}, {"vocab", Value(std::move(tokens))}, {"merges", merges}})}});
+  steps.push(Value::object({{"type", "ByteLevel"},
+                            {"add_prefix_space", spec.add_prefix_space},
+                            {"trim_offsets", true},
+                            {"use_regex", false}}));
+  return Value::object(
+      {{"version", "1.0"},
+       {"truncation", Value()},
+       {"padding", Value()},
+       {"added_tokens", added},
+       {"normalizer", spec.normalise_nfc ? Value::object({{"type", "NFC"}}) : Value()},
+       {"pre_tokenizer", Value::object({{"type", "Sequence"}, {"pretokenizers", steps}})},
+       {"post_processor", Value()},
+       {"decoder",
+        Value::object(
+            {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}})},
+       {"model", Value::object({{"type", "BPE"},
+                                {"dropout", Value()},
+                                {"unk_token", Value()},
+                                {"continuing_subword_prefix", Value()},
+                                {"end_of_word_suffix", Value()},
+                                {"fuse_unk", false},
+                                {"byte_fallback", false},
+                                {"ignore_merges", spec.ignore_merges},
+                                {"vocab", Value(std::move(tokens))},
+                                {"merges", merges}})}});
 }
 
 void write_tokenizer_files(const fs::path& folder, const Package& package, const std::string& chat_template) {
   if (fs::is_directory(package.path)) {
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
+    for (const char* name :
+         {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
       if (fs::exists(package.path / name)) write_file_atomic(folder / name, read_file(package.path / name));
     }
   } else {
     write_file_atomic(folder / "tokenizer.json", dump_json(tokenizer_json(package.tokenizer->spec())));
-    Value config = Value::object({{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", package.tokenizer->add_bos()},
-                                  {"clean_up_tokenization_spaces", false}, {"model_max_length", package.config.context_length}});
+    Value config = Value::object({{"tokenizer_class", "PreTrainedTokenizerFast"},
+                                  {"add_bos_token", package.tokenizer->add_bos()},
+                                  {"clean_up_tokenization_spaces", false},
+                                  {"model_max_length", package.config.context_length}});
     const auto text = [&](const char* key, std::optional<std::int32_t> id) {
       if (id) config.set(key, package.tokenizer->token_bytes(*id));
     };
@@ -163,7 +198,9 @@ void write_tokenizer_files(const fs::path& folder, const Package& package, const
 
 void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
   for (const auto& [key, value] : file.metadata()) {
-    if (!key.starts_with("tokenizer.") && key != "general.name" && key != "general.license" && key != "general.languages") continue;
+    if (!key.starts_with("tokenizer.") && key != "general.name" && key != "general.license" &&
+        key != "general.languages")
+      continue;
     std::visit(
         [&, name = key](const auto& stored) {
           using T = std::remove_cvref_t<decltype(stored)>;
@@ -188,12 +225,15 @@ void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
   std::string pre;
   for (const char* name : {"smollm", "llama-bpe", "qwen2", "tekken", "gpt-2"}) {
     const auto steps = tokenizers::splits_of_gguf_name(name);
-    if (steps.size() == spec.splits.size() && std::equal(steps.begin(), steps.end(), spec.splits.begin(), [](const auto& a, const auto& b) { return a.pattern == b.pattern; })) {
+    if (steps.size() == spec.splits.size() &&
+        std::equal(steps.begin(), steps.end(), spec.splits.begin(),
+                   [](const auto& a, const auto& b) { return a.pattern == b.pattern; })) {
       pre = name;
       break;
     }
   }
-  if (pre.empty()) raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for this pre-tokenizer", package.path.string());
+  if (pre.empty())
+    raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for this pre-tokenizer", package.path.string());
   writer.set("tokenizer.ggml.model", std::string("gpt2"));
   writer.set("tokenizer.ggml.pre", pre);
   std::vector<std::string> tokens = spec.tokens;
@@ -223,12 +263,19 @@ void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
 
 std::uint32_t file_type(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return 0;
-    case DType::kF16: return 1;
-    case DType::kQ4_0: return 2;
-    case DType::kQ8_0: return 7;
-    case DType::kBF16: return 32;
-    default: raise(ErrorCategory::kUnsupported, "GGUF export as {} is not supported: use f32, f16, bf16, q8_0 or q4_0", tensor::info(dtype).name);
+    case DType::kF32:
+      return 0;
+    case DType::kF16:
+      return 1;
+    case DType::kQ4_0:
+      return 2;
+    case DType::kQ8_0:
+      return 7;
+    case DType::kBF16:
+      return 32;
+    default:
+      raise(ErrorCategory::kUnsupported, "GGUF export as {} is not supported: use f32, f16, bf16, q8_0 or q4_0",
+            tensor::info(dtype).name);
   }
 }
 
@@ -236,7 +283,9 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   const LlamaConfig& c = package.config;
   const std::string architecture = c.architecture == "qwen2" ? "qwen2" : "llama";
   const std::string prefix = architecture + ".";
-  const auto number = [&](const std::string& key, std::int64_t value) { writer.set(prefix + key, static_cast<std::uint32_t>(value)); };
+  const auto number = [&](const std::string& key, std::int64_t value) {
+    writer.set(prefix + key, static_cast<std::uint32_t>(value));
+  };
   writer.set("general.architecture", architecture);
   writer.set("general.type", std::string("model"));
   number("block_count", c.layers);
@@ -256,7 +305,8 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   if (c.rotary.scaling == Scaling::kLinear || c.rotary.scaling == Scaling::kYarn) {
     writer.set(prefix + "rope.scaling.type", std::string(c.rotary.scaling == Scaling::kLinear ? "linear" : "yarn"));
     writer.set(prefix + "rope.scaling.factor", static_cast<float>(c.rotary.factor));
-    if (c.rotary.scaling == Scaling::kYarn) number("rope.scaling.original_context_length", static_cast<std::int64_t>(c.rotary.original_context));
+    if (c.rotary.scaling == Scaling::kYarn)
+      number("rope.scaling.original_context_length", static_cast<std::int64_t>(c.rotary.original_context));
   }
 }
 
@@ -277,7 +327,8 @@ WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter
     if (adapter == nullptr || adapter->adapter == nullptr) return weight;
     const auto modules = adapter->adapter->modules();
     for (std::size_t i = 0; i < modules.size(); ++i) {
-      if (modules[i].name + ".weight" == name) adapters::merge_low_rank(adapter->masters[i].first, adapter->masters[i].second, modules[i].scale, weight);
+      if (modules[i].name + ".weight" == name)
+        adapters::merge_low_rank(adapter->masters[i].first, adapter->masters[i].second, modules[i].scale, weight);
     }
     return weight;
   };
@@ -286,12 +337,15 @@ WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter
 void write_hugging_face_files(const fs::path& folder, const Package& package, const std::string& chat_template,
                               const WeightLookup& weights, DType dtype) {
   if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
-    raise(ErrorCategory::kUnsupported, "a Hugging Face folder holds f32, f16 or bf16 weights, not {}", tensor::info(dtype).name);
+    raise(ErrorCategory::kUnsupported, "a Hugging Face folder holds f32, f16 or bf16 weights, not {}",
+          tensor::info(dtype).name);
   }
   const auto allocator = tensor::make_host_allocator();
   std::vector<formats::TensorToWrite> tensors;
   for (const NamedShape& entry : shapes_of(package.config)) {
-    tensors.push_back({entry.name, entry.shape, dtype, [&weights, &allocator, name = entry.name, dtype] { return encoded(weights(name), dtype, *allocator); }});
+    tensors.push_back({entry.name, entry.shape, dtype, [&weights, &allocator, name = entry.name, dtype] {
+                         return encoded(weights(name), dtype, *allocator);
+                       }});
   }
   write_file_atomic(folder / "config.json", dump_json(config_json(package, dtype), {.indent = 2}) + "\n");
   write_tokenizer_files(folder, package, chat_template);
@@ -313,7 +367,8 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
   if (tensor::is_quantised(dtype)) writer.set("general.quantization_version", std::uint32_t{2});
   for (const NamedShape& entry : shapes_of(package.config)) {
     DType stored = entry.shape.rank() == 1 ? DType::kF32 : dtype;
-    if (stored == DType::kQ4_0 && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight")) stored = DType::kQ8_0;
+    if (stored == DType::kQ4_0 && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight"))
+      stored = DType::kQ8_0;
     if (entry.shape[entry.shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
     writer.add(gguf_name(entry.name), entry.shape, stored, [&weights, &allocator, &package, name = entry.name, stored] {
       Tensor weight = weights(name);

@@ -20,8 +20,8 @@ class Loader {
 
   Variable matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
     const Tensor stored = get(name, tensor::Shape{rows, columns});
-    const bool keep = !options_.trainable &&
-                      (stored.dtype() == options_.dtype || (options_.keep_quantised && tensor::is_quantised(stored.dtype())));
+    const bool keep = !options_.trainable && (stored.dtype() == options_.dtype ||
+                                              (options_.keep_quantised && tensor::is_quantised(stored.dtype())));
     return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_));
   }
   // Norm weights and biases: always f32.
@@ -53,7 +53,8 @@ class Loader {
 };
 
 void require(bool condition, const std::string& origin, const char* what, double value) {
-  if (!condition) raise(ErrorCategory::kBadData, "{}: {} is {}, which no model of this family has", origin, what, value);
+  if (!condition)
+    raise(ErrorCategory::kBadData, "{}: {} is {}, which no model of this family has", origin, what, value);
 }
 
 }  // namespace
@@ -78,8 +79,7 @@ void LlamaConfig::check(const std::string& origin) const {
   require(rotary.factor > 0 && std::isfinite(rotary.factor), origin, "rope scaling factor", rotary.factor);
 }
 
-Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions& options,
-             tensor::Allocator& allocator)
+Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions& options, tensor::Allocator& allocator)
     : config_(std::move(config)), dtype_(options.dtype) {
   config_.check(source.origin());
   Loader loader(source, options, allocator);
@@ -111,7 +111,8 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
 ops::RotaryTables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {
   const std::lock_guard lock(tables_mutex_);
   if (!tables_.cosine.defined() || tables_.cosine.dim(0) < positions) {
-    // Dynamic scaling depends on the length, so its tables are made for exactly what is needed; others grow by doubling.
+    // Dynamic scaling depends on the length, so its tables are made for exactly what is needed; others grow by
+    // doubling.
     const bool dynamic = config_.rotary.scaling == nn::RotaryConfig::Scaling::kDynamic;
     std::int64_t size = dynamic ? positions : 1024;
     while (size < positions) size *= 2;
@@ -128,11 +129,14 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
           config_.context_length);
   }
   const ops::RotaryTables tables = tables_for(longest, context.allocator());
-  const nn::PassInput input{
-      .positions = pass.positions, .plan = pass.plan, .rotary = &tables, .cache = pass.cache, .slots = pass.slots,
-      .attention = {.head_width = config_.head_width,
-                    .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width)),
-                    .window = config_.sliding_window}};
+  const nn::PassInput input{.positions = pass.positions,
+                            .plan = pass.plan,
+                            .rotary = &tables,
+                            .cache = pass.cache,
+                            .slots = pass.slots,
+                            .attention = {.head_width = config_.head_width,
+                                          .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width)),
+                                          .window = config_.sliding_window}};
   Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_);  // [T, D]
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const bool last = i + 1 == blocks_.size();
@@ -158,7 +162,8 @@ nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& alloc
 std::vector<nn::Linear*> Llama::linears() {
   std::vector<nn::Linear*> result;
   for (nn::DecoderBlock& block : blocks_) {
-    for (nn::Linear* layer : {&block.query, &block.key, &block.value, &block.output, &block.gate, &block.up, &block.down}) {
+    for (nn::Linear* layer :
+         {&block.query, &block.key, &block.value, &block.output, &block.gate, &block.up, &block.down}) {
       result.push_back(layer);
     }
   }

@@ -43,19 +43,19 @@ struct LlamaConfig {
 
 // How weights are held in memory.
 struct WeightOptions {
-  DType dtype = DType::kF32;     // of activations and of converted weights: f32 or bf16
-  bool keep_quantised = false;   // leave block-quantised matrices as they are and convert by tile in each product
-  bool trainable = false;        // every weight gets a gradient (full tuning); implies private, converted copies
+  DType dtype = DType::kF32;    // of activations and of converted weights: f32 or bf16
+  bool keep_quantised = false;  // leave block-quantised matrices as they are and convert by tile in each product
+  bool trainable = false;       // every weight gets a gradient (full tuning); implies private, converted copies
 };
 
 // One pass over a batch of tokens. Everything referred to must outlive the backward pass.
 struct Pass {
-  std::span<const std::int32_t> tokens;         // [T]
-  std::span<const std::int32_t> positions;      // [T]
+  std::span<const std::int32_t> tokens;     // [T]
+  std::span<const std::int32_t> positions;  // [T]
   const tensor::AttentionPlan* plan = nullptr;
-  nn::KeyValueCache* cache = nullptr;           // with `slots`, [T]: where the new keys and values go
+  nn::KeyValueCache* cache = nullptr;  // with `slots`, [T]: where the new keys and values go
   std::span<const std::int32_t> slots;
-  std::span<const std::int32_t> rows;           // tokens whose output is wanted; empty for all
+  std::span<const std::int32_t> rows;  // tokens whose output is wanted; empty for all
 };
 
 // A weight with its Hugging Face name.

@@ -9,17 +9,23 @@ namespace instruct::models {
 namespace {
 
 namespace fs = std::filesystem;
-using tokenizers::TokenKind;
 using tokenizers::TokenizerSpec;
+using tokenizers::TokenKind;
 
 TokenKind kind_of_gguf(std::int64_t type) {
   switch (type) {
-    case 2: return TokenKind::kUnknown;
-    case 3: return TokenKind::kSpecial;
-    case 4: return TokenKind::kUserDefined;
-    case 5: return TokenKind::kUnused;
-    case 6: return TokenKind::kByte;
-    default: return TokenKind::kNormal;
+    case 2:
+      return TokenKind::kUnknown;
+    case 3:
+      return TokenKind::kSpecial;
+    case 4:
+      return TokenKind::kUserDefined;
+    case 5:
+      return TokenKind::kUnused;
+    case 6:
+      return TokenKind::kByte;
+    default:
+      return TokenKind::kNormal;
   }
 }
 
@@ -33,11 +39,14 @@ TokenizerSpec spec_from_gguf(const formats::GgufFile& file) {
   spec.name = file.origin();
   const std::string kind = file.text("tokenizer.ggml.model");
   if (kind != "gpt2") {
-    raise(ErrorCategory::kUnsupported, "{}: tokenizer '{}': this program reads byte-level BPE (gpt2)", file.origin(), kind);
+    raise(ErrorCategory::kUnsupported, "{}: tokenizer '{}': this program reads byte-level BPE (gpt2)", file.origin(),
+          kind);
   }
   spec.tokens = file.texts("tokenizer.ggml.tokens");
-  for (const std::int64_t type : file.integers_or_empty("tokenizer.ggml.token_type")) spec.kinds.push_back(kind_of_gguf(type));
-  if (file.find("tokenizer.ggml.merges") == nullptr) raise(ErrorCategory::kBadData, "{}: the tokenizer has no merges", file.origin());
+  for (const std::int64_t type : file.integers_or_empty("tokenizer.ggml.token_type"))
+    spec.kinds.push_back(kind_of_gguf(type));
+  if (file.find("tokenizer.ggml.merges") == nullptr)
+    raise(ErrorCategory::kBadData, "{}: the tokenizer has no merges", file.origin());
   for (const std::string& merge : file.texts("tokenizer.ggml.merges")) {
     const std::size_t space = merge.find(' ', 1);
     if (space == std::string::npos) raise(ErrorCategory::kBadData, "{}: merge '{}' has no space", file.origin(), merge);
@@ -83,7 +92,9 @@ void open_gguf(Package& package, PackageParts parts, const WeightOptions& option
 
 void open_folder(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
   const fs::path& folder = package.path;
-  const auto json = [&](const char* name) { return parse_json(read_file(folder / name, 1 << 30), (folder / name).string()); };
+  const auto json = [&](const char* name) {
+    return parse_json(read_file(folder / name, 1 << 30), (folder / name).string());
+  };
   package.hugging_face_config = json("config.json");
   package.config = config_from_json(package.hugging_face_config, (folder / "config.json").string());
   Value tokenizer_config = Value::object();
@@ -103,16 +114,22 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
 
 }  // namespace
 
-std::string Package::bos_text() const { return token_text(*tokenizer, tokenizer->bos()); }
-std::string Package::eos_text() const { return token_text(*tokenizer, tokenizer->eos()); }
+std::string Package::bos_text() const {
+  return token_text(*tokenizer, tokenizer->bos());
+}
+std::string Package::eos_text() const {
+  return token_text(*tokenizer, tokenizer->eos());
+}
 
 Package open_package(const fs::path& path, PackageParts parts, const WeightOptions& options,
                      tensor::Allocator& allocator) {
   Package package;
   package.path = path;
   if (!fs::exists(path)) {
-    raise(ErrorCategory::kNotFound, "model '{}' does not exist: expected a GGUF file, or a folder with config.json, "
-          "*.safetensors and tokenizer.json", path.string());
+    raise(ErrorCategory::kNotFound,
+          "model '{}' does not exist: expected a GGUF file, or a folder with config.json, "
+          "*.safetensors and tokenizer.json",
+          path.string());
   }
   if (fs::is_directory(path)) {
     if (!fs::exists(path / "config.json")) {

@@ -17,7 +17,7 @@ struct Package {
   LlamaConfig config;
   std::unique_ptr<Llama> model;  // null when only the tokenizer was asked for
   std::unique_ptr<tokenizers::Tokenizer> tokenizer;
-  std::string chat_template;     // empty for base models
+  std::string chat_template;  // empty for base models
   // What export needs to write the same model again.
   std::shared_ptr<const formats::GgufFile> gguf;  // null for a folder
   Value hugging_face_config;                      // null for a GGUF file

@@ -21,10 +21,9 @@ struct NamePair {
 };
 // Names inside a block, then those outside.
 constexpr NamePair kBlockNames[] = {
-    {"input_layernorm", "attn_norm"},         {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},           {"self_attn.o_proj", "attn_output"},
-    {"post_attention_layernorm", "ffn_norm"}, {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},
+    {"input_layernorm", "attn_norm"}, {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
+    {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
 };
 constexpr NamePair kOuterNames[] = {
     {"model.embed_tokens.weight", "token_embd.weight"},
@@ -40,8 +39,8 @@ Tensor move_rows(const Tensor& source, std::int64_t heads, tensor::Allocator& al
   for (std::int64_t head = 0; head < heads; ++head) {
     for (std::int64_t i = 0; i < half; ++i) {
       for (std::int64_t part = 0; part < 2; ++part) {
-        const std::int64_t ours = head * 2 * half + part * half + i;    // halves
-        const std::int64_t theirs = head * 2 * half + 2 * i + part;     // neighbours
+        const std::int64_t ours = head * 2 * half + part * half + i;  // halves
+        const std::int64_t theirs = head * 2 * half + 2 * i + part;   // neighbours
         std::memcpy(result.raw() + static_cast<std::size_t>(from_gguf ? ours : theirs) * row_bytes,
                     source.raw() + static_cast<std::size_t>(from_gguf ? theirs : ours) * row_bytes, row_bytes);
       }
@@ -82,7 +81,8 @@ class FolderSource final : public WeightSource {
     for (const auto& [name, shard] : json.at("weight_map").as_object()) shards[shard.as_string()].push_back(name);
     for (const auto& [shard, names] : shards) {
       if (fs::path(shard).filename() != fs::path(shard) || !fs::exists(folder / shard)) {
-        raise(ErrorCategory::kNotFound, "{}: shard '{}' is missing: was the download complete?", folder.string(), shard);
+        raise(ErrorCategory::kNotFound, "{}: shard '{}' is missing: was the download complete?", folder.string(),
+              shard);
       }
       add(formats::SafetensorsFile::open(folder / shard));
     }
@@ -123,7 +123,8 @@ nn::RotaryConfig::Scaling scaling_from_name(const std::string& name, const std::
   if (name == "dynamic") return Scaling::kDynamic;
   if (name == "yarn") return Scaling::kYarn;
   if (name == "llama3") return Scaling::kLlama3;
-  raise(ErrorCategory::kUnsupported, "{}: rope scaling '{}': this program knows linear, dynamic, yarn and llama3", origin, name);
+  raise(ErrorCategory::kUnsupported, "{}: rope scaling '{}': this program knows linear, dynamic, yarn and llama3",
+        origin, name);
 }
 
 }  // namespace
@@ -140,7 +141,8 @@ std::string gguf_name(const std::string& name) {
       const std::string inner = name.substr(dot + 1, last - dot - 1);
       for (const NamePair& pair : kBlockNames) {
         if (inner == pair.hugging_face) {
-          return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), pair.gguf, name.substr(last));
+          return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), pair.gguf,
+                             name.substr(last));
         }
       }
     }
@@ -178,7 +180,8 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.feed_forward_width = file.integer(prefix + "feed_forward_length");
   config.heads = file.integer(prefix + "attention.head_count");
   config.key_value_heads = file.integer_or(prefix + "attention.head_count_kv", config.heads);
-  config.head_width = file.integer_or(prefix + "attention.key_length", config.heads > 0 ? config.width / config.heads : 0);
+  config.head_width =
+      file.integer_or(prefix + "attention.key_length", config.heads > 0 ? config.width / config.heads : 0);
   config.context_length = file.integer(prefix + "context_length");
   config.sliding_window = file.integer_or(prefix + "attention.sliding_window", 0);
   config.norm_epsilon = static_cast<float>(file.number(prefix + "attention.layer_norm_rms_epsilon"));
@@ -192,7 +195,8 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.rotary.factor = file.number_or(prefix + "rope.scaling.factor", 1.0);
   config.rotary.original_context =
       file.number_or(prefix + "rope.scaling.original_context_length", static_cast<double>(config.context_length));
-  if (file.has_tensor("rope_freqs.weight")) config.rotary.frequency_factors = file.tensor("rope_freqs.weight").to_floats();
+  if (file.has_tensor("rope_freqs.weight"))
+    config.rotary.frequency_factors = file.tensor("rope_freqs.weight").to_floats();
   if (config.rotary.width != config.head_width) {
     raise(ErrorCategory::kUnsupported, "{}: rotary width {} differs from the head width {}", file.origin(),
           config.rotary.width, config.head_width);
@@ -222,7 +226,8 @@ LlamaConfig config_from_json(const Value& json, const std::string& origin) {
   config.context_length = integer_or("max_position_embeddings", 2048);
   config.norm_epsilon = static_cast<float>(number_or(json, "rms_norm_eps", 1e-6));
   const Value* use_window = json.find("use_sliding_window");
-  if (use_window == nullptr || !use_window->is_bool() || use_window->as_bool()) config.sliding_window = integer_or("sliding_window", 0);
+  if (use_window == nullptr || !use_window->is_bool() || use_window->as_bool())
+    config.sliding_window = integer_or("sliding_window", 0);
   const Value* tied = json.find("tie_word_embeddings");
   config.tied_embeddings = tied != nullptr && tied->is_bool() && tied->as_bool();
   const Value* bias = json.find("attention_bias");
@@ -256,6 +261,8 @@ std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const GgufFile> f
   return std::make_unique<GgufSource>(std::move(file), config, std::move(allocator));
 }
 
-std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder) { return std::make_unique<FolderSource>(folder); }
+std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder) {
+  return std::make_unique<FolderSource>(folder);
+}
 
 }  // namespace instruct::models

@@ -15,7 +15,7 @@ struct PassInput {
   std::span<const std::int32_t> positions;      // [T]
   const tensor::AttentionPlan* plan = nullptr;  // keys are the T tokens, or cache slots when there is a cache
   const ops::RotaryTables* rotary = nullptr;
-  KeyValueCache* cache = nullptr;               // with a cache: new keys go to `slots`, attention reads the cache
+  KeyValueCache* cache = nullptr;  // with a cache: new keys go to `slots`, attention reads the cache
   std::span<const std::int32_t> slots;
   ops::AttentionOptions attention;
 };

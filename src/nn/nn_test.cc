@@ -20,8 +20,8 @@ TEST(Rotary, LinearScalingDividesAndLlama3KeepsShortWavelengths) {
   const std::vector<double> plain = rotary_frequencies({.theta = 500000, .width = 128}, 10);
   const std::vector<double> linear =
       rotary_frequencies({.theta = 500000, .width = 128, .scaling = RotaryConfig::Scaling::kLinear, .factor = 4}, 10);
-  const std::vector<double> llama3 = rotary_frequencies(
-      {.theta = 500000, .width = 128, .scaling = RotaryConfig::Scaling::kLlama3, .factor = 8}, 10);
+  const std::vector<double> llama3 =
+      rotary_frequencies({.theta = 500000, .width = 128, .scaling = RotaryConfig::Scaling::kLlama3, .factor = 8}, 10);
   for (std::size_t i = 0; i < plain.size(); ++i) EXPECT_DOUBLE_EQ(linear[i], plain[i] / 4);
   EXPECT_DOUBLE_EQ(llama3.front(), plain.front());
   EXPECT_DOUBLE_EQ(llama3.back(), plain.back() / 8);

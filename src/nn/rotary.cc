@@ -81,8 +81,7 @@ ops::RotaryTables make_rotary_tables(const RotaryConfig& config, std::int64_t po
     for (std::int64_t i = 0; i < half; ++i) {
       // The reference computes the angle in f32: frequency and product are rounded the same way here.
       const float angle = static_cast<float>(p) * static_cast<float>(frequencies[static_cast<std::size_t>(i)]);
-      tables.cosine.data<float>()[p * half + i] =
-          static_cast<float>(std::cos(static_cast<double>(angle)) * magnitude);
+      tables.cosine.data<float>()[p * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)) * magnitude);
       tables.sine.data<float>()[p * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * magnitude);
     }
   }

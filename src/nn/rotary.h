@@ -15,12 +15,12 @@ struct RotaryConfig {
   std::int64_t width = 0;  // rotated width of a head, K
   Scaling scaling = Scaling::kNone;
   double factor = 1.0;
-  double low_frequency_factor = 1.0;   // llama3
-  double high_frequency_factor = 4.0;  // llama3
-  double original_context = 8192;      // llama3, dynamic, yarn
-  double beta_fast = 32.0;             // yarn
-  double beta_slow = 1.0;              // yarn
-  double attention_factor = 0.0;       // yarn; 0 takes 0.1 ln(factor) + 1
+  double low_frequency_factor = 1.0;     // llama3
+  double high_frequency_factor = 4.0;    // llama3
+  double original_context = 8192;        // llama3, dynamic, yarn
+  double beta_fast = 32.0;               // yarn
+  double beta_slow = 1.0;                // yarn
+  double attention_factor = 0.0;         // yarn; 0 takes 0.1 ln(factor) + 1
   std::vector<float> frequency_factors;  // GGUF rope_freqs: divides each frequency; empty for none
 };
 

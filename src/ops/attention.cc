@@ -35,8 +35,12 @@ Variable attention(const Context& context, const Variable& query, const Variable
                 "attention", query.value(), key.value());
   require_shape(key.value().shape() == value.value().shape(), "attention", key.value(), value.value());
   check_plan(plan, query.value().dim(0), key.value().dim(0));
-  const kernels::AttentionArgs args{.query = query.value(), .key = key.value(), .value = value.value(),
-                                    .head_width = width, .scale = options.scale, .window = options.window,
+  const kernels::AttentionArgs args{.query = query.value(),
+                                    .key = key.value(),
+                                    .value = value.value(),
+                                    .head_width = width,
+                                    .scale = options.scale,
+                                    .window = options.window,
                                     .plan = &plan};
   const std::int64_t tokens = query.value().dim(0);
   Variable output(Tensor::empty(query.value().shape(), query.value().dtype(), context.allocator()),

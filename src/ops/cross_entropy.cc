@@ -79,14 +79,19 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
     if (dx.defined()) {
       for_tiles(context, w, dtype, [&](std::int64_t row, const Tensor& tile) {
         INSTRUCT_KERNEL(matmul)
-        (context, Matmul{.a = dscores.columns(row, row + tile.dim(0)), .b = tile, .c = dx.rows(begin, end),
+        (context, Matmul{.a = dscores.columns(row, row + tile.dim(0)),
+                         .b = tile,
+                         .c = dx.rows(begin, end),
                          .accumulate = row > 0 ? Accumulate::kYes : Accumulate::kNo});
       });
     }
     if (records && weight.requires_gradient()) {
       GradientTarget target = gradient_target(context, weight);
       INSTRUCT_KERNEL(matmul)
-      (context, Matmul{.a = dscores, .b = chunk, .c = target.gradient, .transpose_a = Transpose::kYes,
+      (context, Matmul{.a = dscores,
+                       .b = chunk,
+                       .c = target.gradient,
+                       .transpose_a = Transpose::kYes,
                        .accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes});
     }
   }

@@ -9,7 +9,8 @@
 
 namespace instruct::ops {
 
-// Runs the context's implementation of one kernel: dispatch<&kernels::cpu::add, &kernels::reference::add>(context, ...).
+// Runs the context's implementation of one kernel: dispatch<&kernels::cpu::add, &kernels::reference::add>(context,
+// ...).
 template <auto Cpu, auto Reference, typename... Args>
 decltype(auto) dispatch(const Context& context, Args&&... args) {
   switch (context.backend) {

@@ -52,8 +52,7 @@ Variable rotate(const Context& context, Variable x, std::int64_t head_width, std
     context.tape->record([context, x, head_width, positions, tables] {
       if (!x.gradient().defined()) return;
       INSTRUCT_KERNEL(rotate)
-      (context, x.mutable_gradient(), head_width, positions, tables.cosine, tables.sine,
-       kernels::Direction::kBackward);
+      (context, x.mutable_gradient(), head_width, positions, tables.cosine, tables.sine, kernels::Direction::kBackward);
     });
   }
   return x;

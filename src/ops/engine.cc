@@ -6,8 +6,11 @@
 namespace instruct::ops {
 
 Engine::Engine(int threads, Backend backend)
-    : threads_(threads), allocator_(tensor::make_host_allocator()), products_(kernels::cpu::make_product_cache()),
-      stream_{threads_, *allocator_, products_.get()}, backend_(backend) {}
+    : threads_(threads),
+      allocator_(tensor::make_host_allocator()),
+      products_(kernels::cpu::make_product_cache()),
+      stream_{threads_, *allocator_, products_.get()},
+      backend_(backend) {}
 
 Engine::~Engine() = default;
 

@@ -19,9 +19,7 @@ class Gradient : public ::testing::TestWithParam<Backend> {
   Engine engine_{2, GetParam()};
   RandomStream random_{7, RandomPurpose::kTest};
 
-  Variable input(const tensor::Shape& shape, double scale = 1.0) {
-    return Variable(random_tensor(shape, scale), true);
-  }
+  Variable input(const tensor::Shape& shape, double scale = 1.0) { return Variable(random_tensor(shape, scale), true); }
   Variable parameter(const tensor::Shape& shape, double scale = 1.0) {
     return Variable::parameter(random_tensor(shape, scale));
   }
@@ -82,8 +80,11 @@ TEST_P(Gradient, LinearPlainBiasAndLowRank) {
   const Variable b = parameter({17});
   expect_gradients([&](const Context& c) { return linear(c, x, w, b, nullptr); }, {x, w, b}, 5e-3);
   for (const float dropout : {0.0F, 0.5F}) {
-    const LowRank branch{.a = parameter({4, 33}, 0.3), .b = parameter({17, 4}, 0.3), .scale = 2.0F,
-                         .dropout = dropout, .random = RandomStream(3, RandomPurpose::kDropout, 1)};
+    const LowRank branch{.a = parameter({4, 33}, 0.3),
+                         .b = parameter({17, 4}, 0.3),
+                         .scale = 2.0F,
+                         .dropout = dropout,
+                         .random = RandomStream(3, RandomPurpose::kDropout, 1)};
     const Variable frozen(w.value());
     // Dropout acts only while recording: the numeric passes must record too.
     const auto forward = [&](const Context& c) {
@@ -160,7 +161,8 @@ TEST(GradientCheck, SeesAWrongGradient) {
   const Variable x(Tensor::from_floats(std::vector<float>{1, 2}, {1, 2}, engine.allocator()), true);
   const auto loss = [&](Tape* tape) {
     const float* v = x.value().data<float>();
-    if (tape != nullptr) x.mutable_gradient() = Tensor::from_floats(std::vector<float>{2, 5}, {1, 2}, engine.allocator());
+    if (tape != nullptr)
+      x.mutable_gradient() = Tensor::from_floats(std::vector<float>{2, 5}, {1, 2}, engine.allocator());
     return static_cast<double>(v[0] * v[0] + v[1] * v[1]);
   };
   EXPECT_GT(check_gradients(loss, {x}, 1e-3, 1e-3).worst, 100.0);

@@ -40,8 +40,8 @@ void multiply(const Context& context, const Tensor& dy, const Tensor& weight, Ac
     Tensor tile = Tensor::empty({end - row, weight.dim(1)}, dy.dtype(), context.allocator());
     INSTRUCT_KERNEL(dequantise_rows)(context, weight, row, tile);
     INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = dy.columns(row, end), .b = tile, .c = dx,
-                     .accumulate = row > 0 ? Accumulate::kYes : accumulate});
+    (context,
+     Matmul{.a = dy.columns(row, end), .b = tile, .c = dx, .accumulate = row > 0 ? Accumulate::kYes : accumulate});
   }
 }
 
@@ -50,7 +50,10 @@ void add_outer(const Context& context, const Variable& parameter, const Tensor& 
   if (!parameter.requires_gradient()) return;
   GradientTarget target = gradient_target(context, parameter);
   INSTRUCT_KERNEL(matmul)
-  (context, Matmul{.a = left, .b = right, .c = target.gradient, .transpose_a = Transpose::kYes,
+  (context, Matmul{.a = left,
+                   .b = right,
+                   .c = target.gradient,
+                   .transpose_a = Transpose::kYes,
                    .accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes});
 }
 
@@ -95,8 +98,8 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
                 const LowRank* branch) {
   const Tensor& w = weight.value();
   require_shape(x.value().rank() == 2 && w.rank() == 2 && x.value().dim(1) == w.dim(1), "linear", x.value(), w);
-  const bool records = context.records({&x, &weight, &bias, branch != nullptr ? &branch->a : nullptr,
-                                        branch != nullptr ? &branch->b : nullptr});
+  const bool records = context.records(
+      {&x, &weight, &bias, branch != nullptr ? &branch->a : nullptr, branch != nullptr ? &branch->b : nullptr});
   Variable y(Tensor::empty({x.value().dim(0), w.dim(0)}, x.value().dtype(), context.allocator()), records);
   multiply_transposed(context, x.value(), w, y.mutable_value());
   if (bias.defined()) INSTRUCT_KERNEL(add_bias)(context, bias.value(), y.mutable_value());
@@ -107,10 +110,16 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
                   "linear (low-rank branch)", branch->a.value(), branch->b.value());
     z = Tensor::empty({x.value().dim(0), branch->a.value().dim(0)}, x.value().dtype(), context.allocator());
     INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = branch_input(context, *branch, x.value(), records), .b = branch->a.value(), .c = z,
-                     .transpose_b = Transpose::kYes, .alpha = branch->scale});
+    (context, Matmul{.a = branch_input(context, *branch, x.value(), records),
+                     .b = branch->a.value(),
+                     .c = z,
+                     .transpose_b = Transpose::kYes,
+                     .alpha = branch->scale});
     INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = z, .b = branch->b.value(), .c = y.value(), .transpose_b = Transpose::kYes,
+    (context, Matmul{.a = z,
+                     .b = branch->b.value(),
+                     .c = y.value(),
+                     .transpose_b = Transpose::kYes,
                      .accumulate = Accumulate::kYes});
   }
   if (records) {

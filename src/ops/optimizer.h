@@ -20,8 +20,8 @@ double sum_of_squares(const Context& context, const Tensor& x);
 
 // One AdamW step (Loshchilov & Hutter, 2019) on f32 tensors of one shape; `copy`, when defined and bf16, receives the
 // rounded weights.
-void adamw(const Context& context, const AdamwStep& step, const Tensor& gradient, Tensor& weight,
-           Tensor& first_moment, Tensor& second_moment, Tensor& copy);
+void adamw(const Context& context, const AdamwStep& step, const Tensor& gradient, Tensor& weight, Tensor& first_moment,
+           Tensor& second_moment, Tensor& copy);
 
 // target (f32 or bf16) = source (f32 or bf16), same shape.
 void convert(const Context& context, const Tensor& source, Tensor& target);

@@ -5,9 +5,9 @@
 namespace instruct::ops {
 
 Variable rms_norm(const Context& context, const Variable& x, const Variable& weight, float epsilon) {
-  require_shape(x.value().rank() == 2 && weight.value().elements() == x.value().dim(1) &&
-                    weight.value().dtype() == DType::kF32,
-                "rms_norm", x.value(), weight.value());
+  require_shape(
+      x.value().rank() == 2 && weight.value().elements() == x.value().dim(1) && weight.value().dtype() == DType::kF32,
+      "rms_norm", x.value(), weight.value());
   Variable y(Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator()), context.records({&x, &weight}));
   Tensor inverse_rms = Tensor::empty({x.value().dim(0)}, DType::kF32, context.allocator());
   INSTRUCT_KERNEL(rms_norm)(context, x.value(), weight.value(), epsilon, y.mutable_value(), inverse_rms);

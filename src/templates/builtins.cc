@@ -11,7 +11,9 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) { raise(ErrorCategory::kBadData, "{}", message); }
+[[noreturn]] void fail(const std::string& message) {
+  raise(ErrorCategory::kBadData, "{}", message);
+}
 
 std::optional<std::int64_t> as_integer(const Data& value) {
   if (const auto* integer = value.get<std::int64_t>()) return *integer;
@@ -35,13 +37,15 @@ List iterate(const Data& value) {
 }
 
 Data get_attribute(const Data& value, const std::string& name) {
-  if (value.is_undefined()) fail(fmt::format("'{}' is undefined, so it has no '{}'", value.get<Undefined>()->name, name));
+  if (value.is_undefined())
+    fail(fmt::format("'{}' is undefined, so it has no '{}'", value.get<Undefined>()->name, name));
   if (const Data* member = value.find(name)) return *member;
   return Undefined{name};
 }
 
 Data get_item(const Data& value, const Data& key) {
-  if (value.is_undefined()) fail(fmt::format("'{}' is undefined, so it has no item {}", value.get<Undefined>()->name, to_repr(key).chars()));
+  if (value.is_undefined())
+    fail(fmt::format("'{}' is undefined, so it has no item {}", value.get<Undefined>()->name, to_repr(key).chars()));
   if (const auto* name = key.get<Text>()) return get_attribute(value, name->chars());
   const auto index = as_integer(key);
   if (const Dict* dict = value.dict()) {
@@ -92,9 +96,10 @@ int compare(const Data& a, const Data& b) {
 
 const std::vector<std::string>& test_names() {
   static const std::vector<std::string> names{
-      "defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable",
-      "callable", "true", "false", "odd", "even", "divisibleby", "equalto", "eq", "ne", "lt", "le", "gt", "ge", "in",
-      "lower", "upper", "sameas", "filter", "test", "lessthan", "greaterthan"};
+      "defined",     "undefined", "none",     "string",   "number", "integer", "float",    "boolean",
+      "mapping",     "sequence",  "iterable", "callable", "true",   "false",   "odd",      "even",
+      "divisibleby", "equalto",   "eq",       "ne",       "lt",     "le",      "gt",       "ge",
+      "in",          "lower",     "upper",    "sameas",   "filter", "test",    "lessthan", "greaterthan"};
   return names;
 }
 
@@ -117,7 +122,8 @@ std::optional<bool> call_test(const std::string& name, const Data& value, const 
   if (name == "float") return value.get<double>() != nullptr;
   if (name == "boolean") return value.get<bool>() != nullptr;
   if (name == "mapping") return value.dict() != nullptr;
-  if (name == "sequence" || name == "iterable") return value.list() != nullptr || value.dict() != nullptr || value.get<Text>() != nullptr || value.is_undefined();
+  if (name == "sequence" || name == "iterable")
+    return value.list() != nullptr || value.dict() != nullptr || value.get<Text>() != nullptr || value.is_undefined();
   if (name == "callable") return value.get<std::shared_ptr<Callable>>() != nullptr;
   if (name == "true") return value.get<bool>() != nullptr && *value.get<bool>();
   if (name == "false") return value.get<bool>() != nullptr && !*value.get<bool>();
@@ -136,8 +142,10 @@ std::optional<bool> call_test(const std::string& name, const Data& value, const 
   if (name == "in") return contains(argument(), value);
   if (name == "lower") return to_text(value).chars() == change_case(to_text(value), Case::kLower).chars();
   if (name == "upper") return to_text(value).chars() == change_case(to_text(value), Case::kUpper).chars();
-  if (name == "filter") return std::find(filter_names().begin(), filter_names().end(), to_text(value).chars()) != filter_names().end();
-  if (name == "test") return std::find(test_names().begin(), test_names().end(), to_text(value).chars()) != test_names().end();
+  if (name == "filter")
+    return std::find(filter_names().begin(), filter_names().end(), to_text(value).chars()) != filter_names().end();
+  if (name == "test")
+    return std::find(test_names().begin(), test_names().end(), to_text(value).chars()) != test_names().end();
   return std::nullopt;
 }
 
@@ -146,7 +154,8 @@ namespace {
 using Method = std::function<Data(const Arguments&)>;
 
 std::string text_argument(const Arguments& arguments, std::size_t index, const std::string& method) {
-  if (index >= arguments.positional.size() || arguments.positional[index].get<Text>() == nullptr) fail("method '" + method + "' expects a text");
+  if (index >= arguments.positional.size() || arguments.positional[index].get<Text>() == nullptr)
+    fail("method '" + method + "' expects a text");
   return arguments.positional[index].get<Text>()->chars();
 }
 std::int64_t integer_argument(const Arguments& arguments, std::size_t index, const char* name, std::int64_t otherwise) {
@@ -160,7 +169,8 @@ std::optional<std::string> strip_set(const Arguments& arguments) {
   if (arguments.positional.empty() || arguments.positional[0].is_none()) return std::nullopt;
   return to_text(arguments.positional[0]).chars();
 }
-bool any_affix(const Arguments& arguments, const std::string& method, const std::function<bool(const std::string&)>& test) {
+bool any_affix(const Arguments& arguments, const std::string& method,
+               const std::function<bool(const std::string&)>& test) {
   if (!arguments.positional.empty() && arguments.positional[0].list() != nullptr) {
     for (const Data& item : *arguments.positional[0].list()) {
       if (test(to_text(item).chars())) return true;
@@ -185,16 +195,24 @@ Method text_method(const Text& text, const std::string& name, const Services& se
       for (const auto& [key, value] : a.named) {
         if (key == "sep" && !value.is_none()) separator = to_text(value).chars();
       }
-      return Data(split_text(text, separator, integer_argument(a, 1, "maxsplit", -1), right ? Side::kRight : Side::kLeft));
+      return Data(
+          split_text(text, separator, integer_argument(a, 1, "maxsplit", -1), right ? Side::kRight : Side::kLeft));
     };
   }
   if (name == "splitlines") return [text](const Arguments&) { return Data(split_lines(text)); };
-  if (name == "startswith") return [chars](const Arguments& a) { return Data(any_affix(a, "startswith", [&](const std::string& x) { return chars.starts_with(x); })); };
-  if (name == "endswith") return [chars](const Arguments& a) { return Data(any_affix(a, "endswith", [&](const std::string& x) { return chars.ends_with(x); })); };
+  if (name == "startswith")
+    return [chars](const Arguments& a) {
+      return Data(any_affix(a, "startswith", [&](const std::string& x) { return chars.starts_with(x); }));
+    };
+  if (name == "endswith")
+    return [chars](const Arguments& a) {
+      return Data(any_affix(a, "endswith", [&](const std::string& x) { return chars.ends_with(x); }));
+    };
   if (name == "replace") {
     return [text, services](const Arguments& a) {
       if (a.positional.size() < 2) fail("method 'replace' expects two texts");
-      Text result = replace(text, text_argument(a, 0, "replace"), to_text(a.positional[1]), integer_argument(a, 2, "count", -1), services.charge);
+      Text result = replace(text, text_argument(a, 0, "replace"), to_text(a.positional[1]),
+                            integer_argument(a, 2, "count", -1), services.charge);
       return Data(std::move(result));
     };
   }
@@ -207,7 +225,8 @@ Method text_method(const Text& text, const std::string& name, const Services& se
   if (name == "removesuffix") {
     return [text](const Arguments& a) {
       const std::string suffix = text_argument(a, 0, "removesuffix");
-      return Data(!suffix.empty() && text.chars().ends_with(suffix) ? text.slice(0, text.size() - suffix.size()) : text);
+      return Data(!suffix.empty() && text.chars().ends_with(suffix) ? text.slice(0, text.size() - suffix.size())
+                                                                    : text);
     };
   }
   if (name == "find" || name == "rfind" || name == "index") {
@@ -225,15 +244,22 @@ Method text_method(const Text& text, const std::string& name, const Services& se
     return [chars](const Arguments& a) {
       const std::string part = text_argument(a, 0, "count");
       std::int64_t count = 0;
-      for (std::size_t at = chars.find(part); !part.empty() && at != std::string::npos; at = chars.find(part, at + part.size())) ++count;
+      for (std::size_t at = chars.find(part); !part.empty() && at != std::string::npos;
+           at = chars.find(part, at + part.size()))
+        ++count;
       return Data(count);
     };
   }
-  if (name == "join") return [text, services](const Arguments& a) { return services.apply_filter("join", a.positional.empty() ? Data(List{}) : a.positional[0], {{Data(text)}, {}}); };
+  if (name == "join")
+    return [text, services](const Arguments& a) {
+      return services.apply_filter("join", a.positional.empty() ? Data(List{}) : a.positional[0], {{Data(text)}, {}});
+    };
   if (name == "isdigit" || name == "isalpha" || name == "isspace" || name == "isnumeric") {
     return [chars, name](const Arguments&) {
       return Data(!chars.empty() && std::all_of(chars.begin(), chars.end(), [&](unsigned char c) {
-        return name == "isalpha" ? std::isalpha(c) != 0 || c >= 0x80 : name == "isspace" ? std::isspace(c) != 0 : std::isdigit(c) != 0;
+        return name == "isalpha"   ? std::isalpha(c) != 0 || c >= 0x80
+               : name == "isspace" ? std::isspace(c) != 0
+                                   : std::isdigit(c) != 0;
       }));
     };
   }
@@ -244,7 +270,8 @@ Method text_method(const Text& text, const std::string& name, const Services& se
       return Data(changed.chars() == text.chars() && other.chars() != text.chars());
     };
   }
-  if (name == "format") return [text, services](const Arguments& a) { return Data(format_braces(text, a, services.charge)); };
+  if (name == "format")
+    return [text, services](const Arguments& a) { return Data(format_braces(text, a, services.charge)); };
   return nullptr;
 }
 
@@ -301,7 +328,8 @@ std::optional<Data> bound_method(const Data& value, const std::string& name, con
   if (const auto* text = value.get<Text>()) method = text_method(*text, name, services);
   if (value.dict() != nullptr) method = dict_method(value, name);
   if (value.list() != nullptr) method = list_method(value, name);
-  for (const char* change : {"append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem", "sort", "reverse"}) {
+  for (const char* change :
+       {"append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem", "sort", "reverse"}) {
     if (method == nullptr && name == change && (value.list() != nullptr || value.dict() != nullptr)) {
       fail("method '" + name + "' would change a value: the sandbox does not allow it");
     }

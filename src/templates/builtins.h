@@ -18,7 +18,8 @@ struct Services {
 };
 
 // Nullopt when there is no filter of that name. Mistakes raise Error without a place; the renderer adds it.
-std::optional<Data> call_filter(const std::string& name, const Data& value, const Arguments& arguments, const Services& services);
+std::optional<Data> call_filter(const std::string& name, const Data& value, const Arguments& arguments,
+                                const Services& services);
 std::optional<bool> call_test(const std::string& name, const Data& value, const Arguments& arguments);
 // A method of a text, list or object, bound to its value; nullopt when there is none.
 std::optional<Data> bound_method(const Data& value, const std::string& name, const Services& services);

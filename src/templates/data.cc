@@ -44,7 +44,9 @@ Text Text::slice(std::size_t begin, std::size_t end) const {
   return result;
 }
 
-int Text::single_source() const { return runs_.size() == 1 ? runs_.front().source : 0; }
+int Text::single_source() const {
+  return runs_.size() == 1 ? runs_.front().source : 0;
+}
 
 Text Text::with_chars(std::string chars) const {
   if (chars.size() != chars_.size()) return Text(std::move(chars), single_source());
@@ -55,11 +57,16 @@ Text Text::with_chars(std::string chars) const {
 
 Data Data::from_value(const Value& value, int source) {
   switch (value.kind()) {
-    case Value::Kind::kNull: return {};
-    case Value::Kind::kBool: return value.as_bool();
-    case Value::Kind::kInteger: return value.as_integer();
-    case Value::Kind::kFloat: return value.as_double();
-    case Value::Kind::kString: return Text(value.as_string(), source);
+    case Value::Kind::kNull:
+      return {};
+    case Value::Kind::kBool:
+      return value.as_bool();
+    case Value::Kind::kInteger:
+      return value.as_integer();
+    case Value::Kind::kFloat:
+      return value.as_double();
+    case Value::Kind::kString:
+      return Text(value.as_string(), source);
     case Value::Kind::kArray: {
       List list;
       for (const Value& item : value.as_array()) list.push_back(from_value(item, source));
@@ -143,10 +150,10 @@ bool equal(const Data& a, const Data& b) {
   if (const List* x = a.list()) return std::equal(x->begin(), x->end(), b.list()->begin(), b.list()->end(), equal);
   if (const Dict* x = a.dict()) {
     return x->size() == b.dict()->size() && std::all_of(x->begin(), x->end(), [&](const auto& member) {
-      return std::any_of(b.dict()->begin(), b.dict()->end(), [&](const auto& other) {
-        return equal(member.first, other.first) && equal(member.second, other.second);
-      });
-    });
+             return std::any_of(b.dict()->begin(), b.dict()->end(), [&](const auto& other) {
+               return equal(member.first, other.first) && equal(member.second, other.second);
+             });
+           });
   }
   if (const auto* x = a.get<std::shared_ptr<Callable>>()) return *x == *b.get<std::shared_ptr<Callable>>();
   if (const auto* x = a.get<std::shared_ptr<Namespace>>()) return *x == *b.get<std::shared_ptr<Namespace>>();
@@ -238,8 +245,9 @@ class JsonWriter {
     } else if (const Dict* dict = value.dict()) {
       Dict members = *dict;
       if (sort_) {
-        std::stable_sort(members.begin(), members.end(),
-                         [](const auto& a, const auto& b) { return to_text(a.first).chars() < to_text(b.first).chars(); });
+        std::stable_sort(members.begin(), members.end(), [](const auto& a, const auto& b) {
+          return to_text(a.first).chars() < to_text(b.first).chars();
+        });
       }
       sequence('{', '}', members.size(), depth, [&](std::size_t i) {
         const Text name = to_text(members[i].first);
@@ -299,11 +307,13 @@ Text to_repr(const Data& value) {
 }
 
 std::string type_of(const Data& value) {
-  constexpr const char* kNames[] = {"undefined", "none", "bool", "int", "float", "str", "list", "dict", "function", "namespace"};
+  constexpr const char* kNames[] = {"undefined", "none", "bool", "int",      "float",
+                                    "str",       "list", "dict", "function", "namespace"};
   return kNames[value.variant().index()];
 }
 
-Text to_json(const Data& value, int indent, std::string_view item_separator, std::string_view key_separator, bool sort_keys) {
+Text to_json(const Data& value, int indent, std::string_view item_separator, std::string_view key_separator,
+             bool sort_keys) {
   JsonWriter writer(indent, item_separator, key_separator, sort_keys);
   writer.write(value, 0);
   return std::move(writer.out);

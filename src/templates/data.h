@@ -69,17 +69,17 @@ class Data {
   using Variant = std::variant<Undefined, None, bool, std::int64_t, double, Text, std::shared_ptr<List>,
                                std::shared_ptr<Dict>, std::shared_ptr<Callable>, std::shared_ptr<Namespace>>;
   Data() : value_(None{}) {}
-  Data(Undefined value) : value_(std::move(value)) {}                      // NOLINT(google-explicit-constructor)
-  Data(bool value) : value_(value) {}                                      // NOLINT(google-explicit-constructor)
-  Data(std::int64_t value) : value_(value) {}                              // NOLINT(google-explicit-constructor)
-  Data(double value) : value_(value) {}                                    // NOLINT(google-explicit-constructor)
-  Data(Text value) : value_(std::move(value)) {}                           // NOLINT(google-explicit-constructor)
-  Data(std::string value) : value_(Text(std::move(value))) {}              // NOLINT(google-explicit-constructor)
-  Data(const char* value) : value_(Text(std::string(value))) {}            // NOLINT(google-explicit-constructor)
-  Data(List value) : value_(std::make_shared<List>(std::move(value))) {}   // NOLINT(google-explicit-constructor)
-  Data(Dict value) : value_(std::make_shared<Dict>(std::move(value))) {}   // NOLINT(google-explicit-constructor)
-  Data(std::shared_ptr<Callable> value) : value_(std::move(value)) {}      // NOLINT(google-explicit-constructor)
-  Data(std::shared_ptr<Namespace> value) : value_(std::move(value)) {}     // NOLINT(google-explicit-constructor)
+  Data(Undefined value) : value_(std::move(value)) {}                     // NOLINT(google-explicit-constructor)
+  Data(bool value) : value_(value) {}                                     // NOLINT(google-explicit-constructor)
+  Data(std::int64_t value) : value_(value) {}                             // NOLINT(google-explicit-constructor)
+  Data(double value) : value_(value) {}                                   // NOLINT(google-explicit-constructor)
+  Data(Text value) : value_(std::move(value)) {}                          // NOLINT(google-explicit-constructor)
+  Data(std::string value) : value_(Text(std::move(value))) {}             // NOLINT(google-explicit-constructor)
+  Data(const char* value) : value_(Text(std::string(value))) {}           // NOLINT(google-explicit-constructor)
+  Data(List value) : value_(std::make_shared<List>(std::move(value))) {}  // NOLINT(google-explicit-constructor)
+  Data(Dict value) : value_(std::make_shared<Dict>(std::move(value))) {}  // NOLINT(google-explicit-constructor)
+  Data(std::shared_ptr<Callable> value) : value_(std::move(value)) {}     // NOLINT(google-explicit-constructor)
+  Data(std::shared_ptr<Namespace> value) : value_(std::move(value)) {}    // NOLINT(google-explicit-constructor)
 
   // Every string of `value` gets `source`.
   static Data from_value(const Value& value, int source = 0);
@@ -97,7 +97,9 @@ class Data {
   const Dict* dict() const;
   bool is_undefined() const { return get<Undefined>() != nullptr; }
   bool is_none() const { return get<None>() != nullptr; }
-  bool is_number() const { return get<std::int64_t>() != nullptr || get<double>() != nullptr || get<bool>() != nullptr; }
+  bool is_number() const {
+    return get<std::int64_t>() != nullptr || get<double>() != nullptr || get<bool>() != nullptr;
+  }
   const Variant& variant() const { return value_; }
   // Member of an object by text key, or nullptr.
   const Data* find(std::string_view key) const;
@@ -114,6 +116,7 @@ Text to_repr(const Data& value);
 std::string type_of(const Data& value);
 double as_double(const Data& number);
 // JSON as Python's json.dumps(ensure_ascii=False); indent below 0 means one line.
-Text to_json(const Data& value, int indent, std::string_view item_separator, std::string_view key_separator, bool sort_keys);
+Text to_json(const Data& value, int indent, std::string_view item_separator, std::string_view key_separator,
+             bool sort_keys);
 
 }  // namespace instruct::templates

@@ -12,7 +12,9 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) { raise(ErrorCategory::kBadData, "{}", message); }
+[[noreturn]] void fail(const std::string& message) {
+  raise(ErrorCategory::kBadData, "{}", message);
+}
 
 // The value, arguments and services of one filter call.
 struct Call {
@@ -103,7 +105,8 @@ Data map(const Call& call) {
     if (key == "attribute") attribute = &value;
     if (key == "default") otherwise = &value;
   }
-  if (attribute == nullptr && call.arguments.positional.empty()) fail("filter 'map' needs a filter's name or attribute=");
+  if (attribute == nullptr && call.arguments.positional.empty())
+    fail("filter 'map' needs a filter's name or attribute=");
   for (const Data& item : call.items()) {
     if (attribute != nullptr) {
       Data value = attribute_path(item, *attribute);
@@ -127,7 +130,9 @@ Data choose(const Call& call) {
     const Data subject = by_attribute ? attribute_path(item, call.arguments.positional[0]) : item;
     bool passes = false;
     if (call.arguments.positional.size() > skip) {
-      Arguments rest{{call.arguments.positional.begin() + static_cast<std::ptrdiff_t>(skip) + 1, call.arguments.positional.end()}, {}};
+      Arguments rest{
+          {call.arguments.positional.begin() + static_cast<std::ptrdiff_t>(skip) + 1, call.arguments.positional.end()},
+          {}};
       passes = call.services.apply_test(to_text(call.arguments.positional[skip]).chars(), subject, rest);
     } else {
       passes = truth(subject);
@@ -147,7 +152,9 @@ Data sort(const Call& call) {
   const bool reverse = call.flag(0, "reverse", false);
   const bool sensitive = call.flag(1, "case_sensitive", false);
   const Data* attribute = call.find(2, "attribute");
-  const auto key = [&](const Data& item) { return folded(attribute != nullptr ? attribute_path(item, *attribute) : item, sensitive); };
+  const auto key = [&](const Data& item) {
+    return folded(attribute != nullptr ? attribute_path(item, *attribute) : item, sensitive);
+  };
   std::stable_sort(items.begin(), items.end(), [&](const Data& a, const Data& b) {
     return reverse ? compare(key(b), key(a)) < 0 : compare(key(a), key(b)) < 0;
   });
@@ -161,7 +168,8 @@ Data dictsort(const Call& call) {
   const bool by_value = to_text(call.get(1, "by", Data("key"))).chars() == "value";
   const bool reverse = call.flag(2, "reverse", false);
   std::stable_sort(members.begin(), members.end(), [&](const auto& a, const auto& b) {
-    const int order = compare(folded(by_value ? a.second : a.first, sensitive), folded(by_value ? b.second : b.first, sensitive));
+    const int order =
+        compare(folded(by_value ? a.second : a.first, sensitive), folded(by_value ? b.second : b.first, sensitive));
     return reverse ? order > 0 : order < 0;
   });
   List result;
@@ -174,7 +182,8 @@ Data unique(const Call& call) {
   std::vector<Data> seen;
   const Data* attribute = call.find(1, "attribute");
   for (const Data& item : call.items()) {
-    const Data key = folded(attribute != nullptr ? attribute_path(item, *attribute) : item, call.flag(0, "case_sensitive", false));
+    const Data key =
+        folded(attribute != nullptr ? attribute_path(item, *attribute) : item, call.flag(0, "case_sensitive", false));
     if (std::any_of(seen.begin(), seen.end(), [&](const Data& other) { return equal(key, other); })) continue;
     call.services.charge(seen.size());
     seen.push_back(key);
@@ -229,8 +238,11 @@ Data round(const Call& call) {
 
 Data indent(const Call& call) {
   const Data width = call.get(0, "width", Data(std::int64_t{4}));
-  const Text pad = width.get<Text>() != nullptr ? *width.get<Text>()
-                                               : Text(std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(call.integer(0, "width", 4), 0, 1000)), ' '));
+  const Text pad =
+      width.get<Text>() != nullptr
+          ? *width.get<Text>()
+          : Text(std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(call.integer(0, "width", 4), 0, 1000)),
+                             ' '));
   const bool first = call.flag(1, "first", false);
   const bool blank = call.flag(2, "blank", false);
   Text result;
@@ -249,7 +261,8 @@ Data indent(const Call& call) {
 
 Data escape(const Call& call) {
   Text result = call.text();
-  for (const auto& [from, to] : {std::pair{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&#34;"}, {"'", "&#39;"}}) {
+  for (const auto& [from, to] :
+       {std::pair{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&#34;"}, {"'", "&#39;"}}) {
     result = replace(result, from, Text(to, result.single_source()), -1, call.services.charge);
   }
   return result;
@@ -259,7 +272,10 @@ Data extreme(const Call& call) {
   const List items = call.items();
   if (items.empty()) return Undefined{call.name + " of nothing"};
   const Data* attribute = call.find(1, "attribute");
-  const auto key = [&](const Data& item) { return folded(attribute != nullptr ? attribute_path(item, *attribute) : item, call.flag(0, "case_sensitive", false)); };
+  const auto key = [&](const Data& item) {
+    return folded(attribute != nullptr ? attribute_path(item, *attribute) : item,
+                  call.flag(0, "case_sensitive", false));
+  };
   const Data* best = &items.front();
   for (const Data& item : items) {
     const int order = compare(key(item), key(*best));
@@ -287,14 +303,18 @@ Data groupby(const Call& call) {
   std::vector<std::pair<Data, List>> groups;
   for (const Data& item : call.items()) {
     const Data key = attribute_path(item, attribute);
-    const auto found = std::find_if(groups.begin(), groups.end(), [&](const auto& group) { return equal(folded(group.first, false), folded(key, false)); });
+    const auto found = std::find_if(groups.begin(), groups.end(), [&](const auto& group) {
+      return equal(folded(group.first, false), folded(key, false));
+    });
     if (found != groups.end()) {
       found->second.push_back(item);
     } else {
       groups.emplace_back(key, List{item});
     }
   }
-  std::stable_sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) { return compare(folded(a.first, false), folded(b.first, false)) < 0; });
+  std::stable_sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
+    return compare(folded(a.first, false), folded(b.first, false)) < 0;
+  });
   List result;
   for (auto& [key, members] : groups) result.emplace_back(List{key, Data(std::move(members))});
   return result;
@@ -357,7 +377,8 @@ Data urlencode(const Call& call) {
   std::string result;
   const Text text = call.text();
   for (const char c : text.chars()) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("_.-~/").find(c) != std::string_view::npos) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+        std::string_view("_.-~/").find(c) != std::string_view::npos) {
       result += c;
     } else {
       result += fmt::format("%{:02X}", static_cast<unsigned char>(c));
@@ -391,7 +412,8 @@ Data reverse(const Call& call) {
 
 Data trimmed(const Call& call) {
   const Data* set = call.find(0, "chars");
-  return strip(call.text(), set != nullptr && !set->is_none() ? std::optional(to_text(*set).chars()) : std::nullopt, Side::kBoth);
+  return strip(call.text(), set != nullptr && !set->is_none() ? std::optional(to_text(*set).chars()) : std::nullopt,
+               Side::kBoth);
 }
 
 Data replaced(const Call& call) {
@@ -402,7 +424,8 @@ Data replaced(const Call& call) {
 }
 
 Data absolute(const Call& call) {
-  if (const auto* integer = call.value.get<std::int64_t>()) return *integer == INT64_MIN ? Data(std::abs(static_cast<double>(*integer))) : Data(std::abs(*integer));
+  if (const auto* integer = call.value.get<std::int64_t>())
+    return *integer == INT64_MIN ? Data(std::abs(static_cast<double>(*integer))) : Data(std::abs(*integer));
   if (!call.value.is_number()) fail("filter 'abs' expects a number, got " + type_of(call.value));
   return std::abs(as_double(call.value));
 }
@@ -428,21 +451,53 @@ using Filter = Data (*)(const Call&);
 
 const std::map<std::string, Filter, std::less<>>& filters() {
   static const std::map<std::string, Filter, std::less<>> table{
-      {"default", default_value}, {"d", default_value}, {"join", join}, {"length", length}, {"count", length},
+      {"default", default_value},
+      {"d", default_value},
+      {"join", join},
+      {"length", length},
+      {"count", length},
       {"list", [](const Call& call) { return Data(call.items()); }},
       {"lower", [](const Call& call) { return Data(change_case(call.text(), Case::kLower)); }},
       {"upper", [](const Call& call) { return Data(change_case(call.text(), Case::kUpper)); }},
       {"title", [](const Call& call) { return Data(change_case(call.text(), Case::kTitle)); }},
       {"capitalize", [](const Call& call) { return Data(change_case(call.text(), Case::kCapitalise)); }},
-      {"trim", trimmed}, {"replace", replaced}, {"first", first_or_last}, {"last", first_or_last}, {"map", map},
-      {"select", choose}, {"reject", choose}, {"selectattr", choose}, {"rejectattr", choose}, {"items", items},
-      {"dictsort", dictsort}, {"sort", sort}, {"unique", unique}, {"tojson", tojson},
-      {"string", [](const Call& call) { return Data(call.text()); }}, {"int", to_integer}, {"float", to_float},
-      {"abs", absolute}, {"round", round}, {"indent", indent}, {"safe", [](const Call& call) { return call.value; }},
-      {"escape", escape}, {"e", escape}, {"reverse", reverse}, {"sum", sum}, {"min", extreme}, {"max", extreme},
-      {"groupby", groupby}, {"batch", batch}, {"slice", slice}, {"wordcount", wordcount}, {"truncate", truncate},
-      {"format", format}, {"urlencode", urlencode}, {"center", center},
-      {"attr", [](const Call& call) { return get_attribute(call.value, to_text(call.get(0, "name", Data(""))).chars()); }},
+      {"trim", trimmed},
+      {"replace", replaced},
+      {"first", first_or_last},
+      {"last", first_or_last},
+      {"map", map},
+      {"select", choose},
+      {"reject", choose},
+      {"selectattr", choose},
+      {"rejectattr", choose},
+      {"items", items},
+      {"dictsort", dictsort},
+      {"sort", sort},
+      {"unique", unique},
+      {"tojson", tojson},
+      {"string", [](const Call& call) { return Data(call.text()); }},
+      {"int", to_integer},
+      {"float", to_float},
+      {"abs", absolute},
+      {"round", round},
+      {"indent", indent},
+      {"safe", [](const Call& call) { return call.value; }},
+      {"escape", escape},
+      {"e", escape},
+      {"reverse", reverse},
+      {"sum", sum},
+      {"min", extreme},
+      {"max", extreme},
+      {"groupby", groupby},
+      {"batch", batch},
+      {"slice", slice},
+      {"wordcount", wordcount},
+      {"truncate", truncate},
+      {"format", format},
+      {"urlencode", urlencode},
+      {"center", center},
+      {"attr",
+       [](const Call& call) { return get_attribute(call.value, to_text(call.get(0, "name", Data(""))).chars()); }},
   };
   return table;
 }
@@ -458,7 +513,8 @@ const std::vector<std::string>& filter_names() {
   return names;
 }
 
-std::optional<Data> call_filter(const std::string& name, const Data& value, const Arguments& arguments, const Services& services) {
+std::optional<Data> call_filter(const std::string& name, const Data& value, const Arguments& arguments,
+                                const Services& services) {
   const auto found = filters().find(name);
   if (found == filters().end()) return std::nullopt;
   return found->second(Call{name, value, arguments, services});

@@ -15,14 +15,16 @@ void fail_at(const std::string& origin, Mark mark, const std::string& message) {
 namespace {
 
 constexpr std::array<std::string_view, 24> kOperators{"==", "!=", "<=", ">=", "//", "**", "+", "-", "*", "/", "%", "~",
-                                                     "<",  ">",  "=",  "(",  ")",  "[",  "]", "{", "}", ",", ":", "|"};
+                                                      "<",  ">",  "=",  "(",  ")",  "[",  "]", "{", "}", ",", ":", "|"};
 
 class Lexer {
  public:
   Lexer(const std::string& source, const std::string& origin) : source_(source), origin_(origin) {
     // Jinja drops one line end at the end of a template.
-    if (source_.ends_with("\r\n")) source_.resize(source_.size() - 2);
-    else if (source_.ends_with('\n')) source_.pop_back();
+    if (source_.ends_with("\r\n"))
+      source_.resize(source_.size() - 2);
+    else if (source_.ends_with('\n'))
+      source_.pop_back();
   }
 
   std::vector<Token> run() {
@@ -59,8 +61,10 @@ class Lexer {
       const std::size_t first = piece.find_first_not_of(" \t\r\n\f\v");
       piece.erase(0, first == std::string::npos ? piece.size() : first);
     } else if (newline_next_) {
-      if (piece.starts_with("\r\n")) piece.erase(0, 2);
-      else if (piece.starts_with('\n')) piece.erase(0, 1);
+      if (piece.starts_with("\r\n"))
+        piece.erase(0, 2);
+      else if (piece.starts_with('\n'))
+        piece.erase(0, 1);
     }
     const bool skipped_all = piece.empty();
     if (kind != '\0' && control == '-') {
@@ -69,8 +73,9 @@ class Lexer {
     } else if ((kind == '%' || kind == '#') && control != '+') {
       // lstrip_blocks: blanks between the line's start and the tag.
       const std::size_t last = piece.find_last_not_of(" \t");
-      const bool line_start = last == std::string::npos ? (end - piece.size() == 0 || source_[end - piece.size() - 1] == '\n')
-                                                        : piece[last] == '\n';
+      const bool line_start = last == std::string::npos
+                                  ? (end - piece.size() == 0 || source_[end - piece.size() - 1] == '\n')
+                                  : piece[last] == '\n';
       if (line_start && !(skipped_all && trim_next_)) piece.resize(last == std::string::npos ? 0 : last + 1);
     }
     trim_next_ = newline_next_ = false;
@@ -121,9 +126,13 @@ class Lexer {
       const std::size_t close = source_.find("%}", j);
       if (close == std::string::npos) fail_at(origin_, start, "'endraw' is never closed: expected '%}'");
       std::string piece = source_.substr(begin, open - begin);
-      if (trim_begin) piece.erase(0, std::min(piece.find_first_not_of(" \t\r\n"), piece.size()));
-      else if (piece.starts_with('\n')) piece.erase(0, 1);
-      if (trim_end) piece.resize(piece.find_last_not_of(" \t\r\n") == std::string::npos ? 0 : piece.find_last_not_of(" \t\r\n") + 1);
+      if (trim_begin)
+        piece.erase(0, std::min(piece.find_first_not_of(" \t\r\n"), piece.size()));
+      else if (piece.starts_with('\n'))
+        piece.erase(0, 1);
+      if (trim_end)
+        piece.resize(piece.find_last_not_of(" \t\r\n") == std::string::npos ? 0
+                                                                            : piece.find_last_not_of(" \t\r\n") + 1);
       if (!piece.empty()) tokens_.push_back({TokenKind::kText, std::move(piece), start});
       trim_next_ = source_[close - 1] == '-';
       newline_next_ = true;
@@ -141,7 +150,8 @@ class Lexer {
     int depth = 0;
     for (;;) {
       position_ = std::min(source_.find_first_not_of(" \t\n\r\f\v", position_), source_.size());
-      if (position_ >= source_.size()) fail_at(origin_, start, fmt::format("a tag is never closed: expected '{}'", close));
+      if (position_ >= source_.size())
+        fail_at(origin_, start, fmt::format("a tag is never closed: expected '{}'", close));
       const bool minus = source_[position_] == '-' && source_.compare(position_ + 1, 2, close) == 0;
       const bool plus = source_[position_] == '+' && source_.compare(position_ + 1, 2, close) == 0;
       if (depth == 0 && (minus || plus || at(close))) {
@@ -165,7 +175,9 @@ class Lexer {
   void inner() {
     const Mark start = mark();
     const char c = source_[position_];
-    const auto is_word = [](char x) { return std::isalnum(static_cast<unsigned char>(x)) != 0 || x == '_' || static_cast<unsigned char>(x) >= 0x80; };
+    const auto is_word = [](char x) {
+      return std::isalnum(static_cast<unsigned char>(x)) != 0 || x == '_' || static_cast<unsigned char>(x) >= 0x80;
+    };
     if (std::isdigit(static_cast<unsigned char>(c)) != 0) return number(start);
     if (is_word(c)) {
       std::size_t end = position_;
@@ -194,10 +206,13 @@ class Lexer {
     std::size_t end = position_;
     bool real = false;
     const auto digits = [&] {
-      while (end < source_.size() && (std::isdigit(static_cast<unsigned char>(source_[end])) != 0 || source_[end] == '_')) ++end;
+      while (end < source_.size() &&
+             (std::isdigit(static_cast<unsigned char>(source_[end])) != 0 || source_[end] == '_'))
+        ++end;
     };
     digits();
-    if (end + 1 < source_.size() && source_[end] == '.' && std::isdigit(static_cast<unsigned char>(source_[end + 1])) != 0) {
+    if (end + 1 < source_.size() && source_[end] == '.' &&
+        std::isdigit(static_cast<unsigned char>(source_[end + 1])) != 0) {
       real = true;
       ++end;
       digits();
@@ -221,7 +236,8 @@ class Lexer {
     const char quote = source_[position_++];
     std::string text;
     for (;; ++position_) {
-      if (position_ >= source_.size()) fail_at(origin_, start, fmt::format("a text is never closed: expected {}", quote));
+      if (position_ >= source_.size())
+        fail_at(origin_, start, fmt::format("a text is never closed: expected {}", quote));
       const char c = source_[position_];
       if (c == quote) break;
       if (c == '\\' && position_ + 1 < source_.size()) {
@@ -237,26 +253,52 @@ class Lexer {
   void escape(std::string& text, char c) {
     const auto hex = [&](std::size_t count) {
       char32_t code = 0;
-      for (std::size_t i = 0; i < count && position_ + 1 < source_.size() && std::isxdigit(static_cast<unsigned char>(source_[position_ + 1])) != 0; ++i) {
+      for (std::size_t i = 0; i < count && position_ + 1 < source_.size() &&
+                              std::isxdigit(static_cast<unsigned char>(source_[position_ + 1])) != 0;
+           ++i) {
         const char digit = source_[++position_];
         code = code * 16 + static_cast<char32_t>(digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10);
       }
       append_utf8(text, code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? U'\uFFFD' : code);
     };
     switch (c) {
-      case 'n': text += '\n'; return;
-      case 't': text += '\t'; return;
-      case 'r': text += '\r'; return;
-      case 'b': text += '\b'; return;
-      case 'f': text += '\f'; return;
-      case 'v': text += '\v'; return;
-      case 'a': text += '\a'; return;
-      case '0': text += '\0'; return;
-      case '\n': return;
-      case 'x': return hex(2);
-      case 'u': return hex(4);
-      case 'U': return hex(8);
-      case '\\': case '\'': case '"': text += c; return;
+      case 'n':
+        text += '\n';
+        return;
+      case 't':
+        text += '\t';
+        return;
+      case 'r':
+        text += '\r';
+        return;
+      case 'b':
+        text += '\b';
+        return;
+      case 'f':
+        text += '\f';
+        return;
+      case 'v':
+        text += '\v';
+        return;
+      case 'a':
+        text += '\a';
+        return;
+      case '0':
+        text += '\0';
+        return;
+      case '\n':
+        return;
+      case 'x':
+        return hex(2);
+      case 'u':
+        return hex(4);
+      case 'U':
+        return hex(8);
+      case '\\':
+      case '\'':
+      case '"':
+        text += c;
+        return;
       default:
         text += '\\';
         text += c;
@@ -276,6 +318,8 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> tokenize(const std::string& source, const std::string& origin) { return Lexer(source, origin).run(); }
+std::vector<Token> tokenize(const std::string& source, const std::string& origin) {
+  return Lexer(source, origin).run();
+}
 
 }  // namespace instruct::templates

@@ -53,11 +53,16 @@ class Parser {
   }
   static std::string described(const Token& token) {
     switch (token.kind) {
-      case TokenKind::kEnd: return "the end of the template";
-      case TokenKind::kPrintEnd: return "'}}'";
-      case TokenKind::kBlockEnd: return "'%}'";
-      case TokenKind::kString: return "a text";
-      default: return "'" + token.text + "'";
+      case TokenKind::kEnd:
+        return "the end of the template";
+      case TokenKind::kPrintEnd:
+        return "'}}'";
+      case TokenKind::kBlockEnd:
+        return "'%}'";
+      case TokenKind::kString:
+        return "a text";
+      default:
+        return "'" + token.text + "'";
     }
   }
   [[noreturn]] void fail(const std::string& what) const { fail_at(origin_, peek().mark, what); }
@@ -135,11 +140,12 @@ class Parser {
       return make(NodeKind::kGeneration, mark, "", {body});
     }
     if (name == "include" || name == "import" || name == "extends" || name == "from" || name == "block") {
-      raise(ErrorCategory::kUnsupported, "{}: line {}, column {}: '{}' is not supported: a template stands alone", origin_,
-            mark.line, mark.column, name);
+      raise(ErrorCategory::kUnsupported, "{}: line {}, column {}: '{}' is not supported: a template stands alone",
+            origin_, mark.line, mark.column, name);
     }
-    const std::vector<std::string> known{"if", "elif", "else", "endif", "for", "endfor", "set", "endset", "macro", "endmacro",
-                                         "call", "filter", "break", "continue", "raw", "generation"};
+    const std::vector<std::string> known{"if",    "elif",     "else",  "endif",     "for",  "endfor",
+                                         "set",   "endset",   "macro", "endmacro",  "call", "filter",
+                                         "break", "continue", "raw",   "generation"};
     fail_at(origin_, mark, fmt::format("unknown statement '{}'{}", name, did_you_mean(name, known)));
   }
 
@@ -206,7 +212,8 @@ class Parser {
     return node;
   }
 
-  // kSet: names, children {value}; text holds the attribute of "namespace.attribute". kSetBlock: children {body, filters...}.
+  // kSet: names, children {value}; text holds the attribute of "namespace.attribute". kSetBlock: children {body,
+  // filters...}.
   NodePtr set_statement(Mark mark) {
     auto node = make(NodeKind::kSet, mark);
     if (peek(1).kind == TokenKind::kOperator && peek(1).text == ".") {
@@ -443,7 +450,8 @@ class Parser {
   }
   bool starts_operand() const {
     const Token& token = peek();
-    if (token.kind == TokenKind::kString || token.kind == TokenKind::kInteger || token.kind == TokenKind::kFloat) return true;
+    if (token.kind == TokenKind::kString || token.kind == TokenKind::kInteger || token.kind == TokenKind::kFloat)
+      return true;
     if (token.kind == TokenKind::kOperator) return token.text == "[" || token.text == "{";
     if (token.kind != TokenKind::kName) return false;
     for (const char* word : {"and", "or", "not", "is", "if", "else", "in", "recursive"}) {
@@ -615,6 +623,8 @@ class Parser {
 
 }  // namespace
 
-NodePtr parse_tokens(const std::vector<Token>& tokens, const std::string& origin) { return Parser(tokens, origin).run(); }
+NodePtr parse_tokens(const std::vector<Token>& tokens, const std::string& origin) {
+  return Parser(tokens, origin).run();
+}
 
 }  // namespace instruct::templates

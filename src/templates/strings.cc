@@ -11,15 +11,18 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) { raise(ErrorCategory::kBadData, "{}", message); }
+[[noreturn]] void fail(const std::string& message) {
+  raise(ErrorCategory::kBadData, "{}", message);
+}
 
 bool is_space(char32_t c) {
-  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 char32_t code_at(const Text& text, std::pair<std::size_t, std::size_t> range) {
-  const std::u32string code = decode_utf8(std::string_view(text.chars()).substr(range.first, range.second - range.first));
+  const std::u32string code =
+      decode_utf8(std::string_view(text.chars()).substr(range.first, range.second - range.first));
   return code.empty() ? U'\0' : code.front();
 }
 
@@ -51,7 +54,8 @@ Text change_case(const Text& text, Case wanted) {
   bool first = true;
   for (const auto& range : characters(text)) {
     const auto code = static_cast<utf8proc_int32_t>(code_at(text, range));
-    const bool up = wanted == Case::kUpper || (wanted == Case::kTitle && !inside_word) || (wanted == Case::kCapitalise && first);
+    const bool up =
+        wanted == Case::kUpper || (wanted == Case::kTitle && !inside_word) || (wanted == Case::kCapitalise && first);
     const auto changed = static_cast<char32_t>(up ? utf8proc_toupper(code) : utf8proc_tolower(code));
     std::string bytes;
     // German sharp s is the one common letter whose capital is two.
@@ -90,11 +94,13 @@ List split_text(const Text& text, const std::optional<std::string>& separator, s
   std::vector<std::pair<std::size_t, std::size_t>> cuts;  // byte ranges of separators
   if (separator) {
     if (separator->empty()) fail("split: the separator is empty");
-    for (std::size_t at = text.chars().find(*separator); at != std::string::npos; at = text.chars().find(*separator, at + separator->size())) {
+    for (std::size_t at = text.chars().find(*separator); at != std::string::npos;
+         at = text.chars().find(*separator, at + separator->size())) {
       cuts.emplace_back(at, at + separator->size());
     }
   } else {
-    const Text whole = strip(text, std::nullopt, most >= 0 ? (side == Side::kLeft ? Side::kLeft : Side::kRight) : Side::kBoth);
+    const Text whole =
+        strip(text, std::nullopt, most >= 0 ? (side == Side::kLeft ? Side::kLeft : Side::kRight) : Side::kBoth);
     if (strip(text, std::nullopt, Side::kBoth).size() == 0) return {};
     if (whole.size() != text.size()) return split_text(whole, std::nullopt, most, side);
     bool inside = false;
@@ -109,7 +115,8 @@ List split_text(const Text& text, const std::optional<std::string>& separator, s
       }
     }
     if (!cuts.empty() && cuts.back().second == text.size()) {
-      if (most < 0 || static_cast<std::int64_t>(cuts.size()) <= most) return split_text(text.slice(0, cuts.back().first), std::nullopt, most, side);
+      if (most < 0 || static_cast<std::int64_t>(cuts.size()) <= most)
+        return split_text(text.slice(0, cuts.back().first), std::nullopt, most, side);
     }
   }
   if (most >= 0 && static_cast<std::int64_t>(cuts.size()) > most) {
@@ -155,7 +162,8 @@ Text replace(const Text& text, const std::string& from, const Text& to, std::int
     if (most < 0 || count < most) result.append(to);
     return result;
   }
-  for (std::size_t at = text.chars().find(from); at != std::string::npos && (most < 0 || count < most); at = text.chars().find(from, begin)) {
+  for (std::size_t at = text.chars().find(from); at != std::string::npos && (most < 0 || count < most);
+       at = text.chars().find(from, begin)) {
     result.append(text.slice(begin, at));
     result.append(to);
     charge(to.size() + at - begin);
@@ -183,11 +191,13 @@ Text format_number(const Data& value, std::string_view spec) {
     zero = true;
     ++i;
   }
-  while (i < options.size() && std::isdigit(static_cast<unsigned char>(options[i])) != 0 && width < 1000) width = width * 10 + (options[i++] - '0');
+  while (i < options.size() && std::isdigit(static_cast<unsigned char>(options[i])) != 0 && width < 1000)
+    width = width * 10 + (options[i++] - '0');
   if (i < options.size() && options[i] == '.') {
     precision = 0;
     ++i;
-    while (i < options.size() && std::isdigit(static_cast<unsigned char>(options[i])) != 0 && precision < 100) precision = precision * 10 + (options[i++] - '0');
+    while (i < options.size() && std::isdigit(static_cast<unsigned char>(options[i])) != 0 && precision < 100)
+      precision = precision * 10 + (options[i++] - '0');
   }
   std::string text;
   if (kind == 'f') {
@@ -199,7 +209,8 @@ Text format_number(const Data& value, std::string_view spec) {
   } else {
     fail(fmt::format("format: unknown conversion '%{}'", kind));
   }
-  if (static_cast<int>(text.size()) < width) text.insert(0, std::string(static_cast<std::size_t>(width) - text.size(), zero ? '0' : ' '));
+  if (static_cast<int>(text.size()) < width)
+    text.insert(0, std::string(static_cast<std::size_t>(width) - text.size(), zero ? '0' : ' '));
   return Text(text);
 }
 

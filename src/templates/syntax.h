@@ -12,13 +12,43 @@ namespace instruct::templates {
 
 enum class NodeKind {
   // Statements.
-  kBlock, kText, kPrint, kIf, kFor, kSet, kSetBlock, kMacro, kCallBlock, kFilterBlock, kBreak, kContinue, kGeneration,
+  kBlock,
+  kText,
+  kPrint,
+  kIf,
+  kFor,
+  kSet,
+  kSetBlock,
+  kMacro,
+  kCallBlock,
+  kFilterBlock,
+  kBreak,
+  kContinue,
+  kGeneration,
   // Expressions.
-  kLiteral, kName, kList, kDict, kUnary, kBinary, kCompare, kAnd, kOr, kNot, kTernary, kAttribute, kIndex, kSlice, kCall,
-  kFilter, kTest, kPair, kNamed,
+  kLiteral,
+  kName,
+  kList,
+  kDict,
+  kUnary,
+  kBinary,
+  kCompare,
+  kAnd,
+  kOr,
+  kNot,
+  kTernary,
+  kAttribute,
+  kIndex,
+  kSlice,
+  kCall,
+  kFilter,
+  kTest,
+  kPair,
+  kNamed,
 };
 
-// One kind of node for everything: `text` is a name or operator, `children` in the order the comments of the parser give.
+// One kind of node for everything: `text` is a name or operator, `children` in the order the comments of the parser
+// give.
 struct Node {
   NodeKind kind = NodeKind::kBlock;
   std::string text;
@@ -29,7 +59,19 @@ struct Node {
 };
 using NodePtr = std::shared_ptr<const Node>;
 
-enum class TokenKind { kText, kPrintBegin, kPrintEnd, kBlockBegin, kBlockEnd, kName, kString, kInteger, kFloat, kOperator, kEnd };
+enum class TokenKind {
+  kText,
+  kPrintBegin,
+  kPrintEnd,
+  kBlockBegin,
+  kBlockEnd,
+  kName,
+  kString,
+  kInteger,
+  kFloat,
+  kOperator,
+  kEnd
+};
 
 struct Token {
   TokenKind kind = TokenKind::kEnd;

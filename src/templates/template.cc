@@ -16,7 +16,8 @@ namespace instruct::templates {
 namespace {
 
 const std::vector<std::string>& global_names() {
-  static const std::vector<std::string> names{"range", "dict", "namespace", "raise_exception", "strftime_now", "joiner", "cycler", "loop", "caller", "self"};
+  static const std::vector<std::string> names{"range",  "dict",   "namespace", "raise_exception", "strftime_now",
+                                              "joiner", "cycler", "loop",      "caller",          "self"};
   return names;
 }
 
@@ -28,15 +29,20 @@ enum class Flow { kNormal, kBreak, kContinue };
 
 class Renderer {
  public:
-  Renderer(const std::string& origin, const Data& variables, const RenderOptions& options) : origin_(origin), options_(options) {
+  Renderer(const std::string& origin, const Data& variables, const RenderOptions& options)
+      : origin_(origin), options_(options) {
     scopes_.emplace_back();
     make_globals();
     scopes_.emplace_back();
     if (const Dict* dict = variables.dict()) {
       for (const auto& [key, value] : *dict) scopes_.back().variables.emplace_back(to_text(key).chars(), value);
     }
-    services_.apply_filter = [this](const std::string& name, const Data& value, const Arguments& arguments) { return filter(name, value, arguments); };
-    services_.apply_test = [this](const std::string& name, const Data& value, const Arguments& arguments) { return test(name, value, arguments); };
+    services_.apply_filter = [this](const std::string& name, const Data& value, const Arguments& arguments) {
+      return filter(name, value, arguments);
+    };
+    services_.apply_test = [this](const std::string& name, const Data& value, const Arguments& arguments) {
+      return test(name, value, arguments);
+    };
     services_.charge = [this](std::size_t units) { charge(units); };
   }
 
@@ -60,14 +66,16 @@ class Renderer {
     } catch (const Error& error) {
       const std::string message = error.what();
       if (message.starts_with(origin_ + ": line ")) throw;
-      throw Error(error.category(), fmt::format("{}: line {}, column {}: {}", origin_, mark.line, mark.column, message));
+      throw Error(error.category(),
+                  fmt::format("{}: line {}, column {}: {}", origin_, mark.line, mark.column, message));
     }
   }
   [[noreturn]] void fail(Mark mark, const std::string& message) const { fail_at(origin_, mark, message); }
 
   void charge(std::size_t units) {
     steps_ += 1 + static_cast<std::int64_t>(units / 64);
-    if (steps_ > options_.max_steps) raise(ErrorCategory::kBadData, "the template runs too long (more than {} steps)", options_.max_steps);
+    if (steps_ > options_.max_steps)
+      raise(ErrorCategory::kBadData, "the template runs too long (more than {} steps)", options_.max_steps);
   }
   void emit(const Text& text) {
     output_.append(text);
@@ -79,7 +87,8 @@ class Renderer {
   class Depth {
    public:
     Depth(Renderer& renderer, Mark mark) : renderer_(renderer) {
-      if (++renderer_.depth_ > renderer_.options_.max_depth * 4) renderer_.fail(mark, "nested too deep (a macro that calls itself?)");
+      if (++renderer_.depth_ > renderer_.options_.max_depth * 4)
+        renderer_.fail(mark, "nested too deep (a macro that calls itself?)");
     }
     ~Depth() { --renderer_.depth_; }
     Depth(const Depth&) = delete;
@@ -118,12 +127,14 @@ class Renderer {
       scopes_.back().variables.emplace_back(name, Data(std::make_shared<Callable>(Callable{name, std::move(call)})));
     };
     add("raise_exception", [](const Arguments& a) -> Data {
-      raise(ErrorCategory::kBadData, "{}", a.positional.empty() ? "the template raised an exception" : to_text(a.positional[0]).chars());
+      raise(ErrorCategory::kBadData, "{}",
+            a.positional.empty() ? "the template raised an exception" : to_text(a.positional[0]).chars());
     });
     add("namespace", [](const Arguments& a) {
       auto space = std::make_shared<Namespace>();
       if (!a.positional.empty() && a.positional[0].dict() != nullptr) {
-        for (const auto& [key, value] : *a.positional[0].dict()) space->members.emplace_back(to_text(key).chars(), value);
+        for (const auto& [key, value] : *a.positional[0].dict())
+          space->members.emplace_back(to_text(key).chars(), value);
       }
       for (const auto& [key, value] : a.named) space->members.emplace_back(key, value);
       return Data(space);
@@ -143,8 +154,8 @@ class Renderer {
       const Text separator = a.positional.empty() ? Text(", ") : to_text(a.positional[0]);
       auto used = std::make_shared<bool>(false);
       return Data(std::make_shared<Callable>(Callable{"joiner", [separator, used](const Arguments&) {
-        return Data(std::exchange(*used, true) ? separator : Text());
-      }}));
+                                                        return Data(std::exchange(*used, true) ? separator : Text());
+                                                      }}));
     });
   }
 
@@ -172,7 +183,8 @@ class Renderer {
     const double count = std::ceil((static_cast<double>(end) - static_cast<double>(begin)) / static_cast<double>(step));
     if (count > 100000) raise(ErrorCategory::kBadData, "range of {:.0f} numbers is too long (at most 100000)", count);
     List list;
-    for (std::int64_t i = 0, value = begin; i < static_cast<std::int64_t>(std::max(0.0, count)); ++i, value += step) list.emplace_back(value);
+    for (std::int64_t i = 0, value = begin; i < static_cast<std::int64_t>(std::max(0.0, count)); ++i, value += step)
+      list.emplace_back(value);
     return list;
   }
 
@@ -187,24 +199,44 @@ class Renderer {
             if (const Flow flow = run(*child); flow != Flow::kNormal) return flow;
           }
           return Flow::kNormal;
-        case NodeKind::kText: emit(Text(node.text)); return Flow::kNormal;
-        case NodeKind::kPrint: print(*node.children[0]); return Flow::kNormal;
-        case NodeKind::kIf: return run_if(node);
-        case NodeKind::kFor: return run_for(node);
-        case NodeKind::kSet: run_set(node); return Flow::kNormal;
-        case NodeKind::kSetBlock: assign_or_member(node.names.empty() ? "" : node.names[0], node.text, through_filters(*node.children[1], captured(*node.children[0])), node.mark); return Flow::kNormal;
-        case NodeKind::kMacro: assign(node.text, macro(node, node.children.size())); return Flow::kNormal;
-        case NodeKind::kCallBlock: run_call_block(node); return Flow::kNormal;
-        case NodeKind::kFilterBlock: emit(to_text(through_filters(*node.children[1], captured(*node.children[0])))); return Flow::kNormal;
-        case NodeKind::kBreak: return Flow::kBreak;
-        case NodeKind::kContinue: return Flow::kContinue;
+        case NodeKind::kText:
+          emit(Text(node.text));
+          return Flow::kNormal;
+        case NodeKind::kPrint:
+          print(*node.children[0]);
+          return Flow::kNormal;
+        case NodeKind::kIf:
+          return run_if(node);
+        case NodeKind::kFor:
+          return run_for(node);
+        case NodeKind::kSet:
+          run_set(node);
+          return Flow::kNormal;
+        case NodeKind::kSetBlock:
+          assign_or_member(node.names.empty() ? "" : node.names[0], node.text,
+                           through_filters(*node.children[1], captured(*node.children[0])), node.mark);
+          return Flow::kNormal;
+        case NodeKind::kMacro:
+          assign(node.text, macro(node, node.children.size()));
+          return Flow::kNormal;
+        case NodeKind::kCallBlock:
+          run_call_block(node);
+          return Flow::kNormal;
+        case NodeKind::kFilterBlock:
+          emit(to_text(through_filters(*node.children[1], captured(*node.children[0]))));
+          return Flow::kNormal;
+        case NodeKind::kBreak:
+          return Flow::kBreak;
+        case NodeKind::kContinue:
+          return Flow::kContinue;
         case NodeKind::kGeneration: {
           const std::size_t begin = output_.size();
           const Flow flow = run(*node.children[0]);
           if (output_.size() > begin && captures_ == 0) generation_.emplace_back(begin, output_.size());
           return flow;
         }
-        default: raise(ErrorCategory::kInternal, "an expression stands where a statement should");
+        default:
+          raise(ErrorCategory::kInternal, "an expression stands where a statement should");
       }
     });
   }
@@ -255,7 +287,8 @@ class Renderer {
     if (member.empty()) return assign(name, std::move(value));
     const Data* target = lookup(name);
     const auto* space = target == nullptr ? nullptr : target->get<std::shared_ptr<Namespace>>();
-    if (space == nullptr) fail(mark, fmt::format("'{}' is no namespace: only namespaces have settable attributes", name));
+    if (space == nullptr)
+      fail(mark, fmt::format("'{}' is no namespace: only namespaces have settable attributes", name));
     for (auto& [key, slot] : (*space)->members) {
       if (key == member) {
         slot = std::move(value);
@@ -306,22 +339,33 @@ class Renderer {
     const auto size = static_cast<std::int64_t>(items.size());
     const auto index = static_cast<std::int64_t>(i);
     auto loop_data = std::make_shared<Namespace>();
-    loop_data->members = {{"index", Data(index + 1)}, {"index0", Data(index)}, {"revindex", Data(size - index)},
-                          {"revindex0", Data(size - index - 1)}, {"first", Data(i == 0)}, {"last", Data(index + 1 == size)},
-                          {"length", Data(size)}, {"depth", Data(level + 1)}, {"depth0", Data(level)},
+    loop_data->members = {{"index", Data(index + 1)},
+                          {"index0", Data(index)},
+                          {"revindex", Data(size - index)},
+                          {"revindex0", Data(size - index - 1)},
+                          {"first", Data(i == 0)},
+                          {"last", Data(index + 1 == size)},
+                          {"length", Data(size)},
+                          {"depth", Data(level + 1)},
+                          {"depth0", Data(level)},
                           {"previtem", i > 0 ? items[i - 1] : Data(Undefined{"loop.previtem"})},
                           {"nextitem", index + 1 < size ? items[i + 1] : Data(Undefined{"loop.nextitem"})}};
-    loop_data->members.emplace_back("cycle", Data(std::make_shared<Callable>(Callable{"cycle", [i](const Arguments& a) {
-      return a.positional.empty() ? Data() : a.positional[i % a.positional.size()];
-    }})));
+    loop_data->members.emplace_back(
+        "cycle", Data(std::make_shared<Callable>(Callable{"cycle", [i](const Arguments& a) {
+                                                            return a.positional.empty()
+                                                                       ? Data()
+                                                                       : a.positional[i % a.positional.size()];
+                                                          }})));
     if (node.text == "recursive") {
-      loop_data->members.emplace_back("()", Data(std::make_shared<Callable>(Callable{"loop", [this, &node, level](const Arguments& a) {
-        Text outer = std::exchange(output_, Text());
-        ++captures_;
-        loop(node, a.positional.empty() ? List{} : iterate(a.positional[0]), level + 1);
-        --captures_;
-        return Data(std::exchange(output_, std::move(outer)));
-      }})));
+      loop_data->members.emplace_back(
+          "()", Data(std::make_shared<Callable>(
+                    Callable{"loop", [this, &node, level](const Arguments& a) {
+                               Text outer = std::exchange(output_, Text());
+                               ++captures_;
+                               loop(node, a.positional.empty() ? List{} : iterate(a.positional[0]), level + 1);
+                               --captures_;
+                               return Data(std::exchange(output_, std::move(outer)));
+                             }})));
     }
     return loop_data;
   }
@@ -330,27 +374,32 @@ class Renderer {
   Data macro(const Node& node, std::size_t defaults_end) {
     const std::size_t defaults = defaults_end - 1;
     return std::make_shared<Callable>(Callable{node.text, [this, &node, defaults](const Arguments& a) {
-      const Depth depth(*this, node.mark);
-      if (a.positional.size() > node.names.size()) {
-        raise(ErrorCategory::kBadData, "macro '{}' takes {} arguments, got {}", node.text, node.names.size(), a.positional.size());
-      }
-      // A macro sees the globals and the template's top level, not the scopes of its caller.
-      std::vector<Scope> saved(std::make_move_iterator(scopes_.begin() + 2), std::make_move_iterator(scopes_.end()));
-      scopes_.resize(2);
-      scopes_.emplace_back();
-      try {
-        for (std::size_t i = 0; i < node.names.size(); ++i) assign(node.names[i], parameter(node, a, i, defaults));
-        for (const auto& [key, value] : a.named) {
-          if (key == "caller") assign("caller", value);
-        }
-        Text result = captured(*node.children[0]);
-        restore(std::move(saved));
-        return Data(std::move(result));
-      } catch (...) {
-        restore(std::move(saved));
-        throw;
-      }
-    }});
+                                                 const Depth depth(*this, node.mark);
+                                                 if (a.positional.size() > node.names.size()) {
+                                                   raise(ErrorCategory::kBadData,
+                                                         "macro '{}' takes {} arguments, got {}", node.text,
+                                                         node.names.size(), a.positional.size());
+                                                 }
+                                                 // A macro sees the globals and the template's top level, not the
+                                                 // scopes of its caller.
+                                                 std::vector<Scope> saved(std::make_move_iterator(scopes_.begin() + 2),
+                                                                          std::make_move_iterator(scopes_.end()));
+                                                 scopes_.resize(2);
+                                                 scopes_.emplace_back();
+                                                 try {
+                                                   for (std::size_t i = 0; i < node.names.size(); ++i)
+                                                     assign(node.names[i], parameter(node, a, i, defaults));
+                                                   for (const auto& [key, value] : a.named) {
+                                                     if (key == "caller") assign("caller", value);
+                                                   }
+                                                   Text result = captured(*node.children[0]);
+                                                   restore(std::move(saved));
+                                                   return Data(std::move(result));
+                                                 } catch (...) {
+                                                   restore(std::move(saved));
+                                                   throw;
+                                                 }
+                                               }});
   }
   void restore(std::vector<Scope> saved) {
     scopes_.resize(2);
@@ -370,19 +419,23 @@ class Renderer {
     const Node& call = *node.children.back();
     Arguments arguments = arguments_of(call, 1);
     // The caller's body runs in the scopes of this place.
-    arguments.named.emplace_back("caller", Data(std::make_shared<Callable>(Callable{"caller", [this, &node, scopes = scopes_](const Arguments& a) {
-      std::vector<Scope> saved = std::exchange(scopes_, scopes);
-      scopes_.emplace_back();
-      try {
-        for (std::size_t i = 0; i < node.names.size(); ++i) assign(node.names[i], parameter(node, a, i, node.children.size() - 2));
-        Text result = captured(*node.children[0]);
-        scopes_ = std::move(saved);
-        return Data(std::move(result));
-      } catch (...) {
-        scopes_ = std::move(saved);
-        throw;
-      }
-    }})));
+    arguments.named.emplace_back(
+        "caller",
+        Data(std::make_shared<Callable>(Callable{"caller", [this, &node, scopes = scopes_](const Arguments& a) {
+                                                   std::vector<Scope> saved = std::exchange(scopes_, scopes);
+                                                   scopes_.emplace_back();
+                                                   try {
+                                                     for (std::size_t i = 0; i < node.names.size(); ++i)
+                                                       assign(node.names[i],
+                                                              parameter(node, a, i, node.children.size() - 2));
+                                                     Text result = captured(*node.children[0]);
+                                                     scopes_ = std::move(saved);
+                                                     return Data(std::move(result));
+                                                   } catch (...) {
+                                                     scopes_ = std::move(saved);
+                                                     throw;
+                                                   }
+                                                 }})));
     emit(to_text(call_value(evaluate(*call.children[0]), arguments, call.mark)));
   }
 
@@ -393,7 +446,8 @@ class Renderer {
       charge(0);
       const auto child = [&](std::size_t i) { return evaluate(*node.children[i]); };
       switch (node.kind) {
-        case NodeKind::kLiteral: return node.value;
+        case NodeKind::kLiteral:
+          return node.value;
         case NodeKind::kName: {
           const Data* value = lookup(node.text);
           return value != nullptr ? *value : Data(Undefined{node.text});
@@ -408,9 +462,12 @@ class Renderer {
           for (std::size_t i = 0; i < node.children.size(); i += 2) dict.emplace_back(child(i), child(i + 1));
           return dict;
         }
-        case NodeKind::kUnary: return unary(node, child(0));
-        case NodeKind::kBinary: return binary(node.text, child(0), child(1));
-        case NodeKind::kCompare: return comparison(node);
+        case NodeKind::kUnary:
+          return unary(node, child(0));
+        case NodeKind::kBinary:
+          return binary(node.text, child(0), child(1));
+        case NodeKind::kCompare:
+          return comparison(node);
         case NodeKind::kAnd: {
           Data left = child(0);
           return truth(left) ? child(1) : left;
@@ -419,17 +476,25 @@ class Renderer {
           Data left = child(0);
           return truth(left) ? left : child(1);
         }
-        case NodeKind::kNot: return !truth(child(0));
+        case NodeKind::kNot:
+          return !truth(child(0));
         case NodeKind::kTernary:
           if (truth(child(0))) return child(1);
           return node.children[2] != nullptr ? child(2) : Data(Undefined{"inline if"});
-        case NodeKind::kAttribute: return attribute(child(0), node.text);
-        case NodeKind::kIndex: return get_item(child(0), child(1));
-        case NodeKind::kSlice: return slice(node);
-        case NodeKind::kCall: return call(node);
-        case NodeKind::kFilter: return filter(node.text, child(0), arguments_of(node, 1));
-        case NodeKind::kTest: return test(node.text, child(0), arguments_of(node, 1)) == node.names.empty();
-        default: raise(ErrorCategory::kInternal, "a statement stands where an expression should");
+        case NodeKind::kAttribute:
+          return attribute(child(0), node.text);
+        case NodeKind::kIndex:
+          return get_item(child(0), child(1));
+        case NodeKind::kSlice:
+          return slice(node);
+        case NodeKind::kCall:
+          return call(node);
+        case NodeKind::kFilter:
+          return filter(node.text, child(0), arguments_of(node, 1));
+        case NodeKind::kTest:
+          return test(node.text, child(0), arguments_of(node, 1)) == node.names.empty();
+        default:
+          raise(ErrorCategory::kInternal, "a statement stands where an expression should");
       }
     });
   }
@@ -485,7 +550,8 @@ class Renderer {
     const std::int64_t integer = static_cast<std::int64_t>(as_double(value));
     const std::int64_t exact = value.get<std::int64_t>() != nullptr ? *value.get<std::int64_t>() : integer;
     std::int64_t result = 0;
-    if (node.text == "-" && __builtin_sub_overflow(std::int64_t{0}, exact, &result)) fail(node.mark, "the number is too large");
+    if (node.text == "-" && __builtin_sub_overflow(std::int64_t{0}, exact, &result))
+      fail(node.mark, "the number is too large");
     return node.text == "-" ? result : exact;
   }
 
@@ -495,10 +561,14 @@ class Renderer {
       const Data right = evaluate(*node.children[i + 1]);
       const std::string& op = node.names[i];
       bool holds = false;
-      if (op == "==") holds = equal(left, right);
-      else if (op == "!=") holds = !equal(left, right);
-      else if (op == "in") holds = contains(right, left);
-      else if (op == "notin") holds = !contains(right, left);
+      if (op == "==")
+        holds = equal(left, right);
+      else if (op == "!=")
+        holds = !equal(left, right);
+      else if (op == "in")
+        holds = contains(right, left);
+      else if (op == "notin")
+        holds = !contains(right, left);
       else {
         const int order = compare(left, right);
         holds = op == "<" ? order < 0 : op == ">" ? order > 0 : op == "<=" ? order <= 0 : order >= 0;
@@ -551,7 +621,8 @@ class Renderer {
       return text;
     }
     if (a.is_undefined() || b.is_undefined()) {
-      raise(ErrorCategory::kBadData, "'{}' is undefined, so '{}' has nothing to work on", (a.is_undefined() ? a : b).get<Undefined>()->name, op);
+      raise(ErrorCategory::kBadData, "'{}' is undefined, so '{}' has nothing to work on",
+            (a.is_undefined() ? a : b).get<Undefined>()->name, op);
     }
     if (op == "+" && a.get<Text>() != nullptr && b.get<Text>() != nullptr) {
       Text text = *a.get<Text>();
@@ -588,14 +659,17 @@ class Renderer {
     Text text;
     List list;
     for (std::int64_t i = 0; i < times; ++i) {
-      if (value.get<Text>() != nullptr) text.append(*value.get<Text>());
-      else list.insert(list.end(), value.list()->begin(), value.list()->end());
+      if (value.get<Text>() != nullptr)
+        text.append(*value.get<Text>());
+      else
+        list.insert(list.end(), value.list()->begin(), value.list()->end());
     }
     return value.get<Text>() != nullptr ? Data(std::move(text)) : Data(std::move(list));
   }
 
   static std::int64_t whole(const Data& value) {
-    return value.get<std::int64_t>() != nullptr ? *value.get<std::int64_t>() : static_cast<std::int64_t>(*value.get<bool>() ? 1 : 0);
+    return value.get<std::int64_t>() != nullptr ? *value.get<std::int64_t>()
+                                                : static_cast<std::int64_t>(*value.get<bool>() ? 1 : 0);
   }
 
   Data arithmetic(const std::string& op, const Data& a, const Data& b) {
@@ -609,13 +683,20 @@ class Renderer {
       const std::int64_t n = whole(b);
       std::int64_t result = 0;
       bool overflow = false;
-      if (op == "+") overflow = __builtin_add_overflow(m, n, &result);
-      else if (op == "-") overflow = __builtin_sub_overflow(m, n, &result);
-      else if (op == "*") overflow = __builtin_mul_overflow(m, n, &result);
-      else if (n == -1) overflow = op == "//" && __builtin_sub_overflow(std::int64_t{0}, m, &result);
-      else if (op == "//") result = m / n - ((m % n != 0 && (m < 0) != (n < 0)) ? 1 : 0);
-      else if (op == "%") result = m % n + ((m % n != 0 && (m < 0) != (n < 0)) ? n : 0);
-      else return power(m, n);
+      if (op == "+")
+        overflow = __builtin_add_overflow(m, n, &result);
+      else if (op == "-")
+        overflow = __builtin_sub_overflow(m, n, &result);
+      else if (op == "*")
+        overflow = __builtin_mul_overflow(m, n, &result);
+      else if (n == -1)
+        overflow = op == "//" && __builtin_sub_overflow(std::int64_t{0}, m, &result);
+      else if (op == "//")
+        result = m / n - ((m % n != 0 && (m < 0) != (n < 0)) ? 1 : 0);
+      else if (op == "%")
+        result = m % n + ((m % n != 0 && (m < 0) != (n < 0)) ? n : 0);
+      else
+        return power(m, n);
       if (overflow) raise(ErrorCategory::kBadData, "the result of '{}' is too large", op);
       return result;
     }
@@ -630,7 +711,8 @@ class Renderer {
     if (exponent < 0) return std::pow(static_cast<double>(base), static_cast<double>(exponent));
     std::int64_t result = 1;
     for (std::int64_t i = 0; i < exponent; ++i) {
-      if (__builtin_mul_overflow(result, base, &result)) raise(ErrorCategory::kBadData, "the result of '**' is too large");
+      if (__builtin_mul_overflow(result, base, &result))
+        raise(ErrorCategory::kBadData, "the result of '**' is too large");
       if (result == 0 || result == 1) return exponent % 2 == 0 || base >= 0 ? result : base;
     }
     return result;
@@ -650,11 +732,13 @@ class Renderer {
 // Names read before they are set, in order. Scopes are ignored: what is set anywhere counts as the template's own.
 void collect(const Node& node, std::set<std::string>& own, std::vector<std::string>& names, bool setting) {
   if (setting) {
-    if (node.kind == NodeKind::kSet || node.kind == NodeKind::kSetBlock || node.kind == NodeKind::kFor || node.kind == NodeKind::kMacro || node.kind == NodeKind::kCallBlock) {
+    if (node.kind == NodeKind::kSet || node.kind == NodeKind::kSetBlock || node.kind == NodeKind::kFor ||
+        node.kind == NodeKind::kMacro || node.kind == NodeKind::kCallBlock) {
       if (node.text.empty() || node.kind != NodeKind::kSet) own.insert(node.names.begin(), node.names.end());
       if (node.kind == NodeKind::kMacro) own.insert(node.text);
     }
-  } else if (node.kind == NodeKind::kName && !own.contains(node.text) && std::find(names.begin(), names.end(), node.text) == names.end()) {
+  } else if (node.kind == NodeKind::kName && !own.contains(node.text) &&
+             std::find(names.begin(), names.end(), node.text) == names.end()) {
     names.push_back(node.text);
   }
   for (const NodePtr& child : node.children) {
@@ -665,7 +749,8 @@ void collect(const Node& node, std::set<std::string>& own, std::vector<std::stri
 }  // namespace
 
 Template Template::parse(std::string source, std::string origin) {
-  if (const auto bad = find_invalid_utf8(source)) raise(ErrorCategory::kBadData, "{}: invalid UTF-8 at byte {}", origin, *bad);
+  if (const auto bad = find_invalid_utf8(source))
+    raise(ErrorCategory::kBadData, "{}: invalid UTF-8 at byte {}", origin, *bad);
   Template result;
   result.source_ = std::move(source);
   result.origin_ = std::move(origin);

@@ -25,7 +25,7 @@ struct TextSpan {
 
 struct Rendered {
   std::string text;
-  std::vector<TextSpan> spans;  // cover the text in order; neighbours differ in source
+  std::vector<TextSpan> spans;                                  // cover the text in order; neighbours differ in source
   std::vector<std::pair<std::size_t, std::size_t>> generation;  // byte ranges of {% generation %} blocks
 };
 
@@ -33,7 +33,7 @@ struct RenderOptions {
   std::int64_t max_output_bytes = std::int64_t{64} << 20;
   std::int64_t max_steps = 50'000'000;
   int max_depth = 100;
-  bool strict_undefined = false;  // printing an undefined variable is an error
+  bool strict_undefined = false;                                     // printing an undefined variable is an error
   std::function<std::string(std::string_view format)> strftime_now;  // default: the system's clock, local time
 };
 

@@ -39,8 +39,9 @@ class Pool : public std::enable_shared_from_this<Pool> {
     std::byte* data = take(size);
     if (data == nullptr) {
       const std::int64_t alignment = size >= kHugePage ? kHugePage : 64;
-      data = static_cast<std::byte*>(std::aligned_alloc(static_cast<std::size_t>(alignment),
-                                                        static_cast<std::size_t>((size + alignment - 1) / alignment * alignment)));
+      data = static_cast<std::byte*>(
+          std::aligned_alloc(static_cast<std::size_t>(alignment),
+                             static_cast<std::size_t>((size + alignment - 1) / alignment * alignment)));
       if (data == nullptr) {
         raise(ErrorCategory::kInvalidArgument, "out of memory: cannot allocate {} more, {} in use", format_bytes(size),
               format_bytes(in_use()));
@@ -101,6 +102,8 @@ class HostAllocator final : public Allocator {
 
 }  // namespace
 
-std::shared_ptr<Allocator> make_host_allocator() { return std::make_shared<HostAllocator>(); }
+std::shared_ptr<Allocator> make_host_allocator() {
+  return std::make_shared<HostAllocator>();
+}
 
 }  // namespace instruct::tensor

@@ -23,8 +23,12 @@ void put_half(std::uint8_t* block, std::size_t offset, float value) {
 }
 
 // Low and high four bits of byte i hold elements i and i + 16.
-int low(std::uint8_t byte) { return byte & 0xF; }
-int high(std::uint8_t byte) { return byte >> 4; }
+int low(std::uint8_t byte) {
+  return byte & 0xF;
+}
+int high(std::uint8_t byte) {
+  return byte >> 4;
+}
 
 void decode_q8_0(Bytes block, float* y) {
   const float d = half_at(block, 0);
@@ -164,15 +168,17 @@ void encode_q8_0(const float* x, std::uint8_t* block) {
 }
 
 // Truncation after adding half (and the offset) is how ggml rounds here.
-int quantised(float value, float offset, int most) { return std::min(most, static_cast<int>(value + offset)); }
+int quantised(float value, float offset, int most) {
+  return std::min(most, static_cast<int>(value + offset));
+}
 
 void encode_q4_0(const float* x, std::uint8_t* block) {
   const float d = extreme(x) / -8.0F;
   const float inverse = d != 0 ? 1.0F / d : 0.0F;
   put_half(block, 0, d);
   for (std::size_t i = 0; i < 16; ++i) {
-    block[2 + i] = static_cast<std::uint8_t>(quantised(x[i] * inverse, 8.5F, 15) |
-                                             quantised(x[i + 16] * inverse, 8.5F, 15) << 4);
+    block[2 + i] =
+        static_cast<std::uint8_t>(quantised(x[i] * inverse, 8.5F, 15) | quantised(x[i + 16] * inverse, 8.5F, 15) << 4);
   }
 }
 
@@ -245,18 +251,31 @@ void decode_elements(DType dtype, const std::byte* source, std::span<float> valu
     }
   };
   switch (dtype) {
-    case DType::kF32: std::memcpy(values.data(), source, values.size_bytes()); return;
-    case DType::kF16: return plain(Half{});
-    case DType::kBF16: return plain(BFloat16{});
-    case DType::kQ8_0: return decode_blocks(dtype, source, values, decode_q8_0);
-    case DType::kQ4_0: return decode_blocks(dtype, source, values, decode_q4_0);
-    case DType::kQ4_1: return decode_blocks(dtype, source, values, decode_q4_1);
-    case DType::kQ5_0: return decode_blocks(dtype, source, values, decode_q5_0);
-    case DType::kQ5_1: return decode_blocks(dtype, source, values, decode_q5_1);
-    case DType::kQ4_K: return decode_blocks(dtype, source, values, decode_q4_k);
-    case DType::kQ5_K: return decode_blocks(dtype, source, values, decode_q5_k);
-    case DType::kQ6_K: return decode_blocks(dtype, source, values, decode_q6_k);
-    default: raise(ErrorCategory::kUnsupported, "elements of type {} do not decode to floats", info(dtype).name);
+    case DType::kF32:
+      std::memcpy(values.data(), source, values.size_bytes());
+      return;
+    case DType::kF16:
+      return plain(Half{});
+    case DType::kBF16:
+      return plain(BFloat16{});
+    case DType::kQ8_0:
+      return decode_blocks(dtype, source, values, decode_q8_0);
+    case DType::kQ4_0:
+      return decode_blocks(dtype, source, values, decode_q4_0);
+    case DType::kQ4_1:
+      return decode_blocks(dtype, source, values, decode_q4_1);
+    case DType::kQ5_0:
+      return decode_blocks(dtype, source, values, decode_q5_0);
+    case DType::kQ5_1:
+      return decode_blocks(dtype, source, values, decode_q5_1);
+    case DType::kQ4_K:
+      return decode_blocks(dtype, source, values, decode_q4_k);
+    case DType::kQ5_K:
+      return decode_blocks(dtype, source, values, decode_q5_k);
+    case DType::kQ6_K:
+      return decode_blocks(dtype, source, values, decode_q6_k);
+    default:
+      raise(ErrorCategory::kUnsupported, "elements of type {} do not decode to floats", info(dtype).name);
   }
 }
 
@@ -268,15 +287,25 @@ void encode_elements(DType dtype, std::span<const float> values, std::byte* targ
     }
   };
   switch (dtype) {
-    case DType::kF32: std::memcpy(target, values.data(), values.size_bytes()); return;
-    case DType::kF16: return plain(to_half);
-    case DType::kBF16: return plain(to_bfloat16);
-    case DType::kQ8_0: return encode_blocks(dtype, values, target, encode_q8_0);
-    case DType::kQ4_0: return encode_blocks(dtype, values, target, encode_q4_0);
-    case DType::kQ4_1: return encode_blocks(dtype, values, target, encode_q4_1);
-    case DType::kQ5_0: return encode_blocks(dtype, values, target, encode_q5_0);
-    case DType::kQ5_1: return encode_blocks(dtype, values, target, encode_q5_1);
-    default: raise(ErrorCategory::kUnsupported, "writing tensors as {} is not supported", info(dtype).name);
+    case DType::kF32:
+      std::memcpy(target, values.data(), values.size_bytes());
+      return;
+    case DType::kF16:
+      return plain(to_half);
+    case DType::kBF16:
+      return plain(to_bfloat16);
+    case DType::kQ8_0:
+      return encode_blocks(dtype, values, target, encode_q8_0);
+    case DType::kQ4_0:
+      return encode_blocks(dtype, values, target, encode_q4_0);
+    case DType::kQ4_1:
+      return encode_blocks(dtype, values, target, encode_q4_1);
+    case DType::kQ5_0:
+      return encode_blocks(dtype, values, target, encode_q5_0);
+    case DType::kQ5_1:
+      return encode_blocks(dtype, values, target, encode_q5_1);
+    default:
+      raise(ErrorCategory::kUnsupported, "writing tensors as {} is not supported", info(dtype).name);
   }
 }
 

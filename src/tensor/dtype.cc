@@ -10,15 +10,29 @@ namespace instruct::tensor {
 namespace {
 
 constexpr std::array<DTypeInfo, kDTypeCount> kInfo{{
-    {"f32", 1, 4}, {"f16", 1, 2}, {"bf16", 1, 2}, {"i32", 1, 4}, {"i64", 1, 8}, {"u8", 1, 1}, {"i8", 1, 1},
+    {"f32", 1, 4},
+    {"f16", 1, 2},
+    {"bf16", 1, 2},
+    {"i32", 1, 4},
+    {"i64", 1, 8},
+    {"u8", 1, 1},
+    {"i8", 1, 1},
     // Block sizes as GGUF lays them out: scales, offsets and packed values.
-    {"q8_0", 32, 34}, {"q4_0", 32, 18}, {"q4_1", 32, 20}, {"q5_0", 32, 22}, {"q5_1", 32, 24},
-    {"q4_k", 256, 144}, {"q5_k", 256, 176}, {"q6_k", 256, 210},
+    {"q8_0", 32, 34},
+    {"q4_0", 32, 18},
+    {"q4_1", 32, 20},
+    {"q5_0", 32, 22},
+    {"q5_1", 32, 24},
+    {"q4_k", 256, 144},
+    {"q5_k", 256, 176},
+    {"q6_k", 256, 210},
 }};
 
 }  // namespace
 
-const DTypeInfo& info(DType dtype) { return kInfo[static_cast<std::size_t>(dtype)]; }
+const DTypeInfo& info(DType dtype) {
+  return kInfo[static_cast<std::size_t>(dtype)];
+}
 
 std::optional<DType> dtype_from_name(std::string_view name) {
   const std::string lower = to_lower_ascii(name);
@@ -51,7 +65,7 @@ Half to_half(float value) {
   const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
   if (magnitude > 0x7F800000U) return {static_cast<std::uint16_t>(sign | 0x7E00U | (magnitude >> 13 & 0x1FFU))};
   if (magnitude >= 0x47800000U) return {static_cast<std::uint16_t>(sign | 0x7C00U)};  // 2^16 and above
-  if (magnitude < 0x38800000U) {                                                       // below 2^-14: subnormal
+  if (magnitude < 0x38800000U) {                                                      // below 2^-14: subnormal
     // Adding 0.5 puts the half's last bit at the float's last bit; the addition rounds to nearest even.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
     return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U))};

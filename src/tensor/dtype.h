@@ -10,8 +10,21 @@ namespace instruct::tensor {
 
 // Block types are GGUF's: `block_elements` values share scales and are stored together in `block_bytes`.
 enum class DType : std::uint8_t {
-  kF32, kF16, kBF16, kI32, kI64, kU8, kI8,
-  kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ4_K, kQ5_K, kQ6_K,
+  kF32,
+  kF16,
+  kBF16,
+  kI32,
+  kI64,
+  kU8,
+  kI8,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
 };
 inline constexpr int kDTypeCount = 15;
 
@@ -21,7 +34,9 @@ struct DTypeInfo {
   std::int64_t block_bytes;
 };
 const DTypeInfo& info(DType dtype);
-inline bool is_quantised(DType dtype) { return info(dtype).block_elements > 1; }
+inline bool is_quantised(DType dtype) {
+  return info(dtype).block_elements > 1;
+}
 // nullopt for an unknown name. Case does not matter.
 std::optional<DType> dtype_from_name(std::string_view name);
 // Bytes of `elements` values; elements must be a multiple of the block.
@@ -34,7 +49,9 @@ struct BFloat16 {
 struct Half {
   std::uint16_t bits;
 };
-inline float to_float(BFloat16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+inline float to_float(BFloat16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
 inline BFloat16 to_bfloat16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7fffffffU) > 0x7f800000U) return {static_cast<std::uint16_t>((bits >> 16) | 0x40U)};
@@ -42,6 +59,8 @@ inline BFloat16 to_bfloat16(float value) {
 }
 float to_float(Half value);
 Half to_half(float value);
-inline float to_float(float value) { return value; }
+inline float to_float(float value) {
+  return value;
+}
 
 }  // namespace instruct::tensor

@@ -32,7 +32,8 @@ std::vector<std::int32_t> positions_of(const std::vector<Segment>& segments) {
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     std::int64_t depth = segment.parent < 0 ? 0 : depth_at_end[static_cast<std::size_t>(segment.parent)];
-    if (static_cast<std::int64_t>(positions.size()) < segment.end) positions.resize(static_cast<std::size_t>(segment.end));
+    if (static_cast<std::int64_t>(positions.size()) < segment.end)
+      positions.resize(static_cast<std::size_t>(segment.end));
     for (std::int64_t t = segment.begin; t < segment.end; ++t) {
       positions[static_cast<std::size_t>(t)] = static_cast<std::int32_t>(depth++);
     }

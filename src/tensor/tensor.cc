@@ -59,8 +59,9 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, Allocator& allocator) {
 Tensor Tensor::borrow(const void* data, const Shape& shape, DType dtype, std::shared_ptr<const void> owner) {
   Tensor tensor;
   // Borrowed bytes are only ever read: whoever writes makes a copy first.
-  tensor.storage_ = std::make_shared<Storage>(Storage{static_cast<std::byte*>(const_cast<void*>(data)),
-                                                      bytes_of(dtype, shape.elements()), Device::kCpu, std::move(owner)});
+  tensor.storage_ =
+      std::make_shared<Storage>(Storage{static_cast<std::byte*>(const_cast<void*>(data)),
+                                        bytes_of(dtype, shape.elements()), Device::kCpu, std::move(owner)});
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
   tensor.row_stride_ = elements_per_row(shape);
@@ -74,7 +75,9 @@ Tensor Tensor::from_floats(std::span<const float> values, const Shape& shape, Al
   return tensor;
 }
 
-bool Tensor::contiguous() const { return row_stride_ == elements_per_row(shape_) || dim(0) <= 1; }
+bool Tensor::contiguous() const {
+  return row_stride_ == elements_per_row(shape_) || dim(0) <= 1;
+}
 
 Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
   INSTRUCT_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0));
@@ -112,14 +115,29 @@ std::vector<float> Tensor::to_floats() const {
     for (std::int64_t c = 0; c < columns; ++c) {
       const std::int64_t i = r * row_stride_ + c;
       switch (dtype_) {
-        case DType::kF32: values.push_back(data<float>()[i]); break;
-        case DType::kF16: values.push_back(to_float(data<Half>()[i])); break;
-        case DType::kBF16: values.push_back(to_float(data<BFloat16>()[i])); break;
-        case DType::kI32: values.push_back(static_cast<float>(data<std::int32_t>()[i])); break;
-        case DType::kI64: values.push_back(static_cast<float>(data<std::int64_t>()[i])); break;
-        case DType::kU8: values.push_back(static_cast<float>(data<std::uint8_t>()[i])); break;
-        case DType::kI8: values.push_back(static_cast<float>(data<std::int8_t>()[i])); break;
-        default: raise(ErrorCategory::kInternal, "to_floats of a block-quantised tensor ({})", info(dtype_).name);
+        case DType::kF32:
+          values.push_back(data<float>()[i]);
+          break;
+        case DType::kF16:
+          values.push_back(to_float(data<Half>()[i]));
+          break;
+        case DType::kBF16:
+          values.push_back(to_float(data<BFloat16>()[i]));
+          break;
+        case DType::kI32:
+          values.push_back(static_cast<float>(data<std::int32_t>()[i]));
+          break;
+        case DType::kI64:
+          values.push_back(static_cast<float>(data<std::int64_t>()[i]));
+          break;
+        case DType::kU8:
+          values.push_back(static_cast<float>(data<std::uint8_t>()[i]));
+          break;
+        case DType::kI8:
+          values.push_back(static_cast<float>(data<std::int8_t>()[i]));
+          break;
+        default:
+          raise(ErrorCategory::kInternal, "to_floats of a block-quantised tensor ({})", info(dtype_).name);
       }
     }
   }

@@ -1,4 +1,5 @@
-// GPT-2's byte alphabet: every byte has a printable character that stands for it in vocabularies (Radford et al., 2019).
+// GPT-2's byte alphabet: every byte has a printable character that stands for it in vocabularies (Radford et al.,
+// 2019).
 #pragma once
 
 #include <array>

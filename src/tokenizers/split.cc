@@ -33,8 +33,10 @@ std::string with_exact_spaces(const std::string& pattern) {
       }
       continue;
     }
-    if (c == '[' && !in_class) in_class = true;
-    else if (c == ']' && in_class) in_class = false;
+    if (c == '[' && !in_class)
+      in_class = true;
+    else if (c == ']' && in_class)
+      in_class = false;
     result += c;
   }
   return result;
@@ -47,8 +49,8 @@ struct Splitter::Pattern {
     const std::string text = with_exact_spaces(step.pattern);
     int code = 0;
     PCRE2_SIZE place = 0;
-    compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C,
-                             &code, &place, nullptr);
+    compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &place, nullptr);
     if (compiled == nullptr) {
       unsigned char message[200];
       pcre2_get_error_message(code, message, sizeof(message));
@@ -76,8 +78,8 @@ struct Splitter::Pattern {
                                      PCRE2_NO_UTF_CHECK, data, context);
       if (status == PCRE2_ERROR_NOMATCH) break;
       if (status < 0) {
-        raise(ErrorCategory::kBadData, "pre-tokenizer pattern '{}' gave up on a text of {} bytes (PCRE error {})", source,
-              part.size(), status);
+        raise(ErrorCategory::kBadData, "pre-tokenizer pattern '{}' gave up on a text of {} bytes (PCRE error {})",
+              source, part.size(), status);
       }
       const PCRE2_SIZE* match = pcre2_get_ovector_pointer(data);
       if (match[1] <= match[0]) {  // an empty match: step over one character

@@ -16,7 +16,8 @@ class Splitter {
   ~Splitter();
   Splitter(Splitter&&) noexcept;
 
-  // Pieces of valid UTF-8 text, in order, covering it. Raises BadData when a pattern gives up on the text (match limit).
+  // Pieces of valid UTF-8 text, in order, covering it. Raises BadData when a pattern gives up on the text (match
+  // limit).
   std::vector<TextRange> split(std::string_view text) const;
 
  private:

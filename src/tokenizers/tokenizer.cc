@@ -47,13 +47,14 @@ struct Symbol {
 };
 
 // Names chat models give their end-of-turn token.
-constexpr std::string_view kEndNames[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>",
-                                          "<end_of_turn>", "<|eom_id|>", "</s>", "<|end_of_turn|>"};
+constexpr std::string_view kEndNames[] = {"<|im_end|>",    "<|eot_id|>", "<|end_of_text|>",
+                                          "<|endoftext|>", "<|end|>",    "<end_of_turn>",
+                                          "<|eom_id|>",    "</s>",       "<|end_of_turn|>"};
 
 // The text as UTF-8 that the rules apply to, and where its bytes came from.
 struct Prepared {
-  std::string text;                    // empty when the input is used as it is
-  std::vector<std::uint32_t> origin;   // of every byte of text, and one past the end; empty when used as it is
+  std::string text;                   // empty when the input is used as it is
+  std::vector<std::uint32_t> origin;  // of every byte of text, and one past the end; empty when used as it is
   bool changed = false;
 };
 
@@ -72,8 +73,7 @@ Prepared repaired(std::string_view text) {
     if (!bad) break;
     // Length of this one invalid part: the repaired prefix grows by one U+FFFD at a time.
     std::size_t length = 1;
-    while (at + length < text.size() && length < 3 &&
-           repair_utf8(text.substr(at, length + 1)) == "\xEF\xBF\xBD") {
+    while (at + length < text.size() && length < 3 && repair_utf8(text.substr(at, length + 1)) == "\xEF\xBF\xBD") {
       ++length;
     }
     for (int i = 0; i < 3; ++i) prepared.origin.push_back(static_cast<std::uint32_t>(at));
@@ -86,9 +86,9 @@ Prepared repaired(std::string_view text) {
 
 std::string nfc(std::string_view text) {
   utf8proc_uint8_t* result = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                   static_cast<utf8proc_ssize_t>(text.size()), &result,
-                                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const auto length =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &result, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   if (length < 0) return std::string(text);
   std::string normal(reinterpret_cast<const char*>(result), static_cast<std::size_t>(length));
   std::free(result);
@@ -99,7 +99,7 @@ std::string nfc(std::string_view text) {
 
 struct Tokenizer::State {
   TokenizerSpec spec;
-  std::vector<std::string> bytes;  // by id
+  std::vector<std::string> bytes;                          // by id
   std::unordered_map<std::string, std::int32_t> ids;       // by raw bytes, normal tokens
   std::unordered_map<std::string, std::int32_t> specials;  // by text, special and user-defined tokens
   std::size_t longest_special = 0;
@@ -151,7 +151,8 @@ struct Tokenizer::State {
     }
     for (const auto& [name, id] : {std::pair{"bos", spec.bos}, {"eos", spec.eos}, {"pad", spec.pad}}) {
       if (id && (*id < 0 || *id >= static_cast<std::int64_t>(count))) {
-        raise(ErrorCategory::kBadData, "{}: {} token id {} is outside the vocabulary of {}", spec.name, name, *id, count);
+        raise(ErrorCategory::kBadData, "{}: {} token id {} is outside the vocabulary of {}", spec.name, name, *id,
+              count);
       }
     }
   }
@@ -246,7 +247,8 @@ struct Tokenizer::State {
     while (!heap.empty()) {
       const Candidate best = heap.top();
       heap.pop();
-      if (symbols[best.left].id != best.left_id || symbols[best.right].id != best.right_id || next[best.left] != best.right) {
+      if (symbols[best.left].id != best.left_id || symbols[best.right].id != best.right_id ||
+          next[best.left] != best.right) {
         continue;  // one of the two was merged since
       }
       symbols[best.left].id = best.result;
@@ -264,7 +266,8 @@ struct Tokenizer::State {
   void encode_piece(std::string_view piece, std::size_t offset, std::vector<Token>& out) const {
     if (spec.ignore_merges) {
       if (const auto found = ids.find(std::string(piece)); found != ids.end()) {
-        out.push_back({found->second, static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(offset + piece.size())});
+        out.push_back(
+            {found->second, static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(offset + piece.size())});
         return;
       }
     }
@@ -343,7 +346,8 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
 std::vector<Token> Tokenizer::encode(std::string_view text, std::span<const TextRange> special_ranges) const {
-  if (text.size() > UINT32_MAX) raise(ErrorCategory::kInvalidArgument, "a text of {} bytes is too long to tokenize", text.size());
+  if (text.size() > UINT32_MAX)
+    raise(ErrorCategory::kInvalidArgument, "a text of {} bytes is too long to tokenize", text.size());
   std::vector<Token> tokens;
   std::size_t done = 0;  // everything before is encoded
   for (const TextRange& range : special_ranges) {
@@ -388,18 +392,35 @@ bool Tokenizer::is_special(std::int32_t id) const {
 }
 
 std::optional<std::int32_t> Tokenizer::find(std::string_view token) const {
-  if (const auto found = state_->specials.find(std::string(token)); found != state_->specials.end()) return found->second;
+  if (const auto found = state_->specials.find(std::string(token)); found != state_->specials.end())
+    return found->second;
   if (const auto found = state_->ids.find(std::string(token)); found != state_->ids.end()) return found->second;
   return std::nullopt;
 }
 
-std::int64_t Tokenizer::vocabulary_size() const { return static_cast<std::int64_t>(state_->spec.tokens.size()); }
-std::optional<std::int32_t> Tokenizer::bos() const { return state_->spec.bos; }
-std::optional<std::int32_t> Tokenizer::eos() const { return state_->spec.eos; }
-std::optional<std::int32_t> Tokenizer::pad() const { return state_->spec.pad; }
-bool Tokenizer::add_bos() const { return state_->spec.add_bos; }
-const std::vector<std::int32_t>& Tokenizer::end_of_generation() const { return state_->ends; }
-const TokenizerSpec& Tokenizer::spec() const { return state_->spec; }
-const std::string& Tokenizer::fingerprint() const { return state_->fingerprint; }
+std::int64_t Tokenizer::vocabulary_size() const {
+  return static_cast<std::int64_t>(state_->spec.tokens.size());
+}
+std::optional<std::int32_t> Tokenizer::bos() const {
+  return state_->spec.bos;
+}
+std::optional<std::int32_t> Tokenizer::eos() const {
+  return state_->spec.eos;
+}
+std::optional<std::int32_t> Tokenizer::pad() const {
+  return state_->spec.pad;
+}
+bool Tokenizer::add_bos() const {
+  return state_->spec.add_bos;
+}
+const std::vector<std::int32_t>& Tokenizer::end_of_generation() const {
+  return state_->ends;
+}
+const TokenizerSpec& Tokenizer::spec() const {
+  return state_->spec;
+}
+const std::string& Tokenizer::fingerprint() const {
+  return state_->fingerprint;
+}
 
 }  // namespace instruct::tokenizers

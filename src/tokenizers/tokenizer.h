@@ -30,14 +30,14 @@ enum class TokenKind : std::uint8_t { kNormal, kSpecial, kUserDefined, kByte, kU
 
 // One step of pre-tokenisation: what matches becomes a piece of its own, what lies between stays a piece.
 struct SplitStep {
-  std::string pattern;    // PCRE syntax, Unicode
+  std::string pattern;  // PCRE syntax, Unicode
 };
 
 // Everything a tokenizer is made of, as plain data.
 struct TokenizerSpec {
-  std::vector<std::string> tokens;                              // by id, in the file's spelling
-  std::vector<TokenKind> kinds;                                 // by id
-  std::vector<std::pair<std::string, std::string>> merges;      // best first
+  std::vector<std::string> tokens;                          // by id, in the file's spelling
+  std::vector<TokenKind> kinds;                             // by id
+  std::vector<std::pair<std::string, std::string>> merges;  // best first
   std::vector<SplitStep> splits;
   bool normalise_nfc = false;
   bool add_prefix_space = false;

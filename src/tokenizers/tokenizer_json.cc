@@ -62,7 +62,8 @@ class Reader {
   void read_merges(const Value& merges) {
     for (const Value& merge : merges.as_array()) {
       if (merge.is_array()) {
-        if (merge.size() != 2) raise(ErrorCategory::kBadData, "{}: a merge needs two tokens, got {}", spec_.name, merge.size());
+        if (merge.size() != 2)
+          raise(ErrorCategory::kBadData, "{}: a merge needs two tokens, got {}", spec_.name, merge.size());
         spec_.merges.emplace_back(merge.as_array()[0].as_string(), merge.as_array()[1].as_string());
         continue;
       }
@@ -121,7 +122,9 @@ class Reader {
     spec_.splits.push_back({quoted});
   }
 
-  void add_steps(const std::vector<SplitStep>& steps) { spec_.splits.insert(spec_.splits.end(), steps.begin(), steps.end()); }
+  void add_steps(const std::vector<SplitStep>& steps) {
+    spec_.splits.insert(spec_.splits.end(), steps.begin(), steps.end());
+  }
 
   void read_added(const Value& added) {
     for (const Value& token : added.as_array()) {

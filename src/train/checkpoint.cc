@@ -64,14 +64,17 @@ fs::path save_checkpoint(const fs::path& output, const TrainingState& state, con
   write_model(folder.path());
   std::vector<formats::TensorToWrite> tensors;
   for (const TrainedParameter& parameter : optimizer.parameters()) {
-    for (const auto& [suffix, tensor] : {std::pair{".master", parameter.master}, {".m", parameter.first_moment}, {".v", parameter.second_moment}}) {
-      tensors.push_back({parameter.name + suffix, tensor.shape(), tensor::DType::kF32, [tensor = tensor] { return tensor; }});
+    for (const auto& [suffix, tensor] :
+         {std::pair{".master", parameter.master}, {".m", parameter.first_moment}, {".v", parameter.second_moment}}) {
+      tensors.push_back(
+          {parameter.name + suffix, tensor.shape(), tensor::DType::kF32, [tensor = tensor] { return tensor; }});
     }
   }
   const fs::path optimizer_path = folder.path() / "optimizer.safetensors";
   formats::write_safetensors(optimizer_path, tensors, Value::object());
   const std::string hash = sha256_hex(read_file(optimizer_path, std::int64_t{1} << 42));
-  write_file_atomic(folder.path() / "trainer_state.json", dump_json(state_value(state, config, hash), {.indent = 2}) + "\n");
+  write_file_atomic(folder.path() / "trainer_state.json",
+                    dump_json(state_value(state, config, hash), {.indent = 2}) + "\n");
   folder.commit();
   return target;
 }
@@ -87,18 +90,21 @@ TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, cons
   }
   const auto file = formats::SafetensorsFile::parse(mapped->bytes(), optimizer_path.string(), mapped);
   for (TrainedParameter& parameter : optimizer.parameters()) {
-    for (auto [suffix, tensor] : {std::pair{".master", &parameter.master}, {".m", &parameter.first_moment}, {".v", &parameter.second_moment}}) {
+    for (auto [suffix, tensor] :
+         {std::pair{".master", &parameter.master}, {".m", &parameter.first_moment}, {".v", &parameter.second_moment}}) {
       const Tensor stored = file->tensor(parameter.name + suffix);
       if (!(stored.shape() == tensor->shape()) || stored.dtype() != tensor::DType::kF32) {
-        raise(ErrorCategory::kBadData, "{}: '{}' is {}, this run needs {}: was the configuration changed?", folder.string(),
-              parameter.name, stored.shape().text(), tensor->shape().text());
+        raise(ErrorCategory::kBadData, "{}: '{}' is {}, this run needs {}: was the configuration changed?",
+              folder.string(), parameter.name, stored.shape().text(), tensor->shape().text());
       }
       std::memcpy(tensor->raw(), stored.raw(), static_cast<std::size_t>(stored.bytes()));
     }
   }
   TrainingState state;
-  state.position = {.step = json.at("global_step").as_integer(), .epoch = json.at("epoch").as_integer(),
-                    .row = json.at("row").as_integer(), .trained_tokens = json.at("trained_tokens").as_integer()};
+  state.position = {.step = json.at("global_step").as_integer(),
+                    .epoch = json.at("epoch").as_integer(),
+                    .row = json.at("row").as_integer(),
+                    .trained_tokens = json.at("trained_tokens").as_integer()};
   state.has_best = !json.at("best_metric").is_null();
   if (state.has_best) state.best_metric = json.at("best_metric").as_double();
   state.best_step = json.at("best_step").as_integer();
@@ -113,7 +119,9 @@ std::optional<fs::path> newest_checkpoint(const fs::path& output) {
   for (const auto& [step, path] : checkpoints(output)) {
     try {
       const Value json = parse_json(read_file(path / "trainer_state.json", std::int64_t{1} << 30), path.string());
-      if (sha256_hex(read_file(path / "optimizer.safetensors", std::int64_t{1} << 42)) == json.at("optimizer_sha256").as_string()) return path;
+      if (sha256_hex(read_file(path / "optimizer.safetensors", std::int64_t{1} << 42)) ==
+          json.at("optimizer_sha256").as_string())
+        return path;
       log_warning("{} is damaged (its SHA-256 differs) and is passed over", path.string());
     } catch (const Error& error) {
       log_warning("{} is passed over: {}", path.string(), error.what());

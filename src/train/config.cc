@@ -34,21 +34,39 @@ std::vector<Key> data_keys() {
   using C = TrainConfig;
   return {
       {"model_name_or_path", {"model", "base_model"}, &C::model_name_or_path, "GGUF file or Hugging Face folder", {}},
-      {"adapter_name_or_path", {"adapter", "lora_model_dir", "resume_adapter_file"}, &C::adapter_name_or_path,
-       "LoRA adapter to start from", {}},
+      {"adapter_name_or_path",
+       {"adapter", "lora_model_dir", "resume_adapter_file"},
+       &C::adapter_name_or_path,
+       "LoRA adapter to start from",
+       {}},
       {"instructions", {}, &C::instructions, "instruction set (*.iset.yaml)", {}},
-      {"dataset", {"data", "train_dataset", "train_file"}, &C::dataset,
-       "training rows: path, or a name in dataset_info.json", {}},
+      {"dataset",
+       {"data", "train_dataset", "train_file"},
+       &C::dataset,
+       "training rows: path, or a name in dataset_info.json",
+       {}},
       {"dataset_dir", {}, &C::dataset_dir, "folder of dataset_info.json", {}},
       {"eval_dataset", {"validation_file"}, &C::eval_dataset, "rows evaluated during training", {}},
       {"test_dataset", {"test_file"}, &C::test_dataset, "rows of the final table", {}},
       {"val_size", {"val_set_size"}, &C::val_size, "training rows held out: fraction below 1, or count", {}, 0},
       {"chat_template", {"template"}, &C::chat_template, "template file used instead of the model's own", {}},
-      {"cutoff_len", {"max_length", "sequence_len", "max_seq_length", "max_seq_len"}, &C::cutoff_len,
-       "longest row in tokens", {}, 1, 1 << 24},
-      {"overflow", {"overflow_policy"}, &C::overflow, "what happens to longer rows", {"drop", "split", "left", "raise"}},
-      {"packing", {"neat_packing", "sample_packing"}, &C::packing,
-       "rows side by side (true), one after another (false), or shared prefixes once (tree)", {"true", "false", "tree"}},
+      {"cutoff_len",
+       {"max_length", "sequence_len", "max_seq_length", "max_seq_len"},
+       &C::cutoff_len,
+       "longest row in tokens",
+       {},
+       1,
+       1 << 24},
+      {"overflow",
+       {"overflow_policy"},
+       &C::overflow,
+       "what happens to longer rows",
+       {"drop", "split", "left", "raise"}},
+      {"packing",
+       {"neat_packing", "sample_packing"},
+       &C::packing,
+       "rows side by side (true), one after another (false), or shared prefixes once (tree)",
+       {"true", "false", "tree"}},
       {"shuffle", {}, &C::shuffle, "new order every epoch", {}},
       {"train_on_prompt", {}, &C::train_on_prompt, "train on all tokens, not on answers alone", {}},
       {"mask_history", {}, &C::mask_history, "train on the last answer of a dialogue only", {}},
@@ -60,23 +78,48 @@ std::vector<Key> optimiser_keys() {
   using C = TrainConfig;
   return {
       {"finetuning_type", {"fine_tune_type", "adapter_type"}, &C::finetuning_type, "what is trained", {"lora", "full"}},
-      {"keep_quantised", {"keep_quantized", "load_in_4bit", "load_in_8bit"}, &C::keep_quantised,
-       "leave a quantised base as it is and convert by tile", {}},
+      {"keep_quantised",
+       {"keep_quantized", "load_in_4bit", "load_in_8bit"},
+       &C::keep_quantised,
+       "leave a quantised base as it is and convert by tile",
+       {}},
       {"lora_rank", {"lora_r", "r", "rank"}, &C::lora_rank, "LoRA rank", {}, 1, 65536},
       {"lora_alpha", {}, &C::lora_alpha, "LoRA alpha (default twice the rank)", {}, 0},
       {"lora_dropout", {}, &C::lora_dropout, "dropout on the LoRA input", {}, 0, 0.999},
-      {"lora_target", {"target_modules", "lora_target_modules", "lora_target_linear"}, &C::lora_target,
-       "modules: all-linear, or names such as q_proj,v_proj", {}},
+      {"lora_target",
+       {"target_modules", "lora_target_modules", "lora_target_linear"},
+       &C::lora_target,
+       "modules: all-linear, or names such as q_proj,v_proj",
+       {}},
       {"use_rslora", {"peft_use_rslora"}, &C::use_rslora, "scale alpha/sqrt(r) instead of alpha/r", {}},
-      {"per_device_train_batch_size", {"micro_batch_size", "batch_size"}, &C::per_device_train_batch_size,
-       "rows a micro-batch", {}, 1, 1 << 20},
-      {"gradient_accumulation_steps", {"grad_accumulation_steps"}, &C::gradient_accumulation_steps,
-       "micro-batches an optimizer step", {}, 1, 1 << 20},
-      {"per_device_eval_batch_size", {"eval_batch_size"}, &C::per_device_eval_batch_size, "rows an evaluation batch", {}, 1, 1 << 20},
+      {"per_device_train_batch_size",
+       {"micro_batch_size", "batch_size"},
+       &C::per_device_train_batch_size,
+       "rows a micro-batch",
+       {},
+       1,
+       1 << 20},
+      {"gradient_accumulation_steps",
+       {"grad_accumulation_steps"},
+       &C::gradient_accumulation_steps,
+       "micro-batches an optimizer step",
+       {},
+       1,
+       1 << 20},
+      {"per_device_eval_batch_size",
+       {"eval_batch_size"},
+       &C::per_device_eval_batch_size,
+       "rows an evaluation batch",
+       {},
+       1,
+       1 << 20},
       {"learning_rate", {"lr"}, &C::learning_rate, "peak learning rate", {}, 0, 1e6},
       {"num_train_epochs", {"num_epochs", "epochs"}, &C::num_train_epochs, "passes over the rows", {}, 0, 1e6},
       {"max_steps", {"iters"}, &C::max_steps, "optimizer steps; above 0 it overrides num_train_epochs", {}, -1},
-      {"lr_scheduler_type", {"lr_scheduler"}, &C::lr_scheduler_type, "schedule",
+      {"lr_scheduler_type",
+       {"lr_scheduler"},
+       &C::lr_scheduler_type,
+       "schedule",
        {"cosine", "linear", "constant", "constant_with_warmup"}},
       {"warmup_steps", {"num_warmup_steps"}, &C::warmup_steps, "steps of linear warm-up", {}, 0},
       {"warmup_ratio", {}, &C::warmup_ratio, "warm-up as a share of all steps", {}, 0, 1},
@@ -105,8 +148,12 @@ std::vector<Key> run_keys() {
       {"load_best_model_at_end", {}, &C::load_best_model_at_end, "finish with the best checkpoint", {}},
       {"metric_for_best_model", {}, &C::metric_for_best_model, "eval_loss, or a metric such as eval_rougeL", {}},
       {"greater_is_better", {}, &C::greater_is_better, "direction of that metric (default by name)", {}},
-      {"early_stopping_patience", {"early_stopping_steps"}, &C::early_stopping_patience,
-       "evaluations without improvement before stopping; 0 for never", {}, 0},
+      {"early_stopping_patience",
+       {"early_stopping_steps"},
+       &C::early_stopping_patience,
+       "evaluations without improvement before stopping; 0 for never",
+       {},
+       0},
       {"output_dir", {"output", "adapter_path"}, &C::output_dir, "folder of results", {}},
       {"overwrite_output_dir", {}, &C::overwrite_output_dir, "replace existing results", {}},
       {"resume_from_checkpoint", {"resume"}, &C::resume_from_checkpoint, "checkpoint folder, or auto", {}},
@@ -132,11 +179,16 @@ struct Source {
 
 std::string as_text(const Value& value) {
   switch (value.kind()) {
-    case Value::Kind::kBool: return value.as_bool() ? "true" : "false";
-    case Value::Kind::kInteger: return fmt::format("{}", value.as_integer());
-    case Value::Kind::kFloat: return fmt::format("{}", value.as_double());
-    case Value::Kind::kString: return value.as_string();
-    default: return std::string(kind_name(value.kind()));
+    case Value::Kind::kBool:
+      return value.as_bool() ? "true" : "false";
+    case Value::Kind::kInteger:
+      return fmt::format("{}", value.as_integer());
+    case Value::Kind::kFloat:
+      return fmt::format("{}", value.as_double());
+    case Value::Kind::kString:
+      return value.as_string();
+    default:
+      return std::string(kind_name(value.kind()));
   }
 }
 
@@ -148,8 +200,9 @@ double number(const Source& source, const Value& value, const Key& key) {
     refuse(source, "a number", text);
   }
   if (result < key.least || result > key.most) {
-    refuse(source, std::isinf(key.most) ? fmt::format("at least {}", key.least)
-                                        : fmt::format("{} to {}", key.least, key.most), text);
+    refuse(source,
+           std::isinf(key.most) ? fmt::format("at least {}", key.least) : fmt::format("{} to {}", key.least, key.most),
+           text);
   }
   return result;
 }
@@ -273,9 +326,9 @@ std::vector<KeyHelp> train_key_help() {
     const Value value = value_of(standard, key);
     std::string text = value.is_null() ? "" : as_text(value);
     if (value.is_array()) text = value.as_array().front().as_string();
-    help.push_back({key.name, fmt::format("{}", fmt::join(key.aliases, ", ")), text,
-                    key.choices.empty() ? key.meaning
-                                        : fmt::format("{} ({})", key.meaning, fmt::join(key.choices, " | "))});
+    help.push_back(
+        {key.name, fmt::format("{}", fmt::join(key.aliases, ", ")), text,
+         key.choices.empty() ? key.meaning : fmt::format("{} ({})", key.meaning, fmt::join(key.choices, " | "))});
   }
   return help;
 }

@@ -15,9 +15,9 @@ namespace instruct::train {
 struct TrainConfig {
   // What to train on what.
   std::string model_name_or_path;
-  std::string adapter_name_or_path;      // start from an existing LoRA adapter
-  std::string instructions;              // *.iset.yaml
-  std::string dataset;                   // path, or a name in dataset_dir/dataset_info.json
+  std::string adapter_name_or_path;  // start from an existing LoRA adapter
+  std::string instructions;          // *.iset.yaml
+  std::string dataset;               // path, or a name in dataset_dir/dataset_info.json
   std::string dataset_dir;
   std::string eval_dataset;
   std::string test_dataset;              // final table after training
@@ -60,20 +60,20 @@ struct TrainConfig {
 
   // Evaluation, saving, stopping.
   std::int64_t logging_steps = 1;
-  std::string eval_strategy = "no";    // no | steps | epoch
+  std::string eval_strategy = "no";  // no | steps | epoch
   std::int64_t eval_steps = 0;
   std::string save_strategy = "epoch";  // no | steps | epoch
   std::int64_t save_steps = 0;
   std::int64_t save_total_limit = 2;
-  bool predict_with_generate = false;   // generated metrics during evaluation
-  std::int64_t max_eval_rows = 0;       // 0: all
+  bool predict_with_generate = false;  // generated metrics during evaluation
+  std::int64_t max_eval_rows = 0;      // 0: all
   bool load_best_model_at_end = false;
   std::string metric_for_best_model = "eval_loss";
   std::optional<bool> greater_is_better;
   std::int64_t early_stopping_patience = 0;  // evaluations without improvement; 0: off
   std::string output_dir;
   bool overwrite_output_dir = false;
-  std::string resume_from_checkpoint;   // path, "auto" or "true": the newest valid one in output_dir
+  std::string resume_from_checkpoint;  // path, "auto" or "true": the newest valid one in output_dir
 
   // Run.
   std::string dtype = "auto";

@@ -10,7 +10,9 @@ Optimizer::Optimizer(const AdamwConfig& config, std::vector<Named> parameters, t
     : config_(config) {
   for (Named& named : parameters) {
     const Tensor& value = named.variable.value();
-    TrainedParameter parameter{.name = std::move(named.name), .variable = named.variable, .master = named.master,
+    TrainedParameter parameter{.name = std::move(named.name),
+                               .variable = named.variable,
+                               .master = named.master,
                                .first_moment = Tensor::zeros(value.shape(), DType::kF32, allocator),
                                .second_moment = Tensor::zeros(value.shape(), DType::kF32, allocator)};
     if (value.dtype() == DType::kF32) {
@@ -32,9 +34,13 @@ double Optimizer::gradient_norm(const ops::Context& context) const {
 
 void Optimizer::step(const ops::Context& context, double learning_rate, double norm) {
   ++steps_;
-  ops::AdamwStep step{.learning_rate = static_cast<float>(learning_rate), .beta1 = static_cast<float>(config_.beta1),
-                      .beta2 = static_cast<float>(config_.beta2), .epsilon = static_cast<float>(config_.epsilon),
-                      .weight_decay = 0, .step = steps_, .gradient_scale = 1.0F};
+  ops::AdamwStep step{.learning_rate = static_cast<float>(learning_rate),
+                      .beta1 = static_cast<float>(config_.beta1),
+                      .beta2 = static_cast<float>(config_.beta2),
+                      .epsilon = static_cast<float>(config_.epsilon),
+                      .weight_decay = 0,
+                      .step = steps_,
+                      .gradient_scale = 1.0F};
   // As torch.nn.utils.clip_grad_norm_.
   if (config_.max_grad_norm > 0) {
     step.gradient_scale = static_cast<float>(std::min(1.0, config_.max_grad_norm / (norm + 1e-6)));

@@ -22,7 +22,8 @@ ScheduleKind schedule_from_name(std::string_view name) {
 
 double Schedule::rate(std::int64_t done) const {
   if (kind == ScheduleKind::kConstant) return peak;
-  if (done < warmup_steps) return peak * static_cast<double>(done) / static_cast<double>(std::max<std::int64_t>(1, warmup_steps));
+  if (done < warmup_steps)
+    return peak * static_cast<double>(done) / static_cast<double>(std::max<std::int64_t>(1, warmup_steps));
   if (kind == ScheduleKind::kConstantWithWarmup) return peak;
   const double progress = static_cast<double>(done - warmup_steps) /
                           static_cast<double>(std::max<std::int64_t>(1, total_steps - warmup_steps));

@@ -9,7 +9,8 @@ namespace instruct::train {
 namespace {
 
 TEST(Schedule, EqualsTransformers) {
-  // transformers 5.23 get_scheduler(name, num_warmup_steps=10, num_training_steps=100), lr 1, at steps 0, 5, 10, 55, 99.
+  // transformers 5.23 get_scheduler(name, num_warmup_steps=10, num_training_steps=100), lr 1, at steps 0, 5, 10,
+  // 55, 99.
   const Schedule cosine{ScheduleKind::kCosine, 1.0, 10, 100};
   EXPECT_DOUBLE_EQ(cosine.rate(0), 0.0);
   EXPECT_DOUBLE_EQ(cosine.rate(5), 0.5);

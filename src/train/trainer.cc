@@ -15,7 +15,8 @@ using Rows = std::span<const data::EncodedRow* const>;
 
 // Micro-batches of a step: rows together, or one by one.
 std::vector<data::Batch> batches_of(Rows rows, const LoopOptions& options) {
-  const auto size = options.packing == Packing::kRows ? std::size_t{1} : static_cast<std::size_t>(options.micro_batch_rows);
+  const auto size =
+      options.packing == Packing::kRows ? std::size_t{1} : static_cast<std::size_t>(options.micro_batch_rows);
   const data::Layout layout = options.packing == Packing::kTree ? data::Layout::kTree : data::Layout::kRows;
   std::vector<data::Batch> batches;
   for (std::size_t begin = 0; begin < rows.size(); begin += size) {
@@ -47,7 +48,11 @@ double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& 
 
 Trainer::Trainer(ops::Engine& engine, models::Llama& model, Optimizer& optimizer, const Schedule& schedule,
                  const LoopOptions& options, std::int64_t vocabulary)
-    : engine_(engine), model_(model), optimizer_(optimizer), schedule_(schedule), options_(options),
+    : engine_(engine),
+      model_(model),
+      optimizer_(optimizer),
+      schedule_(schedule),
+      options_(options),
       vocabulary_(vocabulary) {}
 
 std::int64_t Trainer::steps_per_epoch(std::int64_t rows, const LoopOptions& options) {
@@ -57,7 +62,8 @@ std::int64_t Trainer::steps_per_epoch(std::int64_t rows, const LoopOptions& opti
 
 std::int64_t Trainer::total_steps(std::int64_t rows, const LoopOptions& options) {
   if (options.max_steps > 0) return options.max_steps;
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(options.epochs * static_cast<double>(steps_per_epoch(rows, options)))));
+  return std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(std::ceil(options.epochs * static_cast<double>(steps_per_epoch(rows, options)))));
 }
 
 void Trainer::run(const RowSource& source, std::int64_t row_count, Position& position, const Observer& observer) {
@@ -110,10 +116,11 @@ StepReport Trainer::step(Rows rows, const Position& position, const Observer& ob
   report.gradient_norm = optimizer_.gradient_norm(engine_.context());
   report.learning_rate = schedule_.rate(position.step);
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
-    raise(ErrorCategory::kNumeric,
-          "step {}: loss {}, gradient norm {} at learning rate {}: training has diverged; a lower learning_rate or more "
-          "warm-up may help",
-          position.step + 1, report.loss, report.gradient_norm, report.learning_rate);
+    raise(
+        ErrorCategory::kNumeric,
+        "step {}: loss {}, gradient norm {} at learning rate {}: training has diverged; a lower learning_rate or more "
+        "warm-up may help",
+        position.step + 1, report.loss, report.gradient_norm, report.learning_rate);
   }
   optimizer_.step(engine_.context(), report.learning_rate, report.gradient_norm);
   report.seconds = std::chrono::duration<double>(Clock::now() - start).count();

@@ -32,20 +32,20 @@ struct LoopOptions {
 
 // Where training stands. Everything a resumed run needs beside the parameters.
 struct Position {
-  std::int64_t step = 0;       // optimizer steps done
-  std::int64_t epoch = 0;      // current epoch
-  std::int64_t row = 0;        // rows of the current epoch already used
+  std::int64_t step = 0;   // optimizer steps done
+  std::int64_t epoch = 0;  // current epoch
+  std::int64_t row = 0;    // rows of the current epoch already used
   std::int64_t trained_tokens = 0;
 };
 
 struct StepReport {
   std::int64_t step = 0;
   std::int64_t total_steps = 0;
-  double epoch = 0;            // with fraction
-  double loss = 0;             // mean over the step's trained tokens
-  double gradient_norm = 0;    // before clipping
+  double epoch = 0;          // with fraction
+  double loss = 0;           // mean over the step's trained tokens
+  double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
-  std::int64_t tokens = 0;     // computed, shared prefixes once
+  std::int64_t tokens = 0;  // computed, shared prefixes once
   std::int64_t trained_tokens = 0;
   double seconds = 0;
 };
@@ -76,9 +76,9 @@ class Trainer {
   static std::int64_t steps_per_epoch(std::int64_t rows, const LoopOptions& options);
   static std::int64_t total_steps(std::int64_t rows, const LoopOptions& options);
 
-  // Runs from `position` to the end, updating it after every step. Raises Numeric, with step, learning rate and gradient
-  // norm, when the loss or gradient is not finite (the parameters are then those before the step), and Cancelled when a
-  // stop was asked for (position is then after the last finished step).
+  // Runs from `position` to the end, updating it after every step. Raises Numeric, with step, learning rate and
+  // gradient norm, when the loss or gradient is not finite (the parameters are then those before the step), and
+  // Cancelled when a stop was asked for (position is then after the last finished step).
   void run(const RowSource& rows, std::int64_t row_count, Position& position, const Observer& observer);
 
  private:

@@ -24,11 +24,13 @@ using tensor::DType;
 using tensor::KeyRange;
 using tensor::QuerySegment;
 
-constexpr std::int64_t kBlock = 64;          // queries a block
-constexpr std::int64_t kMaxColumns = 512;    // columns a product
-constexpr std::int64_t kFewQueries = 4;      // up to here the direct path is faster than filling blocks
+constexpr std::int64_t kBlock = 64;        // queries a block
+constexpr std::int64_t kMaxColumns = 512;  // columns a product
+constexpr std::int64_t kFewQueries = 4;    // up to here the direct path is faster than filling blocks
 
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 // Neighbouring query segments [first, last) of the plan that see the same ranges.
 struct Family {
@@ -43,7 +45,9 @@ bool same_ranges(const std::vector<KeyRange>& a, const std::vector<KeyRange>& b)
                     [](const KeyRange& x, const KeyRange& y) { return x.begin == y.begin && x.end == y.end; });
 }
 
-bool is_few(const QuerySegment& segment) { return segment.end - segment.begin <= kFewQueries; }
+bool is_few(const QuerySegment& segment) {
+  return segment.end - segment.begin <= kFewQueries;
+}
 
 std::vector<Family> families_of(const std::vector<QuerySegment>& queries) {
   std::vector<Family> families;
@@ -117,8 +121,12 @@ class Scratch {
 class HeadTask {
  public:
   HeadTask(Stream& stream, const AttentionArgs& args, std::int64_t head)
-      : args_(args), products_(products_of(stream)), dtype_(args.query.dtype()),
-        size_(tensor::info(dtype_).block_bytes), width_(args.head_width), head_(head) {
+      : args_(args),
+        products_(products_of(stream)),
+        dtype_(args.query.dtype()),
+        size_(tensor::info(dtype_).block_bytes),
+        width_(args.head_width),
+        head_(head) {
     const std::int64_t heads = args.query.dim(1) / width_;
     key_head_ = head / (heads / (args.key.dim(1) / width_));
   }
@@ -128,7 +136,8 @@ class HeadTask {
     return matrix.raw() + (row * matrix.row_stride() + head * width_) * size_;
   }
   // Copies `count` rows of one head into a dense buffer.
-  void gather(const Tensor& matrix, std::int64_t first, std::int64_t count, std::int64_t head, std::byte* target) const {
+  void gather(const Tensor& matrix, std::int64_t first, std::int64_t count, std::int64_t head,
+              std::byte* target) const {
     const std::int64_t bytes = width_ * size_;
     for (std::int64_t i = 0; i < count; ++i) {
       std::memcpy(target + i * bytes, head_row(matrix, first + i, head), static_cast<std::size_t>(bytes));
@@ -155,8 +164,16 @@ class HeadTask {
     for (std::int64_t c = 0; c < columns; c += kMaxColumns) {
       const std::int64_t n = std::min(kMaxColumns, columns - c);
       products_
-          .get({.m = rows, .n = n, .k = width_, .stride_a = width_, .stride_b = width_, .stride_c = stride,
-                .transpose_b = Transpose::kYes, .input = dtype_, .output = DType::kF32, .alpha = alpha})
+          .get({.m = rows,
+                .n = n,
+                .k = width_,
+                .stride_a = width_,
+                .stride_b = width_,
+                .stride_c = stride,
+                .transpose_b = Transpose::kYes,
+                .input = dtype_,
+                .output = DType::kF32,
+                .alpha = alpha})
           .run(left, keys + c * width_ * size_, result + c);
     }
   }
@@ -165,9 +182,15 @@ class HeadTask {
                     std::int64_t stride, float* result) const {
     for (std::int64_t c = 0; c < columns; c += kMaxColumns) {
       products_
-          .get({.m = rows, .n = width_, .k = std::min(kMaxColumns, columns - c), .stride_a = stride,
-                .stride_b = width_, .stride_c = width_,
-                .accumulate = c > 0 ? Accumulate::kYes : Accumulate::kNo, .input = dtype_, .output = DType::kF32})
+          .get({.m = rows,
+                .n = width_,
+                .k = std::min(kMaxColumns, columns - c),
+                .stride_a = stride,
+                .stride_b = width_,
+                .stride_c = width_,
+                .accumulate = c > 0 ? Accumulate::kYes : Accumulate::kNo,
+                .input = dtype_,
+                .output = DType::kF32})
           .run(left + c * size_, values + c * width_ * size_, result);
     }
   }
@@ -176,9 +199,16 @@ class HeadTask {
                       std::int64_t stride, float* result) const {
     for (std::int64_t c = 0; c < columns; c += kMaxColumns) {
       products_
-          .get({.m = std::min(kMaxColumns, columns - c), .n = width_, .k = rows, .stride_a = stride,
-                .stride_b = width_, .stride_c = width_, .transpose_a = Transpose::kYes,
-                .accumulate = Accumulate::kYes, .input = dtype_, .output = DType::kF32})
+          .get({.m = std::min(kMaxColumns, columns - c),
+                .n = width_,
+                .k = rows,
+                .stride_a = stride,
+                .stride_b = width_,
+                .stride_c = width_,
+                .transpose_a = Transpose::kYes,
+                .accumulate = Accumulate::kYes,
+                .input = dtype_,
+                .output = DType::kF32})
           .run(left + c * size_, right, result + c * width_);
     }
   }
@@ -196,10 +226,14 @@ class ForwardTask : HeadTask {
  public:
   ForwardTask(Stream& stream, const AttentionArgs& args, std::int64_t head, const Family& family, Tensor& output,
               Tensor& log_sum)
-      : HeadTask(stream, args, head), family_(family), output_(output), log_sum_(log_sum),
+      : HeadTask(stream, args, head),
+        family_(family),
+        output_(output),
+        log_sum_(log_sum),
         columns_(round_up(family.visible_keys + family.longest, kBlock)),
         stride_(round_up(columns_, kMaxColumns) + 16),
-        scratch_(stream, 2 * columns_ * width_ * size_ + kBlock * (width_ * (size_ + 4) + stride_ * (4 + size_)) + 512) {
+        scratch_(stream,
+                 2 * columns_ * width_ * size_ + kBlock * (width_ * (size_ + 4) + stride_ * (4 + size_)) + 512) {
     keys_ = scratch_.take(columns_ * width_ * size_);
     values_ = scratch_.take(columns_ * width_ * size_);
     queries_ = scratch_.take(kBlock * width_ * size_);
@@ -280,7 +314,9 @@ class BackwardTask : HeadTask {
 
   BackwardTask(Stream& stream, const AttentionArgs& args, std::int64_t head, std::int64_t most_columns,
                const Targets& targets)
-      : HeadTask(stream, args, head), targets_(targets), columns_(round_up(most_columns, kBlock)),
+      : HeadTask(stream, args, head),
+        targets_(targets),
+        columns_(round_up(most_columns, kBlock)),
         stride_(round_up(columns_, kMaxColumns) + 16),
         scratch_(stream, columns_ * width_ * (2 * size_ + 8) + kBlock * (width_ * (2 * size_ + 4)) +
                              kBlock * stride_ * (8 + 2 * size_) + 1024) {
@@ -481,8 +517,9 @@ void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor&
     for (std::size_t f = tree.first; f < tree.last; ++f) {
       most = std::max(most, families[f].visible_keys + families[f].longest);
     }
-    BackwardTask backward(stream, args, head, most,
-                          {output, log_sum, doutput, dquery, dkeys + head * keys * width, dvalues + head * keys * width});
+    BackwardTask backward(
+        stream, args, head, most,
+        {output, log_sum, doutput, dquery, dkeys + head * keys * width, dvalues + head * keys * width});
     for (std::size_t f = tree.first; f < tree.last; ++f) backward.run(families[f]);
   });
   stream.threads.run_ranges(keys, 64, [&](std::int64_t begin, std::int64_t end) {
@@ -492,8 +529,7 @@ void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor&
           float* sum = source + (g * group * keys + s) * width;
           for (std::int64_t h = 1; h < group; ++h) add_row(sum + h * keys * width, width, sum);
           store_row(sum, width, target->dtype(),
-                    target->raw() + (s * target->row_stride() + g * width) *
-                                        tensor::info(target->dtype()).block_bytes);
+                    target->raw() + (s * target->row_stride() + g * width) * tensor::info(target->dtype()).block_bytes);
         }
       }
     }

@@ -25,8 +25,12 @@ HWY_INLINE V load(const std::uint16_t* source) {
   const F f;
   return hn::BitCast(f, hn::ShiftLeft<16>(hn::PromoteTo(U32(), hn::LoadU(U16(), source))));
 }
-HWY_INLINE V load(const float* source) { return hn::LoadU(F(), source); }
-HWY_INLINE void store(V value, float* target) { hn::StoreU(value, F(), target); }
+HWY_INLINE V load(const float* source) {
+  return hn::LoadU(F(), source);
+}
+HWY_INLINE void store(V value, float* target) {
+  hn::StoreU(value, F(), target);
+}
 HWY_INLINE void store(V value, std::uint16_t* target) {
   const U32 u;
   const auto bits = hn::BitCast(u, value);
@@ -34,10 +38,18 @@ HWY_INLINE void store(V value, std::uint16_t* target) {
   const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(u, 0x7fff))));
   hn::StoreU(hn::DemoteTo(U16(), hn::BitCast(hn::Rebind<std::int32_t, F>(), rounded)), U16(), target);
 }
-inline float scalar(const std::uint16_t* source) { return tensor::to_float(tensor::BFloat16{*source}); }
-inline float scalar(const float* source) { return *source; }
-inline void store_scalar(float value, std::uint16_t* target) { *target = tensor::to_bfloat16(value).bits; }
-inline void store_scalar(float value, float* target) { *target = value; }
+inline float scalar(const std::uint16_t* source) {
+  return tensor::to_float(tensor::BFloat16{*source});
+}
+inline float scalar(const float* source) {
+  return *source;
+}
+inline void store_scalar(float value, std::uint16_t* target) {
+  *target = tensor::to_bfloat16(value).bits;
+}
+inline void store_scalar(float value, float* target) {
+  *target = value;
+}
 
 template <typename T>
 void zero(T* target, std::int64_t begin, std::int64_t end) {
@@ -174,8 +186,12 @@ void AddRow(const float* source, std::int64_t count, float* target) {
 }
 
 // One entry point a function and type, for the dispatch table.
-float SoftmaxRowF32(float* s, RowSpan span, float* p) { return SoftmaxRow(s, span, p); }
-float SoftmaxRowBF16(float* s, RowSpan span, std::uint16_t* p) { return SoftmaxRow(s, span, p); }
+float SoftmaxRowF32(float* s, RowSpan span, float* p) {
+  return SoftmaxRow(s, span, p);
+}
+float SoftmaxRowBF16(float* s, RowSpan span, std::uint16_t* p) {
+  return SoftmaxRow(s, span, p);
+}
 void GradientRowF32(const float* s, const float* d, RowSpan span, float l, float e, float c, float* p, float* o) {
   GradientRow(s, d, span, l, e, c, p, o);
 }
@@ -183,8 +199,12 @@ void GradientRowBF16(const float* s, const float* d, RowSpan span, float l, floa
                      std::uint16_t* o) {
   GradientRow(s, d, span, l, e, c, p, o);
 }
-float DotF32(const float* a, const float* b, std::int64_t n) { return Dot(a, b, n); }
-float DotBF16(const std::uint16_t* a, const std::uint16_t* b, std::int64_t n) { return Dot(a, b, n); }
+float DotF32(const float* a, const float* b, std::int64_t n) {
+  return Dot(a, b, n);
+}
+float DotBF16(const std::uint16_t* a, const std::uint16_t* b, std::int64_t n) {
+  return Dot(a, b, n);
+}
 void ScoreKeysF32(const float* q, const float* k, std::int64_t t, std::int64_t n, std::int64_t w, float c, float* s) {
   ScoreKeys(q, k, t, n, w, c, s);
 }
@@ -198,9 +218,15 @@ void AddWeightedF32(const float* p, const float* v, std::int64_t t, std::int64_t
 void AddWeightedBF16(const float* p, const std::uint16_t* v, std::int64_t t, std::int64_t n, std::int64_t w, float* o) {
   AddWeighted(p, v, t, n, w, o);
 }
-void CopyF32F32(const float* a, std::int64_t n, float* b) { Copy(a, n, b); }
-void CopyF32BF16(const float* a, std::int64_t n, std::uint16_t* b) { Copy(a, n, b); }
-void CopyBF16F32(const std::uint16_t* a, std::int64_t n, float* b) { Copy(a, n, b); }
+void CopyF32F32(const float* a, std::int64_t n, float* b) {
+  Copy(a, n, b);
+}
+void CopyF32BF16(const float* a, std::int64_t n, std::uint16_t* b) {
+  Copy(a, n, b);
+}
+void CopyBF16F32(const std::uint16_t* a, std::int64_t n, float* b) {
+  Copy(a, n, b);
+}
 
 }  // namespace instruct::kernels::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -224,11 +250,21 @@ HWY_EXPORT(CopyBF16F32);
 HWY_EXPORT(AddRow);
 
 namespace {
-bool is_bf16(tensor::DType dtype) { return dtype == tensor::DType::kBF16; }
-const std::uint16_t* half(const void* p) { return static_cast<const std::uint16_t*>(p); }
-std::uint16_t* half(void* p) { return static_cast<std::uint16_t*>(p); }
-const float* full(const void* p) { return static_cast<const float*>(p); }
-float* full(void* p) { return static_cast<float*>(p); }
+bool is_bf16(tensor::DType dtype) {
+  return dtype == tensor::DType::kBF16;
+}
+const std::uint16_t* half(const void* p) {
+  return static_cast<const std::uint16_t*>(p);
+}
+std::uint16_t* half(void* p) {
+  return static_cast<std::uint16_t*>(p);
+}
+const float* full(const void* p) {
+  return static_cast<const float*>(p);
+}
+float* full(void* p) {
+  return static_cast<float*>(p);
+}
 }  // namespace
 
 float softmax_row(float* scores, RowSpan span, tensor::DType dtype, void* probabilities) {

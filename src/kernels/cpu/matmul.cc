@@ -85,10 +85,11 @@ class DnnlProduct final : public Product {
     const OneThread guard;
     thread_local dnnl::stream stream(cpu_engine());
     const auto& engine = cpu_engine();
-    primitive_.execute(stream, {{DNNL_ARG_SRC, dnnl::memory(a_, engine, const_cast<void*>(a))},
-                                {DNNL_ARG_WEIGHTS, dnnl::memory(b_, engine, const_cast<void*>(b))},
-                                {DNNL_ARG_DST, dnnl::memory(c_, engine, c)},
-                                {DNNL_ARG_SCRATCHPAD, dnnl::memory(scratch_, engine, thread_scratch(scratch_.get_size()))}});
+    primitive_.execute(stream,
+                       {{DNNL_ARG_SRC, dnnl::memory(a_, engine, const_cast<void*>(a))},
+                        {DNNL_ARG_WEIGHTS, dnnl::memory(b_, engine, const_cast<void*>(b))},
+                        {DNNL_ARG_DST, dnnl::memory(c_, engine, c)},
+                        {DNNL_ARG_SCRATCHPAD, dnnl::memory(scratch_, engine, thread_scratch(scratch_.get_size()))}});
   }
 
  private:
@@ -168,7 +169,9 @@ Products& products_of(Stream& stream) {
   return static_cast<Products&>(*stream.products);
 }
 
-std::unique_ptr<ProductCache> make_product_cache() { return std::make_unique<Products>(); }
+std::unique_ptr<ProductCache> make_product_cache() {
+  return std::make_unique<Products>();
+}
 
 void matmul(Stream& stream, const Matmul& product) {
   const std::int64_t m = product.c.dim(0);
@@ -184,11 +187,17 @@ void matmul(Stream& stream, const Matmul& product) {
   const Tiling tiling = choose_tiling(m, n, k);
   const std::int64_t row_tiles = (m + tiling.rows - 1) / tiling.rows;
   const std::int64_t column_tiles = (n + tiling.columns - 1) / tiling.columns;
-  ProductKey key{.m = 0, .n = 0, .k = k,
-                 .stride_a = product.a.row_stride(), .stride_b = product.b.row_stride(),
+  ProductKey key{.m = 0,
+                 .n = 0,
+                 .k = k,
+                 .stride_a = product.a.row_stride(),
+                 .stride_b = product.b.row_stride(),
                  .stride_c = product.c.row_stride(),
-                 .transpose_a = product.transpose_a, .transpose_b = product.transpose_b,
-                 .accumulate = product.accumulate, .input = product.a.dtype(), .output = product.c.dtype(),
+                 .transpose_a = product.transpose_a,
+                 .transpose_b = product.transpose_b,
+                 .accumulate = product.accumulate,
+                 .input = product.a.dtype(),
+                 .output = product.c.dtype(),
                  .alpha = product.alpha};
   // At most four different tiles: inner, right edge, bottom edge, corner. Compiled before the threads start.
   const Product* compiled[2][2] = {};
