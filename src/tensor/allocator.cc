@@ -28,26 +28,17 @@ std::int64_t size_class(std::int64_t bytes) {
 // The pool is shared by the allocator and every block, so blocks may be freed after the allocator is gone.
 class Pool : public std::enable_shared_from_this<Pool> {
  public:
-  ~Pool() {
-    for (auto& [size, blocks] : free_) {
-      for (std::byte* block : blocks) std::free(block);
-    }
-  }
+  ~Pool() { release_free(); }
 
   std::shared_ptr<Storage> allocate(std::int64_t bytes) {
     const std::int64_t size = size_class(bytes);
     std::byte* data = take(size);
+    if (data == nullptr) data = fresh(size);
     if (data == nullptr) {
-      const std::int64_t alignment = size >= kHugePage ? kHugePage : 64;
-      data = static_cast<std::byte*>(
-          std::aligned_alloc(static_cast<std::size_t>(alignment),
-                             static_cast<std::size_t>((size + alignment - 1) / alignment * alignment)));
-      if (data == nullptr) {
-        raise(ErrorCategory::kInvalidArgument, "out of memory: cannot allocate {} more, {} in use", format_bytes(size),
-              format_bytes(in_use()));
-      }
-      if (size >= kHugePage) ::madvise(data, static_cast<std::size_t>(size), MADV_HUGEPAGE);
+      raise(ErrorCategory::kInvalidArgument, "out of memory: cannot allocate {} more, {} in use", format_bytes(size),
+            format_bytes(in_use()));
     }
+    count(size);
     auto pool = shared_from_this();
     return {new Storage{data, bytes, Device::kCpu, nullptr}, [pool, size](Storage* storage) {
               pool->give(storage->data, size);
@@ -65,15 +56,40 @@ class Pool : public std::enable_shared_from_this<Pool> {
   }
 
  private:
+  // A cached block, or null.
   std::byte* take(std::int64_t size) {
     const std::lock_guard lock(mutex_);
-    in_use_ += size;
-    peak_ = std::max(peak_, in_use_);
     auto& blocks = free_[size];
     if (blocks.empty()) return nullptr;
     std::byte* block = blocks.back();
     blocks.pop_back();
     return block;
+  }
+  // A block from the system; when it refuses, once more after the cached blocks are given back. Null when that fails
+  // too.
+  std::byte* fresh(std::int64_t size) {
+    const std::int64_t alignment = size >= kHugePage ? kHugePage : 64;
+    const auto rounded = static_cast<std::size_t>((size + alignment - 1) / alignment * alignment);
+    void* data = std::aligned_alloc(static_cast<std::size_t>(alignment), rounded);
+    if (data == nullptr) {
+      release_free();
+      data = std::aligned_alloc(static_cast<std::size_t>(alignment), rounded);
+    }
+    // A hint: where the system has no huge pages the block works all the same.
+    if (data != nullptr && size >= kHugePage) ::madvise(data, static_cast<std::size_t>(size), MADV_HUGEPAGE);
+    return static_cast<std::byte*>(data);
+  }
+  void release_free() {
+    const std::lock_guard lock(mutex_);
+    for (auto& [size, blocks] : free_) {
+      for (std::byte* block : blocks) std::free(block);
+      blocks.clear();
+    }
+  }
+  void count(std::int64_t size) {
+    const std::lock_guard lock(mutex_);
+    in_use_ += size;
+    peak_ = std::max(peak_, in_use_);
   }
   void give(std::byte* data, std::int64_t size) {
     const std::lock_guard lock(mutex_);
