@@ -1,6 +1,8 @@
 #include "base/cancel.h"
 
-#include <csignal>
+#include <signal.h>
+
+#include <atomic>
 
 #include "base/error.h"
 
@@ -8,28 +10,34 @@ namespace instruct {
 namespace {
 
 // The one piece of process-wide state that cannot be passed in: a signal handler has no arguments of ours.
-volatile std::sig_atomic_t g_cancelled = 0;
+std::atomic<bool> g_cancelled{false};
+static_assert(std::atomic<bool>::is_always_lock_free);  // what makes it usable in a handler
 
-void on_signal(int signal) {
-  g_cancelled = 1;
-  std::signal(signal, SIG_DFL);  // the second one ends the process
+void on_signal(int /*signal*/) {
+  g_cancelled = true;
 }
 
 }  // namespace
 
 void install_cancel_handlers() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  // SA_RESETHAND: the second signal ends the process. No SA_RESTART: a read that waits for a terminal or pipe returns.
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
 }
 
 bool cancel_requested() {
-  return g_cancelled != 0;
+  return g_cancelled;
 }
+
 void request_cancel() {
-  g_cancelled = 1;
+  g_cancelled = true;
 }
+
 void clear_cancel() {
-  g_cancelled = 0;
+  g_cancelled = false;
 }
 
 void throw_if_cancelled(std::string_view work) {

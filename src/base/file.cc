@@ -109,6 +109,10 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), temporary_(tempo
   if (fs::is_directory(path_)) {
     raise(ErrorCategory::kInvalidArgument, "cannot write '{}': it is a folder", path_.string());
   }
+  // A rename would replace a device or pipe by a file.
+  if (fs::exists(path_) && !fs::is_regular_file(path_)) {
+    raise(ErrorCategory::kInvalidArgument, "cannot write '{}': it is no regular file", path_.string());
+  }
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) raise_errno("write", path_, errno);
 }
