@@ -94,6 +94,19 @@ void random_walks(const Fixture& fixture, const Constraint& constraint, std::uin
   }
 }
 
+TEST(TokenMask, AppliesToLogits) {
+  TokenMask mask(130);
+  mask.set(0);
+  mask.set(129);
+  std::vector<float> logits(192, 1.0F);  // padded past the vocabulary
+  mask.apply(logits);
+  EXPECT_EQ(std::count(logits.begin(), logits.end(), 1.0F), 2);
+  EXPECT_EQ(logits[129], 1.0F);
+  EXPECT_EQ(mask.count(), 2);
+  EXPECT_FALSE(mask.test(-1));
+  EXPECT_FALSE(mask.test(1000));
+}
+
 TEST(LabelConstraint, EveryLabelAlsoPrefixesOfOthers) {
   const Fixture fixture;
   const std::vector<std::vector<std::int32_t>> labels{{'l', 'i'}, {'l', 'i', 'b'}, {'g'}};

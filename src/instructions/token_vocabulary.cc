@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "base/text.h"
 
@@ -35,6 +36,12 @@ std::int64_t TokenMask::count() const {
   std::int64_t total = 0;
   for (const std::uint64_t word : words_) total += std::popcount(word);
   return total;
+}
+
+void TokenMask::apply(std::span<float> logits) const {
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (!test(static_cast<std::int32_t>(i))) logits[i] = -std::numeric_limits<float>::infinity();
+  }
 }
 
 std::vector<std::int32_t> TokenMask::tokens() const {

@@ -28,6 +28,8 @@ class TokenMask {
   }
   void add(const TokenMask& other);
   std::int64_t count() const;
+  // Sets the logits of tokens that are not in the set to minus infinity; those past the vocabulary too.
+  void apply(std::span<float> logits) const;
   std::vector<std::int32_t> tokens() const;
   std::span<const std::uint64_t> words() const { return words_; }
 
