@@ -1,7 +1,9 @@
 #include "base/json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 #include <vector>
@@ -27,11 +29,41 @@ Mark mark_at(std::string_view text, std::size_t offset) {
   return mark;
 }
 
+// Hands the text to nlohmann's parser and counts what it took: its events do not say where they are.
+class Reader {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  Reader(std::string_view text, std::size_t begin, std::size_t* read) : text_(text), at_(begin), read_(read) {}
+  reference operator*() const { return text_[at_]; }
+  Reader& operator++() {
+    *read_ = ++at_;
+    return *this;
+  }
+  Reader operator++(int) {
+    Reader before = *this;
+    ++*this;
+    return before;
+  }
+  friend bool operator==(const Reader& a, const Reader& b) { return a.at_ == b.at_; }
+  friend bool operator!=(const Reader& a, const Reader& b) { return a.at_ != b.at_; }
+
+ private:
+  std::string_view text_;
+  std::size_t at_;
+  std::size_t* read_;
+};
+
 // Builds the value while nlohmann's parser reads. Containers under construction sit on a stack of values, each moved
 // into its parent when it ends.
 class Builder : public nlohmann::json_sax<nlohmann::json> {
  public:
-  Builder(std::string_view text, std::string_view origin) : text_(text), origin_(origin) {}
+  Builder(std::string_view text, std::string_view origin, const std::size_t& read)
+      : text_(text), origin_(origin), read_(read) {}
   Value take() { return std::move(root_); }
 
   bool null() override { return put(Value()); }
@@ -50,19 +82,16 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override { return close(); }
   bool key(std::string& name) override {
     Level& level = levels_.back();
-    if (!level.names.insert(name).second)
-      raise(ErrorCategory::kBadData, "{}: key '{}' appears twice in one object", origin_, name);
+    if (!level.names.insert(name).second) fail(fmt::format("key '{}' appears twice in one object", name));
     level.key = std::move(name);
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    const Mark mark = mark_at(text_, position > 0 ? position - 1 : 0);
-    std::string reason = error.what();
-    if (const std::size_t colon = reason.rfind(": "); colon != std::string::npos && colon > 20) {
-      reason = reason.substr(reason.find(": ") + 2);
-    }
-    raise(ErrorCategory::kBadData, "{}: line {}, column {}: malformed JSON: {}", origin_, mark.line, mark.column,
-          reason);
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    // "[json.exception.parse_error.101] parse error at line 1, column 3: reason", or without the place.
+    std::string_view reason = error.what();
+    reason.remove_prefix(std::min(reason.size(), reason.find("] ") + 2));
+    if (reason.starts_with("parse error")) reason.remove_prefix(std::min(reason.size(), reason.find(": ") + 2));
+    fail(fmt::format("malformed JSON: {}", reason));
   }
 
  private:
@@ -83,8 +112,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool open(Value container) {
-    if (levels_.size() >= kMaxDepth)
-      raise(ErrorCategory::kBadData, "{}: JSON nested deeper than {}", origin_, kMaxDepth);
+    if (levels_.size() >= kMaxDepth) fail(fmt::format("JSON nested deeper than {}", kMaxDepth));
     levels_.push_back({std::move(container), {}, {}});
     return true;
   }
@@ -94,8 +122,14 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return put(std::move(value));
   }
 
+  [[noreturn]] void fail(const std::string& what) {
+    const Mark mark = mark_at(text_, read_ > 0 ? read_ - 1 : 0);
+    raise(ErrorCategory::kBadData, "{}: line {}, column {}: {}", origin_, mark.line, mark.column, what);
+  }
+
   std::string_view text_;
   std::string_view origin_;
+  const std::size_t& read_;  // bytes the parser has taken so far
   std::vector<Level> levels_;
   Value root_;
 };
@@ -227,8 +261,9 @@ Value parse_json(std::string_view text, std::string_view origin) {
     raise(ErrorCategory::kBadData, "{}: line {}, column {}: invalid UTF-8 at byte {}", origin, mark.line, mark.column,
           *bad);
   }
-  Builder builder(text, origin);
-  nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
+  std::size_t read = 0;
+  Builder builder(text, origin, read);
+  nlohmann::json::sax_parse(Reader(text, 0, &read), Reader(text, text.size(), &read), &builder);
   return builder.take();
 }
 

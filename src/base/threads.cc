@@ -7,9 +7,12 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "base/error.h"
 
 namespace instruct {
 namespace {
@@ -65,6 +68,15 @@ struct ThreadPool::State {
     t_inside_task = false;
   }
 
+  void stop() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    wake.notify_all();
+    for (std::thread& worker : workers) worker.join();
+  }
+
   void worker() {
     std::uint64_t seen = 0;
     for (;;) {
@@ -88,16 +100,18 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   const int total = threads > 0 ? threads : available_processors();
-  for (int i = 1; i < total; ++i) state_->workers.emplace_back([state = state_.get()] { state->worker(); });
+  try {
+    for (int i = 1; i < total; ++i) state_->workers.emplace_back([state = state_.get()] { state->worker(); });
+  } catch (const std::system_error& error) {
+    const std::size_t started = state_->workers.size() + 1;
+    state_->stop();
+    raise(ErrorCategory::kInvalidArgument, "cannot start {} threads: {} after {} of them", total,
+          error.code().message(), started);
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-  }
-  state_->wake.notify_all();
-  for (std::thread& worker : state_->workers) worker.join();
+  state_->stop();
 }
 
 int ThreadPool::threads() const {

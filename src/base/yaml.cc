@@ -3,10 +3,10 @@
 #include <yaml-cpp/yaml.h>
 
 #include <charconv>
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -43,7 +43,7 @@ std::optional<Value> as_number(const std::string& text) {
 // Core schema: only plain (unquoted) scalars get a type.
 Value scalar(const YAML::Node& node) {
   const std::string& text = node.Scalar();
-  if (node.Tag() == "!") return Value(text);  // quoted
+  if (node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str") return Value(text);  // quoted, or said to be text
   if (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL") return Value();
   if (text == "true" || text == "True" || text == "TRUE") return Value(true);
   if (text == "false" || text == "False" || text == "FALSE") return Value(false);
@@ -101,7 +101,13 @@ Value parse_yaml(std::string_view text, std::string_view origin) {
     raise(ErrorCategory::kBadData, "{}: invalid UTF-8 at byte {}", origin, *bad);
   }
   try {
-    return Converter(origin).convert(YAML::Load(std::string(text)), 0);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    if (documents.empty()) return Value();
+    if (documents.size() > 1) {
+      raise(ErrorCategory::kBadData, "{}: line {}: a second document, expected one", origin,
+            mark_of(documents[1]).line);
+    }
+    return Converter(origin).convert(documents.front(), 0);
   } catch (const YAML::Exception& error) {
     raise(ErrorCategory::kBadData, "{}: line {}, column {}: malformed YAML: {}", origin, error.mark.line + 1,
           error.mark.column + 1, error.msg);
