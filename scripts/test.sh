@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every check.
-#   scripts/test.sh [--quick]    --quick: release build, tests and layout checks only
+# Installs what is missing, builds, and runs the tests.
+#   scripts/test.sh [--full]    --full: also formatting, sanitizers, a Clang build and fuzzing
 # FUZZ_SECONDS (default 60) is how long each fuzz target runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-quick=false
-[ "${1:-}" = --quick ] && quick=true
+full=false
+[ "${1:-}" = --full ] && full=true
 step() { printf '\n== %s (%s)\n' "$1" "$(date +%H:%M:%S)"; }
 
 step "packages"
@@ -20,7 +20,7 @@ cmake --preset ci >/dev/null
 cmake --build --preset ci -j "$jobs"
 ctest --preset ci -j "$jobs"
 
-if ! $quick; then
+if $full; then
   step "formatting"
   git ls-files 'src/*.h' 'src/*.cc' | xargs clang-format-14 --dry-run --Werror
 
