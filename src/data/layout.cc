@@ -132,4 +132,16 @@ std::int64_t batch_tokens(Rows rows, Layout layout, std::int64_t min_shared_toke
   return static_cast<std::int64_t>(make_batch(rows, layout, min_shared_tokens).tokens.size());
 }
 
+BatchCost cost_of(const Batch& batch) {
+  BatchCost cost{.tokens = static_cast<std::int64_t>(batch.tokens.size()),
+                 .predictions = static_cast<std::int64_t>(batch.losses.size())};
+  for (const tensor::QuerySegment& query : batch.plan.queries) {
+    const std::int64_t length = query.end - query.begin;
+    std::int64_t visible = 0;
+    for (const tensor::KeyRange& range : query.visible) visible += range.end - range.begin;
+    cost.attended += length * visible + length * (length + 1) / 2;
+  }
+  return cost;
+}
+
 }  // namespace instruct::data

@@ -52,4 +52,12 @@ Batch make_batch(std::span<const EncodedRow* const> rows, Layout layout,
 std::int64_t batch_tokens(std::span<const EncodedRow* const> rows, Layout layout,
                           std::int64_t min_shared_tokens = kMinSharedTokens);
 
+// What a batch costs, in what the model's time is made of.
+struct BatchCost {
+  std::int64_t tokens = 0;       // through every linear layer
+  std::int64_t attended = 0;     // (query, key) pairs of one attention head
+  std::int64_t predictions = 0;  // rows of logits
+};
+BatchCost cost_of(const Batch& batch);
+
 }  // namespace instruct::data

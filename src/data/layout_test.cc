@@ -1,8 +1,11 @@
 #include "data/layout.h"
 
 #include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "base/random.h"
 
@@ -69,6 +72,29 @@ TEST(Layout, EveryPredictionSeesExactlyItsRow) {
       for (std::size_t r = 0; r < rows.size(); ++r) ASSERT_EQ(history(batch, batch.row_ends[r]), rows[r].tokens);
     }
   }
+}
+
+// What is predicted from what, whatever the layout.
+std::multiset<std::pair<std::vector<std::int32_t>, std::int32_t>> predictions(const Batch& batch) {
+  std::multiset<std::pair<std::vector<std::int32_t>, std::int32_t>> result;
+  for (const LossEntry& entry : batch.losses) result.emplace(history(batch, entry.token), entry.target);
+  return result;
+}
+
+RC_GTEST_PROP(Layout, ATreePredictsWhatItsRowsDo, ()) {
+  const auto bodies = *rc::gen::container<std::vector<std::vector<std::int32_t>>>(
+      rc::gen::nonEmpty(rc::gen::container<std::vector<std::int32_t>>(rc::gen::inRange<std::int32_t>(0, 2))));
+  const auto min_shared = *rc::gen::inRange<std::int64_t>(1, 6);
+  std::vector<EncodedRow> rows;
+  for (const std::vector<std::int32_t>& tokens : bodies) {
+    rows.push_back({.tokens = tokens, .trained = std::vector<std::uint8_t>(tokens.size(), 1)});
+  }
+  const Batch tree = make_batch(pointers(rows), Layout::kTree, min_shared);
+  const Batch plain = make_batch(pointers(rows), Layout::kRows);
+  RC_ASSERT(predictions(tree) == predictions(plain));
+  RC_ASSERT(tree.tokens.size() <= plain.tokens.size());
+  RC_ASSERT(cost_of(tree).attended <= cost_of(plain).attended);
+  for (std::size_t r = 0; r < rows.size(); ++r) RC_ASSERT(history(tree, tree.row_ends[r]) == rows[r].tokens);
 }
 
 TEST(Layout, ASharedDocumentIsComputedOnce) {

@@ -36,7 +36,6 @@ void check_encoding(std::string_view text, const std::string& origin) {
   if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
     raise(ErrorCategory::kBadData, "{}: the file is UTF-16; expected UTF-8 (iconv -f UTF-16 -t UTF-8)", origin);
   }
-  if (trim(text).empty()) raise(ErrorCategory::kBadData, "{}: the file is empty", origin);
 }
 
 // A byte order mark is no part of the text.
@@ -71,6 +70,7 @@ std::vector<Value> raw_rows(std::string_view file, std::string_view extension, c
   check_encoding(file, origin);
   const std::string_view text = without_mark(file);
   const std::size_t offset = file.size() - text.size();
+  if (trim(text).empty()) raise(ErrorCategory::kBadData, "{}: the file is empty", origin);
   std::vector<Value> rows;
   if (extension == ".jsonl") {
     for_each_line(text, [&](std::string_view line, std::int64_t number) {
