@@ -50,7 +50,6 @@ class Reader {
     return before;
   }
   friend bool operator==(const Reader& a, const Reader& b) { return a.at_ == b.at_; }
-  friend bool operator!=(const Reader& a, const Reader& b) { return a.at_ != b.at_; }
 
  private:
   std::string_view text_;
@@ -82,16 +81,16 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override { return close(); }
   bool key(std::string& name) override {
     Level& level = levels_.back();
-    if (!level.names.insert(name).second) fail(fmt::format("key '{}' appears twice in one object", name));
+    if (!level.names.insert(name).second) fail(fmt::format("key '{}' appears twice in one object", name), read_);
     level.key = std::move(name);
     return true;
   }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
     // "[json.exception.parse_error.101] parse error at line 1, column 3: reason", or without the place.
     std::string_view reason = error.what();
     reason.remove_prefix(std::min(reason.size(), reason.find("] ") + 2));
     if (reason.starts_with("parse error")) reason.remove_prefix(std::min(reason.size(), reason.find(": ") + 2));
-    fail(fmt::format("malformed JSON: {}", reason));
+    fail(fmt::format("malformed JSON: {}", reason), position);  // counts the end of the text too
   }
 
  private:
@@ -112,7 +111,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool open(Value container) {
-    if (levels_.size() >= kMaxDepth) fail(fmt::format("JSON nested deeper than {}", kMaxDepth));
+    if (levels_.size() >= kMaxDepth) fail(fmt::format("JSON nested deeper than {}", kMaxDepth), read_);
     levels_.push_back({std::move(container), {}, {}});
     return true;
   }
@@ -122,8 +121,9 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return put(std::move(value));
   }
 
-  [[noreturn]] void fail(const std::string& what) {
-    const Mark mark = mark_at(text_, read_ > 0 ? read_ - 1 : 0);
+  // The place is the last of the `bytes` read when the mistake was seen.
+  [[noreturn]] void fail(const std::string& what, std::size_t bytes) {
+    const Mark mark = mark_at(text_, bytes > 0 ? bytes - 1 : 0);
     raise(ErrorCategory::kBadData, "{}: line {}, column {}: {}", origin_, mark.line, mark.column, what);
   }
 
