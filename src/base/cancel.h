@@ -5,8 +5,8 @@
 
 namespace instruct {
 
-// Installs handlers for SIGINT and SIGTERM: the first sets the flag and interrupts a waiting read, the second of its kind
-// ends the process at once.
+// Installs handlers for SIGINT and SIGTERM: the first sets the flag and interrupts a waiting read, the second of its
+// kind ends the process at once.
 void install_cancel_handlers();
 bool cancel_requested();
 // Sets the flag as a signal would (tests, servers).

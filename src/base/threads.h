@@ -13,8 +13,8 @@ namespace instruct {
 
 class ThreadPool {
  public:
-  // `threads` counts the calling thread; 0 takes the processors this process may run on. Raises InvalidArgument when the
-  // system refuses to start that many.
+  // `threads` counts the calling thread; 0 takes the processors this process may run on. Raises InvalidArgument when
+  // the system refuses to start that many.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -8,6 +8,7 @@ class App;
 namespace instruct::cli {
 
 void add_chat_command(CLI::App& app);
+void add_data_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_metrics_command(CLI::App& app);

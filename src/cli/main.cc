@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
   app.parse_complete_callback([&level] { instruct::set_log_level(instruct::log_level_from_name(level)); });
   using namespace instruct::cli;
   for (const auto add : {add_train_command, add_eval_command, add_score_command, add_run_command, add_chat_command,
-                         add_export_command, add_metrics_command, add_tokenize_command}) {
+                         add_data_command, add_export_command, add_metrics_command, add_tokenize_command}) {
     add(app);
   }
   try {

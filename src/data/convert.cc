@@ -171,20 +171,14 @@ RowFormat format_from_option(std::string_view name) {
   return static_cast<RowFormat>(found - known.begin());
 }
 
-std::vector<Value> convert_rows(const Dataset& dataset, RowFormat target, const RowEncoder* encoder) {
+std::vector<Value> convert_rows(const Dataset& dataset, RowFormat target, const instructions::InstructionSet* set) {
   std::vector<Value> rows;
   for (const Example& example : dataset.examples) {
     if (target == RowFormat::kInstruction && example.format == RowFormat::kInstruction) {
       rows.push_back(instruction_row(example));
       continue;
     }
-    if (example.format == RowFormat::kInstruction && encoder == nullptr) {
-      raise(ErrorCategory::kInvalidArgument,
-            "{} calls verb '{}': what that means is in an instruction set (--instructions)", dataset.where(example),
-            example.verb);
-    }
-    const std::vector<Message> messages =
-        encoder == nullptr ? example.messages : encoder->messages(dataset, example, {});
+    const std::vector<Message> messages = row_messages(dataset, example, set, {});
     rows.push_back(Converter(dataset.where(example), messages, example).to(target));
   }
   return rows;

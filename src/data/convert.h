@@ -17,10 +17,10 @@ namespace instruct::data {
 // "instruction", "alpaca", "sharegpt", "messages", "prompt_completion" or "text"; raises InvalidArgument otherwise.
 RowFormat format_from_option(std::string_view name);
 
-// All rows in another format. Instruction rows become dialogues through `encoder`, which may be null when there are
-// none, worded by template 0. Raises Unsupported, naming the row, for what a format cannot hold: a dialogue whose turns
+// All rows in another format. Instruction rows become dialogues as `set` words them; it may be null when there are
+// none. Raises Unsupported, naming the row, for what a format cannot hold: a dialogue whose turns
 // do not alternate as alpaca, several exchanges as prompt and completion, anything but instruction rows as instruction.
-std::vector<Value> convert_rows(const Dataset& dataset, RowFormat target, const RowEncoder* encoder);
+std::vector<Value> convert_rows(const Dataset& dataset, RowFormat target, const instructions::InstructionSet* set);
 
 // Writes rows as .jsonl, .json or .csv, complete or not at all. CSV holds texts; raises Unsupported for a row with
 // another value in it, or with other fields than the first.

@@ -64,17 +64,14 @@ TEST(Convert, WhatAFormatCannotHoldIsRefused) {
 }
 
 TEST(Convert, InstructionRowsAreWordedByTheirSet) {
-  const tokenizers::Tokenizer tokenizer = tiny_tokenizer();
-  const instructions::DialogueEncoder dialogue(tokenizer, "", "test");
   const instructions::InstructionSet set = instructions::parse_instruction_set(
       "name: n\nvariables: {text: {type: text}}\ninstructions:\n"
       "  summary: {inputs: [text], templates: [\"{{ text }} Summarize.\"], output: {type: text}}\n"
       "  section: {inputs: [text], templates: [\"{{ text }} Section?\"], output: {type: label, labels: [python, "
       "sound]}}\n",
       "n");
-  const RowEncoder encoder(dialogue, &set);
   const Dataset notes = read_dataset(kFiles / "notes.jsonl");
-  const Dataset converted = parsed(convert_rows(notes, RowFormat::kAlpaca, &encoder));
+  const Dataset converted = parsed(convert_rows(notes, RowFormat::kAlpaca, &set));
   EXPECT_TRUE(converted.examples[1].messages[0].content.ends_with("to ament. Section?"));
   EXPECT_EQ(converted.examples[1].messages[1].content, "python");
   EXPECT_EQ(convert_rows(notes, RowFormat::kInstruction, nullptr)[0], read_raw_rows(kFiles / "notes.jsonl")[0]);

@@ -24,6 +24,40 @@ decltype(auto) in_row(const Dataset& dataset, const Example& example, const Body
   }
 }
 
+const instructions::Instruction& instruction_of(const Dataset& dataset, const Example& example,
+                                                const instructions::InstructionSet* set) {
+  if (set == nullptr) {
+    raise(ErrorCategory::kInvalidArgument, "{} calls verb '{}', but no instruction set was given (--instructions)",
+          dataset.where(example), example.verb);
+  }
+  return in_row(dataset, example, [&]() -> const instructions::Instruction& { return set->instruction(example.verb); });
+}
+
+// What is asked: all but the answer.
+std::vector<Message> question_of(const Dataset& dataset, const Example& example,
+                                 const instructions::InstructionSet* set, const EncodeOptions& options) {
+  if (example.format == RowFormat::kInstruction) {
+    const instructions::Instruction& instruction = instruction_of(dataset, example, set);
+    const std::size_t wording = instructions::choose_template(instruction, options.seed, options.epoch, example.row);
+    return in_row(dataset, example, [&] {
+      return instructions::decode_call(*set, instruction, example.variables,
+                                       {.template_index = wording, .shots = options.shots});
+    });
+  }
+  std::vector<Message> messages = example.messages;
+  if (!messages.empty() && messages.back().role == "assistant") messages.pop_back();
+  return messages;
+}
+
+std::string answer_of(const Dataset& dataset, const Example& example, const instructions::InstructionSet* set) {
+  if (example.format == RowFormat::kInstruction) {
+    const instructions::Instruction& instruction = instruction_of(dataset, example, set);
+    return in_row(dataset, example,
+                  [&] { return instructions::encode_output(instruction, example.output, &example.variables); });
+  }
+  return example.messages.empty() ? std::string() : example.messages.back().content;
+}
+
 EncodedRow row_of(const EncodedDialogue& encoded, std::size_t index) {
   return {.tokens = encoded.tokens, .trained = encoded.trained, .example = static_cast<std::int64_t>(index)};
 }
@@ -66,40 +100,11 @@ Overflow overflow_from_name(std::string_view name) {
 RowEncoder::RowEncoder(const instructions::DialogueEncoder& dialogue, const instructions::InstructionSet* set)
     : dialogue_(dialogue), set_(set), plain_(dialogue.tokenizer(), "", "plain") {}
 
-const instructions::Instruction& RowEncoder::instruction_of(const Dataset& dataset, const Example& example) const {
-  if (set_ == nullptr) {
-    raise(ErrorCategory::kInvalidArgument, "{} calls verb '{}', but no instruction set was given (--instructions)",
-          dataset.where(example), example.verb);
-  }
-  return in_row(dataset, example,
-                [&]() -> const instructions::Instruction& { return set_->instruction(example.verb); });
-}
-
-std::vector<Message> RowEncoder::question(const Dataset& dataset, const Example& example,
-                                          const EncodeOptions& options) const {
-  if (example.format == RowFormat::kInstruction) {
-    const instructions::Instruction& instruction = instruction_of(dataset, example);
-    const std::size_t wording = instructions::choose_template(instruction, options.seed, options.epoch, example.row);
-    return in_row(dataset, example, [&] {
-      return instructions::decode_call(*set_, instruction, example.variables,
-                                       {.template_index = wording, .shots = options.shots});
-    });
-  }
-  std::vector<Message> messages = example.messages;
-  if (!messages.empty() && messages.back().role == "assistant") messages.pop_back();
-  return messages;
-}
-
-std::vector<Message> RowEncoder::messages(const Dataset& dataset, const Example& example,
-                                          const EncodeOptions& options) const {
+std::vector<Message> row_messages(const Dataset& dataset, const Example& example,
+                                  const instructions::InstructionSet* set, const EncodeOptions& options) {
   if (example.format != RowFormat::kInstruction) return example.messages;
-  std::vector<Message> messages = question(dataset, example, options);
-  const instructions::Instruction& instruction = instruction_of(dataset, example);
-  messages.push_back(
-      {"assistant",
-       in_row(dataset, example,
-              [&] { return instructions::encode_output(instruction, example.output, &example.variables); }),
-       {}});
+  std::vector<Message> messages = question_of(dataset, example, set, options);
+  messages.push_back({"assistant", answer_of(dataset, example, set), {}});
   return messages;
 }
 
@@ -108,7 +113,7 @@ EncodedDialogue RowEncoder::encode_dialogue(const Dataset& dataset, const Exampl
   instructions::MaskOptions mask = options.mask;
   // Few-shot turns are context; of a call only its own answer is trained.
   if (example.format == RowFormat::kInstruction) mask.mask_history = true;
-  const std::vector<Message> turns = messages(dataset, example, options);
+  const std::vector<Message> turns = row_messages(dataset, example, set_, options);
   return in_row(dataset, example,
                 [&] { return (example.plain ? plain_ : dialogue_).encode_training(turns, mask, example.context); });
 }
@@ -120,19 +125,13 @@ EncodedRow RowEncoder::encode(const Dataset& dataset, std::size_t index, const E
 std::vector<std::int32_t> RowEncoder::encode_prompt(const Dataset& dataset, std::size_t index,
                                                     const EncodeOptions& options) const {
   const Example& example = dataset.examples[index];
-  const std::vector<Message> messages = question(dataset, example, options);
+  const std::vector<Message> messages = question_of(dataset, example, set_, options);
   return in_row(dataset, example,
                 [&] { return (example.plain ? plain_ : dialogue_).encode_prompt(messages, example.context); });
 }
 
 std::string RowEncoder::reference(const Dataset& dataset, std::size_t index) const {
-  const Example& example = dataset.examples[index];
-  if (example.format == RowFormat::kInstruction) {
-    const instructions::Instruction& instruction = instruction_of(dataset, example);
-    return in_row(dataset, example,
-                  [&] { return instructions::encode_output(instruction, example.output, &example.variables); });
-  }
-  return example.messages.empty() ? std::string() : example.messages.back().content;
+  return answer_of(dataset, dataset.examples[index], set_);
 }
 
 void RowEncoder::encode_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options,
@@ -185,7 +184,7 @@ std::vector<EncodedRow> RowEncoder::encode_all(const Dataset& dataset, std::span
   }
   for (const std::int64_t index : indices) {  // one clear error instead of one a row
     const Example& example = dataset.examples[static_cast<std::size_t>(index)];
-    if (example.format == RowFormat::kInstruction && set_ == nullptr) instruction_of(dataset, example);
+    if (example.format == RowFormat::kInstruction && set_ == nullptr) instruction_of(dataset, example, set_);
   }
   std::vector<EncodedRow> rows;
   RowErrors errors;

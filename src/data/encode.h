@@ -46,6 +46,11 @@ struct EncodeReport {
   std::int64_t seam_tokens = 0;         // trained tokens that also hold characters from outside the answer
 };
 
+// The row as a dialogue, its answer last. `set` may be null when it is no instruction row. Raises BadData naming file,
+// row and field.
+std::vector<instructions::Message> row_messages(const Dataset& dataset, const Example& example,
+                                                const instructions::InstructionSet* set, const EncodeOptions& options);
+
 class RowEncoder {
  public:
   // `set` may be null when no row is an instruction row. Both must outlive the encoder.
@@ -61,10 +66,6 @@ class RowEncoder {
                                           const EncodeOptions& options) const;
   // The reference answer as text.
   std::string reference(const Dataset& dataset, std::size_t index) const;
-  // The row as a dialogue, its answer last. Raises as encode.
-  std::vector<instructions::Message> messages(const Dataset& dataset, const Example& example,
-                                              const EncodeOptions& options) const;
-
   // All rows with the overflow policy applied. Raises one BadData error that counts the rows that cannot be encoded and
   // names the first few, BadData for a row that is too long (raise policy), and BadData when no row is left.
   std::vector<EncodedRow> encode_all(const Dataset& dataset, std::span<const std::int64_t> indices,
@@ -75,9 +76,6 @@ class RowEncoder {
   const instructions::DialogueEncoder& dialogue() const { return dialogue_; }
 
  private:
-  std::vector<instructions::Message> question(const Dataset& dataset, const Example& example,
-                                              const EncodeOptions& options) const;
-  const instructions::Instruction& instruction_of(const Dataset& dataset, const Example& example) const;
   void encode_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options, EncodeReport& report,
                    std::vector<EncodedRow>& rows) const;
 

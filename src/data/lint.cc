@@ -211,7 +211,7 @@ class Linter {
   void check_encoded(const Example& example) {
     EncodedDialogue encoded;
     try {
-      encoder_->messages(dataset_, example, options_.encode);
+      row_messages(dataset_, example, encoder_->set(), options_.encode);
     } catch (const Error& error) {
       return unusable(example, error);
     }

@@ -1,0 +1,248 @@
+// `instruct data`: lint, show, convert and split rows.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "data/convert.h"
+#include "data/lint.h"
+#include "data/show.h"
+#include "models/package.h"
+
+namespace instruct::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What encoding rows takes: tokenizer and template of a model (its weights are not read), and an instruction set.
+struct EncoderOptions {
+  std::string model;
+  std::string instructions;
+  std::string chat_template;
+  std::string overflow = "raise";
+  data::EncodeOptions encode;
+
+  void add_to(CLI::App& command, bool need_model) {
+    CLI::Option* option = command.add_option("--model,-m", model, "GGUF file or Hugging Face folder");
+    if (need_model) option->required();
+    command.add_option("--instructions,-i", instructions, "instruction set (*.iset.yaml)");
+    command.add_option("--chat-template", chat_template, "template file used instead of the model's own");
+    command.add_option("--cutoff-len", encode.cutoff, "tokens a row may have")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    command.add_option("--overflow", overflow, "what becomes of longer rows: drop, split, left or raise")
+        ->capture_default_str();
+    command.add_option("--shots", encode.shots, "examples of the instruction set before each row")
+        ->check(CLI::NonNegativeNumber);
+    command.add_flag("--mask-history", encode.mask.mask_history, "train the last answer of a dialogue only");
+    command.add_flag("--train-on-prompt", encode.mask.train_on_prompt, "train every token");
+  }
+};
+
+class Encoder {
+ public:
+  explicit Encoder(const EncoderOptions& options) : allocator_(tensor::make_host_allocator()) {
+    if (!options.instructions.empty()) set_ = instructions::load_instruction_set(options.instructions);
+    if (options.model.empty()) return;
+    package_ = models::open_package(options.model, models::PackageParts::kTokenizer, {}, *allocator_);
+    std::string chat_template = package_.chat_template;
+    if (!options.chat_template.empty()) chat_template = read_file(options.chat_template, 16 << 20);
+    dialogue_ = std::make_unique<instructions::DialogueEncoder>(*package_.tokenizer, chat_template, options.model);
+    rows_ = std::make_unique<data::RowEncoder>(*dialogue_, set());
+  }
+  const instructions::InstructionSet* set() const { return set_ ? &*set_ : nullptr; }
+  const data::RowEncoder* rows() const { return rows_.get(); }  // null without a model
+
+ private:
+  std::shared_ptr<tensor::Allocator> allocator_;
+  std::optional<instructions::InstructionSet> set_;
+  models::Package package_;
+  std::unique_ptr<instructions::DialogueEncoder> dialogue_;
+  std::unique_ptr<data::RowEncoder> rows_;
+};
+
+struct Source {
+  std::string data;
+  std::string dataset_dir;
+  void add_to(CLI::App& command) {
+    command.add_option("data", data, "rows (.jsonl, .json, .csv), or a name of dataset_info.json")->required();
+    command.add_option("--dataset-dir", dataset_dir, "folder of dataset_info.json");
+  }
+};
+
+void add_lint(CLI::App& parent) {
+  struct Options {
+    Source source;
+    EncoderOptions encoder;
+    std::string held_out;
+    bool json = false, strict = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = parent.add_subcommand("lint", "Find what would spoil a training run");
+  options->source.add_to(*command);
+  options->encoder.add_to(*command, false);
+  command->add_option("--eval", options->held_out, "evaluation rows, which training must not contain");
+  command->add_flag("--json", options->json, "print one JSON object");
+  command->add_flag("--strict", options->strict, "fail on warnings too");
+  command->footer(
+      "\nExample:\n  instruct data lint train.jsonl --model M.gguf --instructions notes.iset.yaml --eval test.jsonl\n\n"
+      "Without a model only the texts are checked. Exit code 3 when there are errors.");
+  command->callback([options] {
+    std::vector<data::RowProblem> problems;
+    const data::Dataset dataset = data::open_dataset(options->source.data, options->source.dataset_dir, &problems);
+    std::optional<data::Dataset> held_out;
+    if (!options->held_out.empty()) held_out = data::open_dataset(options->held_out, options->source.dataset_dir);
+    const Encoder encoder(options->encoder);
+    data::LintOptions lint{.encode = options->encoder.encode};
+    lint.encode.overflow = data::overflow_from_name(options->encoder.overflow);
+    const data::LintReport report =
+        data::lint(dataset, problems, held_out ? &*held_out : nullptr, encoder.rows(), lint);
+    std::cout << (options->json ? dump_json(data::lint_value(report)) + "\n" : data::lint_text(report)) << std::flush;
+    const bool warned = std::any_of(report.findings.begin(), report.findings.end(),
+                                    [](const data::Finding& f) { return f.severity == data::Severity::kWarning; });
+    if (report.has_errors() || (options->strict && warned))
+      raise(ErrorCategory::kBadData, "{} has {}", options->source.data, report.has_errors() ? "errors" : "warnings");
+  });
+}
+
+void add_show(CLI::App& parent) {
+  struct Options {
+    Source source;
+    EncoderOptions encoder;
+    std::vector<std::int64_t> rows;
+    std::int64_t count = 3;
+    std::string html;
+    std::string colour = "auto";
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = parent.add_subcommand("show", "Rows as the model sees them, with what is trained marked");
+  options->source.add_to(*command);
+  options->encoder.add_to(*command, true);
+  command->add_option("--row", options->rows, "row numbers (default: the first rows)");
+  command->add_option("--count", options->count, "how many of the first rows")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--html", options->html, "write a page to this file");
+  command->add_option("--colour,--color", options->colour, "auto, always or never")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "always", "never"}));
+  command->footer("\nExample:\n  instruct data show train.jsonl --model M.gguf --row 17 --html row17.html");
+  command->callback([options] {
+    const data::Dataset dataset = data::open_dataset(options->source.data, options->source.dataset_dir);
+    const Encoder encoder(options->encoder);
+    std::vector<data::ShownRow> shown;
+    std::vector<std::int64_t> missing = options->rows;
+    for (const data::Example& example : dataset.examples) {
+      const auto asked = std::find(missing.begin(), missing.end(), example.row);
+      if (options->rows.empty() ? static_cast<std::int64_t>(shown.size()) >= options->count : asked == missing.end())
+        continue;
+      if (asked != missing.end()) missing.erase(asked);
+      shown.push_back(
+          {dataset.where(example), encoder.rows()->encode_dialogue(dataset, example, options->encoder.encode)});
+    }
+    if (!missing.empty())
+      raise(ErrorCategory::kNotFound, "{}: there is no row {}", options->source.data, missing.front());
+    const tokenizers::Tokenizer& tokenizer = encoder.rows()->dialogue().tokenizer();
+    if (!options->html.empty()) {
+      write_file_atomic(options->html, data::show_html(shown, tokenizer));
+      log_info("wrote {}", options->html);
+      return;
+    }
+    const bool colour = options->colour == "always" || (options->colour == "auto" && isatty(STDOUT_FILENO) == 1);
+    for (const data::ShownRow& row : shown) {
+      std::cout << data::show_row(row, tokenizer, colour ? data::Colour::kAlways : data::Colour::kNever) << '\n';
+    }
+  });
+}
+
+void refuse_existing(const fs::path& path, bool overwrite) {
+  if (!overwrite && fs::exists(path))
+    raise(ErrorCategory::kInvalidArgument, "'{}' exists: choose another name, or --overwrite", path.string());
+}
+
+void add_convert(CLI::App& parent) {
+  struct Options {
+    Source source;
+    std::string output, format, instructions;
+    bool overwrite = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = parent.add_subcommand("convert", "Rows in another format or file type");
+  options->source.add_to(*command);
+  command->add_option("output", options->output, "file to write (.jsonl, .json, .csv)")->required();
+  command->add_option("--to", options->format, "instruction, alpaca, sharegpt, messages, prompt_completion or text")
+      ->required();
+  command->add_option("--instructions,-i", options->instructions, "instruction set that words instruction rows");
+  command->add_flag("--overwrite", options->overwrite, "replace the file");
+  command->footer(
+      "\nExample:\n  instruct data convert notes.jsonl notes.json --to sharegpt --instructions notes.iset.yaml");
+  command->callback([options] {
+    const data::RowFormat format = data::format_from_option(options->format);
+    refuse_existing(options->output, options->overwrite);
+    const data::Dataset dataset = data::open_dataset(options->source.data, options->source.dataset_dir);
+    const Encoder encoder({.instructions = options->instructions});
+    const std::vector<Value> rows = data::convert_rows(dataset, format, encoder.set());
+    data::write_rows(options->output, rows);
+    log_info("wrote {} rows to {}", rows.size(), options->output);
+  });
+}
+
+void add_split(CLI::App& parent) {
+  struct Options {
+    std::string data, output = ".", parts = "train=0.9,test=0.1", by;
+    std::uint64_t seed = 42;
+    bool overwrite = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = parent.add_subcommand("split", "Cut a file into training, development and test rows");
+  command->add_option("data", options->data, "rows (.jsonl, .json, .csv)")->required();
+  command->add_option("--parts", options->parts, "names with shares or counts")->capture_default_str();
+  command->add_option("--by", options->by, "field whose values must not be torn apart (a document, a customer)");
+  command->add_option("--output,-o", options->output, "folder for NAME.EXT of each part")->capture_default_str();
+  command->add_option("--seed", options->seed, "of the choice")->capture_default_str();
+  command->add_flag("--overwrite", options->overwrite, "replace files");
+  command->footer(
+      "\nExample:\n  instruct data split all.jsonl --parts train=0.8,dev=100,test=200 --by package --output notes");
+  command->callback([options] {
+    const std::vector<data::Part> parts = data::parts_from_option(options->parts);
+    const std::string extension = fs::path(options->data).extension().string();
+    const auto file = [&](const data::Part& part) { return fs::path(options->output) / (part.name + extension); };
+    for (const data::Part& part : parts) refuse_existing(file(part), options->overwrite);
+    const std::vector<Value> rows = data::read_raw_rows(options->data);
+    std::vector<std::string> keys;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const Value* key = options->by.empty() ? nullptr : rows[i].find(options->by);
+      if (!options->by.empty() && key == nullptr)
+        raise(ErrorCategory::kBadData, "{}: row {} has no field '{}'", options->data, rows[i].mark().line, options->by);
+      keys.push_back(key == nullptr ? std::to_string(i) : dump_json(*key));
+    }
+    const auto chosen = data::split_rows(keys, parts, options->seed);
+    fs::create_directories(options->output);
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      std::vector<Value> part;
+      for (const std::int64_t row : chosen[p]) part.push_back(rows[static_cast<std::size_t>(row)]);
+      data::write_rows(file(parts[p]), part);
+      log_info("wrote {} rows to {}", part.size(), file(parts[p]).string());
+    }
+  });
+}
+
+}  // namespace
+
+void add_data_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("data", "Check, look at, convert and split rows");
+  command->require_subcommand(1);
+  add_lint(*command);
+  add_show(*command);
+  add_convert(*command);
+  add_split(*command);
+}
+
+}  // namespace instruct::cli
