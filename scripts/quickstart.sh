@@ -31,7 +31,7 @@ fi
 echo "$model"
 
 step "3/6 data: Debian package notes"
-python3 scripts/make_package_notes.py "$folder/package-notes" --dev 64 --test 100
+scripts/make_package_notes.sh "$folder/package-notes" --dev 64 --test 100
 
 common=(--model "$model" --instructions examples/package-notes.iset.yaml)
 step "4/6 the model as it is"

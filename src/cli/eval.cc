@@ -21,17 +21,24 @@ struct Options {
   bool json = false;
 };
 
-void save(const evaluate::TaskReport& report, const std::filesystem::path& folder, const ModelOptions& model) {
+void save(const evaluate::TaskReport& report, const std::filesystem::path& folder, const ModelOptions& model,
+          const instructions::InstructionSet* set) {
   std::filesystem::create_directories(folder);
   std::string lines;
   for (const evaluate::AnsweredRow& row : report.answers) {
-    lines += dump_json(Value::object({{"row", row.row},
-                                      {"verb", row.verb},
-                                      {"predict", row.answer},
-                                      {"label", row.reference},
-                                      {"logprob", row.log_probability},
-                                      {"finished", row.finished}})) +
-             "\n";
+    Value line = Value::object({{"row", row.row},
+                                {"verb", row.verb},
+                                {"predict", row.answer},
+                                {"label", row.reference},
+                                {"logprob", row.log_probability},
+                                {"finished", row.finished}});
+    if (!row.label_probabilities.empty()) {
+      Value probabilities = Value::object();
+      const std::vector<std::string>& labels = set->instruction(row.verb).output.labels;
+      for (std::size_t i = 0; i < labels.size(); ++i) probabilities.set(labels[i], row.label_probabilities[i]);
+      line.set("probabilities", probabilities);
+    }
+    lines += dump_json(line) + "\n";
   }
   write_file_atomic(folder / "generated_predictions.jsonl", lines);
   Value results = Value::object({{"model", model.model},
@@ -52,7 +59,7 @@ void run(Options& options) {
   options.task.metric.tokenizer = metrics::bleu_tokenizer_from_name(options.tokenizer);
   options.task.metric.rouge.cjk = options.tokenizer == "zh" || options.tokenizer == "char";
   options.task.seed = options.model.seed;
-  options.task.sampling.seed = options.model.seed;
+  options.task.responder.sampling.seed = options.model.seed;
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
   const auto session = open_session(options.model);
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
@@ -62,7 +69,7 @@ void run(Options& options) {
       evaluate::evaluate_rows(*session->engine, *session->package.model, *session->dialogue, session->instruction_set(),
                               dataset, options.task, [&](std::int64_t done) { progress.update(done); });
   progress.finish();
-  if (!options.output.empty()) save(report, options.output, options.model);
+  if (!options.output.empty()) save(report, options.output, options.model, session->instruction_set());
   std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report));
 }
 
@@ -91,9 +98,11 @@ void add_eval_command(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(0, 100000));
   command->add_flag("--likelihood", options->task.likelihood, "also loss and perplexity of the reference answers");
-  command->add_option("--temperature", options->task.sampling.temperature, "0 is greedy")
+  command->add_option("--temperature", options->task.responder.sampling.temperature, "0 is greedy")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--top-p", options->task.sampling.top_p)->check(CLI::Range(0.0, 1.0));
+  command->add_option("--top-p", options->task.responder.sampling.top_p)->check(CLI::Range(0.0, 1.0));
+  command->add_flag("!--free,!--unconstrained", options->task.responder.constrained,
+                    "generate typed outputs as free text instead of allowing only values of their type");
   command->add_option("--output,-o", options->output, "folder for every answer and the results");
   command->add_flag("--json", options->json, "results as JSON");
   command->footer(

@@ -19,6 +19,7 @@ struct Options {
   std::string program, input = "-";
   std::vector<std::string> variables;
   evaluate::ProgramOptions run;
+  generate::SamplingOptions sampling;
   bool json = false;
 };
 
@@ -47,15 +48,14 @@ void run(Options& options) {
   const instructions::Program program = instructions::parse_checked_program(source, set, "program");
   const instructions::Plan plan = instructions::make_plan(program, set, variables_of(options, set));
   const auto session = open_session(options.model);
-  generate::Generator generator(*session->engine, *session->package.model, *session->package.tokenizer);
-  options.run.seed = options.model.seed;
-  options.run.sampling.seed = options.model.seed;
+  options.sampling.seed = options.model.seed;
+  evaluate::Responder responder(*session->engine, *session->package.model, *session->dialogue,
+                                {.sampling = options.sampling});
   Progress progress("Running", static_cast<std::int64_t>(plan.calls.size()), "calls");
-  const evaluate::ProgramResult result = evaluate::run_plan(generator, *session->dialogue, set, plan, options.run,
+  const evaluate::ProgramResult result = evaluate::run_plan(responder, *session->dialogue, set, plan, options.run,
                                                             [&](std::int64_t done) { progress.update(done); });
   progress.finish();
-  std::cout << instructions::combine_outputs(plan, options.json ? instructions::Combine::kJson : set.combine,
-                                             result.outputs)
+  std::cout << evaluate::result_text(plan, set, options.json ? instructions::Combine::kJson : set.combine, result)
             << '\n';
 }
 
@@ -69,10 +69,10 @@ void add_run_command(CLI::App& app) {
                       "calls, for instance \"[summary('1st paragraph'), ...]\"; default: the set's own");
   command->add_option("--input", options->input, "document; - for standard input")->capture_default_str();
   command->add_option("--set", options->variables, "further variables, name=value");
-  command->add_option("--shots", options->run.shots, "examples of the set before each call")
+  command->add_option("--shots", options->run.shots, "examples of the set before each call, as far as a verb has any")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--temperature", options->run.sampling.temperature, "0 is greedy")->check(CLI::NonNegativeNumber);
-  command->add_flag("--json", options->json, "every call with its output, as JSON");
+  command->add_option("--temperature", options->sampling.temperature, "0 is greedy")->check(CLI::NonNegativeNumber);
+  command->add_flag("--json", options->json, "every call with its output, and the probabilities of labels, as JSON");
   command->footer(
       "\nExample:\n  instruct run --model M.gguf --instructions notes.iset.yaml \"[summary('1st paragraph'), "
       "summary('2nd paragraph'), ...]\" --input page.txt");

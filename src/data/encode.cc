@@ -33,22 +33,6 @@ const instructions::Instruction& instruction_of(const Dataset& dataset, const Ex
   return in_row(dataset, example, [&]() -> const instructions::Instruction& { return set->instruction(example.verb); });
 }
 
-// What is asked: all but the answer.
-std::vector<Message> question_of(const Dataset& dataset, const Example& example,
-                                 const instructions::InstructionSet* set, const EncodeOptions& options) {
-  if (example.format == RowFormat::kInstruction) {
-    const instructions::Instruction& instruction = instruction_of(dataset, example, set);
-    const std::size_t wording = instructions::choose_template(instruction, options.seed, options.epoch, example.row);
-    return in_row(dataset, example, [&] {
-      return instructions::decode_call(*set, instruction, example.variables,
-                                       {.template_index = wording, .shots = options.shots});
-    });
-  }
-  std::vector<Message> messages = example.messages;
-  if (!messages.empty() && messages.back().role == "assistant") messages.pop_back();
-  return messages;
-}
-
 std::string answer_of(const Dataset& dataset, const Example& example, const instructions::InstructionSet* set) {
   if (example.format == RowFormat::kInstruction) {
     const instructions::Instruction& instruction = instruction_of(dataset, example, set);
@@ -100,10 +84,25 @@ Overflow overflow_from_name(std::string_view name) {
 RowEncoder::RowEncoder(const instructions::DialogueEncoder& dialogue, const instructions::InstructionSet* set)
     : dialogue_(dialogue), set_(set), plain_(dialogue.tokenizer(), "", "plain") {}
 
+std::vector<Message> row_question(const Dataset& dataset, const Example& example,
+                                  const instructions::InstructionSet* set, const EncodeOptions& options) {
+  if (example.format == RowFormat::kInstruction) {
+    const instructions::Instruction& instruction = instruction_of(dataset, example, set);
+    const std::size_t wording = instructions::choose_template(instruction, options.seed, options.epoch, example.row);
+    return in_row(dataset, example, [&] {
+      return instructions::decode_call(*set, instruction, example.variables,
+                                       {.template_index = wording, .shots = options.shots});
+    });
+  }
+  std::vector<Message> messages = example.messages;
+  if (!messages.empty() && messages.back().role == "assistant") messages.pop_back();
+  return messages;
+}
+
 std::vector<Message> row_messages(const Dataset& dataset, const Example& example,
                                   const instructions::InstructionSet* set, const EncodeOptions& options) {
   if (example.format != RowFormat::kInstruction) return example.messages;
-  std::vector<Message> messages = question_of(dataset, example, set, options);
+  std::vector<Message> messages = row_question(dataset, example, set, options);
   messages.push_back({"assistant", answer_of(dataset, example, set), {}});
   return messages;
 }
@@ -125,7 +124,7 @@ EncodedRow RowEncoder::encode(const Dataset& dataset, std::size_t index, const E
 std::vector<std::int32_t> RowEncoder::encode_prompt(const Dataset& dataset, std::size_t index,
                                                     const EncodeOptions& options) const {
   const Example& example = dataset.examples[index];
-  const std::vector<Message> messages = question_of(dataset, example, set_, options);
+  const std::vector<Message> messages = row_question(dataset, example, set_, options);
   return in_row(dataset, example,
                 [&] { return (example.plain ? plain_ : dialogue_).encode_prompt(messages, example.context); });
 }

@@ -51,6 +51,10 @@ struct EncodeReport {
 std::vector<instructions::Message> row_messages(const Dataset& dataset, const Example& example,
                                                 const instructions::InstructionSet* set, const EncodeOptions& options);
 
+// The same without the answer: what is asked.
+std::vector<instructions::Message> row_question(const Dataset& dataset, const Example& example,
+                                                const instructions::InstructionSet* set, const EncodeOptions& options);
+
 class RowEncoder {
  public:
   // `set` may be null when no row is an instruction row. Both must outlive the encoder.

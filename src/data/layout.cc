@@ -17,6 +17,7 @@ class Builder {
     batch_.rows = static_cast<std::int64_t>(rows.size());
     order_.resize(rows.size());
     batch_.row_ends.assign(rows.size(), -1);
+    for (const EncodedRow* row : rows) lengths_.push_back(computed_tokens(*row));
     std::iota(order_.begin(), order_.end(), std::size_t{0});
   }
 
@@ -33,12 +34,13 @@ class Builder {
 
  private:
   const std::vector<std::int32_t>& tokens(std::size_t row) const { return rows_[row]->tokens; }
+  std::int64_t length(std::size_t row) const { return lengths_[row]; }
 
   // Length of what rows `a` and `b` share, from the start.
   std::int64_t common(std::size_t a, std::size_t b) const {
     const auto& x = tokens(a);
     const auto& y = tokens(b);
-    const auto n = std::min(x.size(), y.size());
+    const auto n = static_cast<std::size_t>(std::min(length(a), length(b)));
     std::size_t i = 0;
     while (i < n && x[i] == y[i]) ++i;
     return static_cast<std::int64_t>(i);
@@ -73,10 +75,9 @@ class Builder {
 
   // What a row still has beyond `depth`, as a segment of its own.
   void leaf(std::size_t row, std::int64_t depth, std::int32_t parent, std::int32_t last) {
-    const auto length = static_cast<std::int64_t>(tokens(row).size());
-    if (length <= depth) return;
-    const std::int32_t segment = append(tokens(row), depth, length, parent);
-    predict(row, depth, length, segment, last);
+    if (length(row) <= depth) return;
+    const std::int32_t segment = append(tokens(row), depth, length(row), parent);
+    predict(row, depth, length(row), segment, last);
   }
 
   std::int32_t append(const std::vector<std::int32_t>& source, std::int64_t from, std::int64_t to,
@@ -87,13 +88,16 @@ class Builder {
     return static_cast<std::int32_t>(batch_.segments.size()) - 1;
   }
 
-  // Predictions of the row's trained tokens [from, to), which lie in `segment`; the first one is made by the batch
-  // token `last` before it.
+  // Predictions of the row's trained tokens [from, to), which lie in `segment`, and of the one behind them where the
+  // row ends; the first one is made by the batch token `last` before it.
   void predict(std::size_t row, std::int64_t from, std::int64_t to, std::int32_t segment, std::int32_t last) {
     const auto begin = static_cast<std::int32_t>(batch_.segments[static_cast<std::size_t>(segment)].begin);
-    if (to == static_cast<std::int64_t>(tokens(row).size()))
+    std::int64_t end = to;
+    if (to == length(row)) {
       batch_.row_ends[row] = begin + static_cast<std::int32_t>(to - from) - 1;
-    for (std::int64_t t = std::max<std::int64_t>(from, 1); t < to; ++t) {
+      end = std::min(to + 1, static_cast<std::int64_t>(tokens(row).size()));
+    }
+    for (std::int64_t t = std::max<std::int64_t>(from, 1); t < end; ++t) {
       if (rows_[row]->trained[static_cast<std::size_t>(t)] == 0) continue;
       const std::int32_t before = t == from ? last : begin + static_cast<std::int32_t>(t - from) - 1;
       batch_.losses.push_back({before, tokens(row)[static_cast<std::size_t>(t)], static_cast<std::int32_t>(row)});
@@ -109,12 +113,20 @@ class Builder {
   }
 
   Rows rows_;
+  std::vector<std::int64_t> lengths_;  // computed tokens of each row
   std::int64_t min_shared_;
   std::vector<std::size_t> order_;
   Batch batch_;
 };
 
 }  // namespace
+
+std::int64_t computed_tokens(const EncodedRow& row) {
+  for (std::size_t t = row.trained.size(); t > 1; --t) {
+    if (row.trained[t - 1] != 0) return static_cast<std::int64_t>(t) - 1;
+  }
+  return static_cast<std::int64_t>(row.tokens.size());
+}
 
 std::int64_t EncodedRow::trained_tokens() const {
   std::int64_t count = 0;

@@ -20,6 +20,10 @@ struct EncodedRow {
   std::int64_t trained_tokens() const;
 };
 
+// Tokens of a row that go through the model: those before the last trained one, which is only predicted; all when none
+// is trained.
+std::int64_t computed_tokens(const EncodedRow& row);
+
 // One prediction: the output at token `token` of the batch should be `target`.
 struct LossEntry {
   std::int32_t token = 0;
@@ -33,7 +37,7 @@ struct Batch {
   std::vector<tensor::Segment> segments;
   tensor::AttentionPlan plan;
   std::vector<LossEntry> losses;       // by row, then by position
-  std::vector<std::int32_t> row_ends;  // batch token that ends each row
+  std::vector<std::int32_t> row_ends;  // last computed batch token of each row
   std::int64_t rows = 0;
 };
 

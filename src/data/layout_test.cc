@@ -50,6 +50,17 @@ std::vector<std::int32_t> history(const Batch& batch, std::int32_t token) {
   return seen;
 }
 
+// What of a row goes through the model.
+std::vector<std::int32_t> computed(const EncodedRow& row) {
+  return {row.tokens.begin(), row.tokens.begin() + static_cast<std::ptrdiff_t>(computed_tokens(row))};
+}
+
+TEST(Layout, NothingBehindTheLastPredictionIsComputed) {
+  EXPECT_EQ(computed_tokens({.tokens = {1, 2, 3, 4, 5}, .trained = {0, 0, 1, 1, 0}}), 3);
+  EXPECT_EQ(computed_tokens({.tokens = {1, 2, 3}, .trained = {0, 0, 0}}), 3) << "a prompt, whose last token matters";
+  EXPECT_EQ(computed_tokens({.tokens = {1}, .trained = {1}}), 1) << "nothing predicts the first token";
+}
+
 TEST(Layout, EveryPredictionSeesExactlyItsRow) {
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     const std::vector<EncodedRow> rows = random_rows(seed);
@@ -69,7 +80,7 @@ TEST(Layout, EveryPredictionSeesExactlyItsRow) {
         }
       }
       EXPECT_EQ(next, batch.losses.size());
-      for (std::size_t r = 0; r < rows.size(); ++r) ASSERT_EQ(history(batch, batch.row_ends[r]), rows[r].tokens);
+      for (std::size_t r = 0; r < rows.size(); ++r) ASSERT_EQ(history(batch, batch.row_ends[r]), computed(rows[r]));
     }
   }
 }
@@ -94,7 +105,7 @@ RC_GTEST_PROP(Layout, ATreePredictsWhatItsRowsDo, ()) {
   RC_ASSERT(predictions(tree) == predictions(plain));
   RC_ASSERT(tree.tokens.size() <= plain.tokens.size());
   RC_ASSERT(cost_of(tree).attended <= cost_of(plain).attended);
-  for (std::size_t r = 0; r < rows.size(); ++r) RC_ASSERT(history(tree, tree.row_ends[r]) == rows[r].tokens);
+  for (std::size_t r = 0; r < rows.size(); ++r) RC_ASSERT(history(tree, tree.row_ends[r]) == computed(rows[r]));
 }
 
 TEST(Layout, ASharedDocumentIsComputedOnce) {
@@ -105,8 +116,8 @@ TEST(Layout, ASharedDocumentIsComputedOnce) {
     rows[r].trained.assign(440, 0);
     rows[r].trained.back() = 1;
   }
-  EXPECT_EQ(batch_tokens(pointers(rows), Layout::kRows), 4 * 440);
-  EXPECT_EQ(batch_tokens(pointers(rows), Layout::kTree), 400 + 4 * 40);
+  EXPECT_EQ(batch_tokens(pointers(rows), Layout::kRows), 4 * 439);
+  EXPECT_EQ(batch_tokens(pointers(rows), Layout::kTree), 400 + 4 * 39) << "the last token is predicted, not computed";
   EXPECT_EQ(make_batch(pointers(rows), Layout::kTree).losses.size(), 4U);
 }
 
@@ -116,7 +127,7 @@ TEST(Layout, EqualRowsAndPrefixRowsKeepTheirPredictions) {
   rows[1] = rows[0];
   rows[2] = {{1, 2, 3}, {0, 1, 1}, 2};
   const Batch batch = make_batch(pointers(rows), Layout::kTree, 1);
-  EXPECT_EQ(batch.tokens.size(), 4U);
+  EXPECT_EQ(batch.tokens.size(), 3U);
   EXPECT_EQ(batch.losses.size(), 6U);
 }
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "generate/generator.h"
+#include "evaluate/responder.h"
 #include "instructions/adaptation.h"
 #include "instructions/plan.h"
 
@@ -13,19 +13,21 @@ namespace instruct::evaluate {
 
 struct ProgramOptions {
   std::int64_t shots = 0;
-  std::uint64_t seed = 42;
-  generate::SamplingOptions sampling;
 };
 
 struct ProgramResult {
-  std::vector<Value> outputs;      // by index of the plan's calls
-  std::vector<std::string> texts;  // as generated
+  std::vector<Value> outputs;  // by index of the plan's calls
+  std::vector<Reply> replies;
 };
 
-// Calls of one wave are generated together: what their prompts share is computed once. Raises as decode_output when an
+// Calls of one wave are answered together: what their prompts share is computed once. Raises as decode_output when an
 // answer is not of its verb's type.
-ProgramResult run_plan(generate::Generator& generator, const instructions::DialogueEncoder& dialogue,
+ProgramResult run_plan(Responder& responder, const instructions::DialogueEncoder& dialogue,
                        const instructions::InstructionSet& set, const instructions::Plan& plan,
                        const ProgramOptions& options, const std::function<void(std::int64_t)>& on_done = {});
+
+// The result of a program: as combine_outputs, where kJson has for labels also the probabilities of all of them.
+std::string result_text(const instructions::Plan& plan, const instructions::InstructionSet& set,
+                        instructions::Combine combine, const ProgramResult& result);
 
 }  // namespace instruct::evaluate

@@ -49,7 +49,7 @@ std::vector<RowScore> score_rows(ops::Engine& engine, models::Llama& model, std:
     while (end < order.size()) {
       const data::EncodedRow& row = rows[order[end]];
       // What a row adds: all of it, or in a tree what it does not share with its neighbour.
-      std::int64_t added = static_cast<std::int64_t>(row.tokens.size());
+      std::int64_t added = data::computed_tokens(row);
       if (options.layout == data::Layout::kTree && end > begin) {
         const auto& before = rows[order[end - 1]].tokens;
         const auto difference = std::mismatch(row.tokens.begin(), row.tokens.end(), before.begin(), before.end());

@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "base/error.h"
 #include "base/text.h"
 
 namespace instruct::evaluate {
@@ -27,6 +28,17 @@ std::vector<std::string> metrics_of(const instructions::InstructionSet* set, con
 std::int64_t length_of(const instructions::InstructionSet* set, const std::string& verb, const TaskOptions& options) {
   if (options.max_new_tokens > 0) return options.max_new_tokens;
   return set != nullptr && !verb.empty() ? set->instruction(verb).output.max_tokens : 256;
+}
+
+// An answer as references are written, where it can be read as a value of its type.
+std::string canonical(const instructions::Instruction* instruction, std::string_view text) {
+  if (instruction == nullptr || instruction->output.type == instructions::OutputType::kText)
+    return std::string(trim(text));
+  try {
+    return instructions::encode_output(*instruction, instructions::decode_output(*instruction, text));
+  } catch (const Error&) {
+    return std::string(trim(text));
+  }
 }
 
 // Precision, recall and F1 of labels are macro averages; a verb's "f1" means those for labels.
@@ -77,23 +89,28 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
   const data::RowEncoder encoder(dialogue, set);
   std::size_t count = dataset.examples.size();
   if (options.limit > 0) count = std::min(count, static_cast<std::size_t>(options.limit));
-  std::vector<generate::Request> requests(count);
+  std::vector<Question> questions(count);
   TaskReport report;
   report.answers.resize(count);
+  const data::EncodeOptions encode{.shots = options.shots, .seed = options.seed};
   for (std::size_t i = 0; i < count; ++i) {
     const data::Example& example = dataset.examples[i];
-    requests[i] = {.prompt = encoder.encode_prompt(dataset, i, {.shots = options.shots, .seed = options.seed}),
-                   .max_new_tokens = length_of(set, example.verb, options),
-                   .sampling = options.sampling};
+    const bool call = example.format == data::RowFormat::kInstruction && set != nullptr;
+    questions[i] = {.prompt = encoder.encode_prompt(dataset, i, encode),
+                    .messages = data::row_question(dataset, example, set, encode),
+                    .instruction = call ? &set->instruction(example.verb) : nullptr,
+                    .variables = example.variables,
+                    .max_new_tokens = length_of(set, example.verb, options)};
     report.answers[i] = {.row = example.row, .verb = example.verb, .reference = encoder.reference(dataset, i)};
   }
-  generate::Generator generator(engine, model, dialogue.tokenizer());
-  const std::vector<generate::Answer> answers = generator.run(requests, on_done);
+  Responder responder(engine, model, dialogue, options.responder);
+  const std::vector<Reply> replies = responder.reply(questions, on_done);
   std::map<std::string, std::vector<std::size_t>> by_verb;
   for (std::size_t i = 0; i < count; ++i) {
-    report.answers[i].answer = std::string(trim(answers[i].text));
-    report.answers[i].log_probability = answers[i].log_probability;
-    report.answers[i].finished = answers[i].finish == generate::Finish::kStop;
+    report.answers[i].answer = canonical(questions[i].instruction, replies[i].text);
+    report.answers[i].log_probability = replies[i].log_probability;
+    report.answers[i].finished = replies[i].finished;
+    report.answers[i].label_probabilities = replies[i].label_probabilities;
     by_verb[report.answers[i].verb].push_back(i);
   }
   for (const auto& [verb, rows] : by_verb) {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "data/encode.h"
+#include "evaluate/responder.h"
 #include "evaluate/score.h"
-#include "generate/generator.h"
 #include "metrics/metrics.h"
 
 namespace instruct::evaluate {
@@ -21,7 +21,7 @@ struct TaskOptions {
   bool likelihood = false;        // also the mean log-probability and perplexity of the references
   std::int64_t bootstrap = 1000;  // resamples for the intervals; 0: none
   std::uint64_t seed = 42;
-  generate::SamplingOptions sampling;  // greedy by default
+  ResponderOptions responder;  // greedy and constrained by default
   metrics::MetricOptions metric;
 };
 
@@ -30,8 +30,9 @@ struct AnsweredRow {
   std::string verb;      // empty for dialogues
   std::string answer;
   std::string reference;
-  double log_probability = 0;  // of the generated answer
-  bool finished = false;       // ended by itself
+  double log_probability = 0;               // of the generated answer
+  bool finished = false;                    // ended by itself
+  std::vector<double> label_probabilities;  // as Reply
 };
 
 struct VerbReport {

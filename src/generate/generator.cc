@@ -158,14 +158,15 @@ void Generator::run_batch(std::span<const Request> requests, std::span<const std
 // Chooses the next token of one answer; false when the answer is complete.
 bool Generator::step(const Request& request, Sequence& sequence, std::span<float> logits, Answer& answer) {
   const auto& ends = tokenizer_.end_of_generation();
-  penalise_repeats(logits, answer.tokens, request.sampling.repetition_penalty);
+  if (request.sampling.repetition_penalty != 1.0) {
+    std::vector<std::int32_t> seen = request.prompt;
+    seen.insert(seen.end(), answer.tokens.begin(), answer.tokens.end());
+    penalise_repeats(logits, seen, request.sampling.repetition_penalty);
+  }
   if (request.constraint != nullptr) {
-    std::vector<float> end_scores;
-    for (const std::int32_t end : ends) end_scores.push_back(logits[static_cast<std::size_t>(end)]);
-    request.constraint->mask(logits);
-    for (std::size_t i = 0; i < ends.size(); ++i) {
-      logits[static_cast<std::size_t>(ends[i])] = request.constraint->may_end() ? end_scores[i] : -INFINITY;
-    }
+    instructions::TokenMask mask(tokenizer_.vocabulary_size());
+    request.constraint->allowed(mask);
+    mask.apply(logits);
   }
   const std::int32_t token = sample(logits, request.sampling, sequence.random);
   if (!std::isfinite(logits[static_cast<std::size_t>(token)])) {
@@ -187,8 +188,12 @@ bool Generator::step(const Request& request, Sequence& sequence, std::span<float
   }
   sequence.last = token;
   ++sequence.length;
-  return static_cast<std::int64_t>(answer.tokens.size()) < request.max_new_tokens &&
-         sequence.length < model_.config().context_length;
+  if (static_cast<std::int64_t>(answer.tokens.size()) < request.max_new_tokens &&
+      sequence.length < model_.config().context_length) {
+    return true;
+  }
+  if (request.constraint != nullptr) answer.text += request.constraint->completion().value_or("");
+  return false;
 }
 
 }  // namespace instruct::generate

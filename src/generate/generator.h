@@ -9,36 +9,28 @@
 #include <vector>
 
 #include "generate/sampling.h"
+#include "instructions/constraint.h"
 #include "models/llama.h"
 #include "ops/engine.h"
 #include "tokenizers/tokenizer.h"
 
 namespace instruct::generate {
 
-// Restricts what may come next while one answer is generated. Made anew for every request.
-class Constraint {
- public:
-  virtual ~Constraint() = default;
-  // Sets the logits of tokens that may not come next to minus infinity. The end-of-generation tokens belong to
-  // `may_end` and are already masked when it is false.
-  virtual void mask(std::span<float> logits) const = 0;
-  virtual void advance(std::int32_t token) = 0;
-  virtual bool may_end() const = 0;
-};
-
 struct Request {
   std::vector<std::int32_t> prompt;
   std::int64_t max_new_tokens = 256;
   SamplingOptions sampling;
-  std::vector<std::string> stop;           // generation ends before any of these texts
-  std::shared_ptr<Constraint> constraint;  // or null
+  std::vector<std::string> stop;                         // generation ends before any of these texts
+  std::shared_ptr<instructions::Constraint> constraint;  // what may come next; made anew for every request, or null
 };
 
 enum class Finish { kStop, kLength };
 
 struct Answer {
   std::vector<std::int32_t> tokens;  // without the end token
-  std::string text;                  // decoded, special tokens left out, cut before a stop text
+  // Decoded, special tokens left out, cut before a stop text. Under a constraint an answer that max_new_tokens cuts is
+  // completed to a whole value.
+  std::string text;
   Finish finish = Finish::kLength;
   double log_probability = 0;  // natural log, summed over tokens and the end token
 };

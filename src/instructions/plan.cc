@@ -237,8 +237,10 @@ Value resolve_variables(const PlannedCall& call, const InstructionSet& set, std:
   return variables;
 }
 
-std::string combine_outputs(const Plan& plan, Combine combine, std::span<const Value> outputs) {
+std::string combine_outputs(const Plan& plan, Combine combine, std::span<const Value> outputs,
+                            std::span<const Value> details) {
   INSTRUCT_CHECK(outputs.size() == plan.calls.size());
+  INSTRUCT_CHECK(details.empty() || details.size() == plan.calls.size());
   if (combine == Combine::kLast) return plan.outputs.empty() ? "" : output_text(outputs[plan.outputs.back()]);
   if (combine == Combine::kConcat) {
     std::string text;
@@ -248,8 +250,12 @@ std::string combine_outputs(const Plan& plan, Combine combine, std::span<const V
   }
   Value list = Value::array();
   for (const std::size_t index : plan.outputs) {
-    list.push(Value::object(
-        {{"call", plan.calls[index].source}, {"verb", plan.calls[index].verb}, {"output", outputs[index]}}));
+    Value entry = Value::object(
+        {{"call", plan.calls[index].source}, {"verb", plan.calls[index].verb}, {"output", outputs[index]}});
+    if (!details.empty() && details[index].is_object()) {
+      for (const auto& [key, value] : details[index].as_object()) entry.set(key, value);
+    }
+    list.push(std::move(entry));
   }
   return dump_json(list);
 }

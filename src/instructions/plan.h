@@ -56,7 +56,9 @@ std::vector<std::vector<std::size_t>> waves(const Plan& plan);
 Value resolve_variables(const PlannedCall& call, const InstructionSet& set, std::span<const Value> outputs);
 
 // The result of a whole program. kConcat: the outputs' texts, a line each. kLast: the last one's. kJson: an array of
-// {"call", "verb", "output"}. `outputs` are by index of the plan's calls.
-std::string combine_outputs(const Plan& plan, Combine combine, std::span<const Value> outputs);
+// {"call", "verb", "output"} with the fields of the call's `details` behind them. `outputs` and `details` are by index
+// of the plan's calls; `details` are objects or null, or absent altogether.
+std::string combine_outputs(const Plan& plan, Combine combine, std::span<const Value> outputs,
+                            std::span<const Value> details = {});
 
 }  // namespace instruct::instructions

@@ -5,6 +5,7 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
+#include "data/grouping.h"
 #include "data/sampler.h"
 
 namespace instruct::train {
@@ -13,16 +14,30 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Rows = std::span<const data::EncodedRow* const>;
 
+data::Layout layout_of(const LoopOptions& options) {
+  return options.packing == Packing::kTree ? data::Layout::kTree : data::Layout::kRows;
+}
+
 // Micro-batches of a step: rows together, or one by one.
 std::vector<data::Batch> batches_of(Rows rows, const LoopOptions& options) {
-  const auto size =
-      options.packing == Packing::kRows ? std::size_t{1} : static_cast<std::size_t>(options.micro_batch_rows);
-  const data::Layout layout = options.packing == Packing::kTree ? data::Layout::kTree : data::Layout::kRows;
+  const std::int64_t size = options.packing == Packing::kRows ? 1 : options.micro_batch_rows;
   std::vector<data::Batch> batches;
-  for (std::size_t begin = 0; begin < rows.size(); begin += size) {
-    batches.push_back(data::make_batch(rows.subspan(begin, std::min(size, rows.size() - begin)), layout));
+  for (const std::vector<std::size_t>& members : data::micro_batches(rows, layout_of(options), {.max_rows = size})) {
+    std::vector<const data::EncodedRow*> chosen;
+    for (const std::size_t member : members) chosen.push_back(rows[member]);
+    batches.push_back(data::make_batch(chosen, layout_of(options)));
   }
   return batches;
+}
+
+// The order of an epoch. For a tree, rows that share much stay together.
+std::vector<std::int64_t> order_of(std::span<const data::EncodedRow> rows, const LoopOptions& options,
+                                   std::int64_t epoch) {
+  if (options.packing != Packing::kTree)
+    return data::epoch_order(static_cast<std::int64_t>(rows.size()), options.shuffle, options.seed, epoch);
+  const std::vector<std::int64_t> groups =
+      data::share_groups(rows, {.max_rows = options.micro_batch_rows * options.accumulation});
+  return data::epoch_order(groups, options.shuffle, options.seed, epoch);
 }
 
 }  // namespace
@@ -72,7 +87,7 @@ void Trainer::run(const RowSource& source, std::int64_t row_count, Position& pos
   while (position.step < total) {
     const std::vector<data::EncodedRow>& rows = source(position.epoch);
     const auto count = static_cast<std::int64_t>(rows.size());
-    const std::vector<std::int64_t> order = data::epoch_order(count, options_.shuffle, options_.seed, position.epoch);
+    const std::vector<std::int64_t> order = order_of(rows, options_, position.epoch);
     while (position.row < count && position.step < total) {
       throw_if_cancelled("training");
       std::vector<const data::EncodedRow*> chosen;
