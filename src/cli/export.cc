@@ -47,8 +47,7 @@ void run(const Options& options) {
                                        models::merged_weights(session->package, adapter, session->engine->allocator()),
                                        stored_type(options));
     } else {
-      models::write_peft_files(folder.path(), *adapter->adapter, adapter->masters,
-                               {options.model.model, session->dialogue->fingerprint(), chat_template});
+      models::write_peft_files(folder.path(), *adapter->adapter, adapter->masters, session->origin());
     }
     folder.commit();
   }

@@ -35,8 +35,9 @@ int main(int argc, char** argv) {
   app.add_option("--log-level", level, "debug, info, warning, error or off")->capture_default_str();
   app.parse_complete_callback([&level] { instruct::set_log_level(instruct::log_level_from_name(level)); });
   using namespace instruct::cli;
-  for (const auto add : {add_train_command, add_eval_command, add_score_command, add_run_command, add_chat_command,
-                         add_data_command, add_export_command, add_metrics_command, add_tokenize_command}) {
+  for (const auto add :
+       {add_train_command, add_eval_command, add_score_command, add_run_command, add_chat_command, add_data_command,
+        add_export_command, add_inspect_command, add_metrics_command, add_tokenize_command}) {
     add(app);
   }
   try {

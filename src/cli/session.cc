@@ -18,6 +18,10 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--seed", seed, "of everything random")->capture_default_str();
 }
 
+models::AdapterOrigin Session::origin() const {
+  return {package.path.string(), package.model->fingerprint(), dialogue->fingerprint(), dialogue->template_source()};
+}
+
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights) {
   auto session = std::make_unique<Session>();
   session->engine = std::make_unique<ops::Engine>(options.threads);
@@ -32,7 +36,7 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
       std::make_unique<instructions::DialogueEncoder>(*session->package.tokenizer, chat_template, options.model);
   if (!options.adapter.empty()) {
     session->adapter = models::load_peft_folder(options.adapter, *session->package.model, session->engine->allocator());
-    models::check_template(session->adapter.origin, session->dialogue->fingerprint(), chat_template, options.adapter);
+    models::check_origin(session->adapter.origin, session->origin(), options.adapter);
   }
   return session;
 }

@@ -38,6 +38,8 @@ struct Session {
   std::optional<instructions::InstructionSet> set;
   models::LoadedAdapter adapter;  // adapter.adapter is null without --adapter
 
+  // What an adapter trained here is bound to.
+  models::AdapterOrigin origin() const;
   const instructions::InstructionSet* instruction_set() const { return set ? &*set : nullptr; }
 };
 

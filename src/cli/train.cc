@@ -175,13 +175,9 @@ class Run {
     return result;
   }
 
-  models::AdapterOrigin origin() const {
-    return {config_.model_name_or_path, session_->dialogue->fingerprint(), session_->dialogue->template_source()};
-  }
-
   void write_model(const fs::path& folder) const {
     if (is_lora()) {
-      models::write_peft_files(folder, *session_->adapter.adapter, masters(), origin());
+      models::write_peft_files(folder, *session_->adapter.adapter, masters(), session_->origin());
     } else {
       models::write_hugging_face_files(folder, session_->package, session_->dialogue->template_source(), full_weights(),
                                        tensor::DType::kF32);

@@ -113,6 +113,7 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
   write_file_atomic(folder / "adapter_config.json", dump_json(config_value(adapter, origin), {.indent = 2}) + "\n");
   const Value ours = Value::object({{"format_version", 1},
                                     {"base_model", origin.base_model},
+                                    {"base_fingerprint", origin.base_fingerprint},
                                     {"template_fingerprint", origin.template_fingerprint},
                                     {"chat_template", origin.chat_template}});
   write_file_atomic(folder / "instruct.json", dump_json(ours, {.indent = 2}) + "\n");
@@ -165,27 +166,30 @@ LoadedAdapter load_peft_folder(const fs::path& folder, Llama& model, tensor::All
       const Value* value = ours.find(key);
       return value != nullptr && value->is_string() ? value->as_string() : std::string();
     };
-    loaded.origin = {text("base_model"), text("template_fingerprint"), text("chat_template")};
+    loaded.origin = {text("base_model"), text("base_fingerprint"), text("template_fingerprint"), text("chat_template")};
   }
   return loaded;
 }
 
-void check_template(const AdapterOrigin& origin, const std::string& fingerprint, const std::string& chat_template,
-                    const std::string& where) {
-  if (origin.template_fingerprint.empty() || origin.template_fingerprint == fingerprint) return;
-  if (origin.chat_template == chat_template) {
+void check_origin(const AdapterOrigin& trained, const AdapterOrigin& given, const std::string& where) {
+  if (!trained.base_fingerprint.empty() && trained.base_fingerprint != given.base_fingerprint) {
+    raise(ErrorCategory::kInvalidArgument, "adapter '{}' was trained on another base model, '{}', not on '{}'", where,
+          trained.base_model, given.base_model);
+  }
+  if (trained.template_fingerprint.empty() || trained.template_fingerprint == given.template_fingerprint) return;
+  if (trained.chat_template == given.chat_template) {
     raise(ErrorCategory::kInvalidArgument, "adapter '{}' was trained with another tokenizer than this model's", where);
   }
-  const std::vector<std::string_view> trained = split(origin.chat_template, '\n');
-  const std::vector<std::string_view> given = split(chat_template, '\n');
+  const std::vector<std::string_view> before = split(trained.chat_template, '\n');
+  const std::vector<std::string_view> now = split(given.chat_template, '\n');
   std::size_t line = 0;
-  while (line < trained.size() && line < given.size() && trained[line] == given[line]) ++line;
+  while (line < before.size() && line < now.size() && before[line] == now[line]) ++line;
   const auto at = [line](const std::vector<std::string_view>& lines) {
     return line < lines.size() ? lines[line] : std::string_view("(end)");
   };
   raise(ErrorCategory::kInvalidArgument,
         "adapter '{}' was trained with another chat template. First difference, line {}:\n- {}\n+ {}", where, line + 1,
-        at(trained), at(given));
+        at(before), at(now));
 }
 
 }  // namespace instruct::models

@@ -13,6 +13,7 @@ namespace instruct::models {
 // What an adapter was trained with; checked when it is loaded.
 struct AdapterOrigin {
   std::string base_model;            // path or name as the user gave it
+  std::string base_fingerprint;      // Llama::fingerprint(); empty when unknown
   std::string template_fingerprint;  // of chat template and tokenizer; empty when unknown
   std::string chat_template;         // to show a difference
 };
@@ -32,9 +33,8 @@ struct LoadedAdapter {
 // an option this program cannot honour, naming it; InvalidArgument when it belongs to another base model.
 LoadedAdapter load_peft_folder(const std::filesystem::path& folder, Llama& model, tensor::Allocator& allocator);
 
-// Raises InvalidArgument with the first difference of the two templates when the fingerprints are both known and
-// differ.
-void check_template(const AdapterOrigin& origin, const std::string& fingerprint, const std::string& chat_template,
-                    const std::string& where);
+// Raises InvalidArgument when an adapter whose origin is known was trained with another base model, or with another
+// chat template or tokenizer; with the first difference of the two templates.
+void check_origin(const AdapterOrigin& trained, const AdapterOrigin& given, const std::string& where);
 
 }  // namespace instruct::models

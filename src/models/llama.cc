@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "ops/cross_entropy.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
@@ -187,6 +188,17 @@ std::vector<NamedWeight> Llama::weights() const {
   result.push_back({"model.norm.weight", norm_});
   if (!config_.tied_embeddings) add(head_);
   return result;
+}
+
+std::string Llama::fingerprint() const {
+  std::string bytes;
+  for (const NamedWeight& weight : weights()) {
+    if (!weight.name.ends_with("norm.weight")) continue;
+    const Tensor& values = weight.variable.value();
+    bytes.append(reinterpret_cast<const char*>(values.data<float>()),
+                 static_cast<std::size_t>(values.elements()) * sizeof(float));
+  }
+  return sha256_hex(bytes);
 }
 
 }  // namespace instruct::models

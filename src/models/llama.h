@@ -86,6 +86,9 @@ class Llama {
   std::vector<nn::Linear*> linears();
   // Every weight, for full tuning and export. The head is absent when tied.
   std::vector<NamedWeight> weights() const;
+  // SHA-256 over the norm weights, which every file format keeps in full: the same for all quantisations of a model,
+  // another for every other model.
+  std::string fingerprint() const;
 
  private:
   ops::RotaryTables tables_for(std::int64_t positions, tensor::Allocator& allocator);
