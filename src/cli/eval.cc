@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/results.h"
 #include "cli/session.h"
 #include "evaluate/task.h"
 
@@ -24,23 +25,7 @@ struct Options {
 void save(const evaluate::TaskReport& report, const std::filesystem::path& folder, const ModelOptions& model,
           const instructions::InstructionSet* set) {
   std::filesystem::create_directories(folder);
-  std::string lines;
-  for (const evaluate::AnsweredRow& row : report.answers) {
-    Value line = Value::object({{"row", row.row},
-                                {"verb", row.verb},
-                                {"predict", row.answer},
-                                {"label", row.reference},
-                                {"logprob", row.log_probability},
-                                {"finished", row.finished}});
-    if (!row.label_probabilities.empty()) {
-      Value probabilities = Value::object();
-      const std::vector<std::string>& labels = set->instruction(row.verb).output.labels;
-      for (std::size_t i = 0; i < labels.size(); ++i) probabilities.set(labels[i], row.label_probabilities[i]);
-      line.set("probabilities", probabilities);
-    }
-    lines += dump_json(line) + "\n";
-  }
-  write_file_atomic(folder / "generated_predictions.jsonl", lines);
+  write_predictions(folder / "generated_predictions.jsonl", report, set);
   Value results = Value::object({{"model", model.model},
                                  {"adapter", model.adapter},
                                  {"seconds", report.seconds},

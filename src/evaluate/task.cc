@@ -15,14 +15,18 @@ namespace {
 
 std::vector<std::string> metrics_of(const instructions::InstructionSet* set, const std::string& verb,
                                     const TaskOptions& options) {
+  if (!options.generate) return {};
   if (!options.metrics.empty()) return options.metrics;
-  if (set != nullptr && !verb.empty()) {
-    const instructions::Instruction& instruction = set->instruction(verb);
-    if (!instruction.metrics.empty()) return instruction.metrics;
-    if (instruction.output.type == instructions::OutputType::kLabel)
-      return {"accuracy", "precision", "recall", "macro_f1"};
+  const instructions::Instruction* instruction = set != nullptr && !verb.empty() ? &set->instruction(verb) : nullptr;
+  const bool label = instruction != nullptr && instruction->output.type == instructions::OutputType::kLabel;
+  if (instruction == nullptr || instruction->metrics.empty()) {
+    if (label) return {"accuracy", "precision", "recall", "macro_f1"};
+    return {"rouge1", "rouge2", "rougeL", "bleu"};
   }
-  return {"rouge1", "rouge2", "rougeL", "bleu"};
+  std::vector<std::string> names = metrics::expand_metric_names(instruction->metrics);
+  // Precision, recall and F1 of labels are macro averages; a verb's "f1" means those for labels.
+  if (label) std::replace(names.begin(), names.end(), std::string("f1"), std::string("macro_f1"));
+  return names;
 }
 
 std::int64_t length_of(const instructions::InstructionSet* set, const std::string& verb, const TaskOptions& options) {
@@ -41,13 +45,6 @@ std::string canonical(const instructions::Instruction* instruction, std::string_
   }
 }
 
-// Precision, recall and F1 of labels are macro averages; a verb's "f1" means those for labels.
-std::string metric_for(const instructions::InstructionSet* set, const std::string& verb, const std::string& name) {
-  const bool labels =
-      set != nullptr && !verb.empty() && set->instruction(verb).output.type == instructions::OutputType::kLabel;
-  return labels && name == "f1" ? "macro_f1" : name;
-}
-
 void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder,
                     const data::Dataset& dataset, const std::vector<std::size_t>& rows, const TaskOptions& options,
                     std::int64_t vocabulary, VerbReport& report) {
@@ -60,6 +57,7 @@ void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEn
     sum -= score.log_probability;
     tokens += score.tokens;
   }
+  report.tokens = tokens;
   report.loss = sum / static_cast<double>(std::max<std::int64_t>(1, tokens));
   report.perplexity = std::exp(report.loss);
 }
@@ -67,6 +65,7 @@ void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEn
 VerbReport measure(const std::string& verb, const std::vector<std::string>& names,
                    const std::vector<const AnsweredRow*>& rows, const TaskOptions& options) {
   VerbReport report{.verb = verb, .rows = static_cast<std::int64_t>(rows.size())};
+  if (names.empty()) return report;
   std::vector<std::string> answers;
   std::vector<std::vector<std::string>> references;
   for (const AnsweredRow* row : rows) {
@@ -103,8 +102,8 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                     .max_new_tokens = length_of(set, example.verb, options)};
     report.answers[i] = {.row = example.row, .verb = example.verb, .reference = encoder.reference(dataset, i)};
   }
-  Responder responder(engine, model, dialogue, options.responder);
-  const std::vector<Reply> replies = responder.reply(questions, on_done);
+  std::vector<Reply> replies(count);
+  if (options.generate) replies = Responder(engine, model, dialogue, options.responder).reply(questions, on_done);
   std::map<std::string, std::vector<std::size_t>> by_verb;
   for (std::size_t i = 0; i < count; ++i) {
     report.answers[i].answer = canonical(questions[i].instruction, replies[i].text);
@@ -116,15 +115,33 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
   for (const auto& [verb, rows] : by_verb) {
     std::vector<const AnsweredRow*> answered;
     for (const std::size_t row : rows) answered.push_back(&report.answers[row]);
-    std::vector<std::string> names;
-    for (const std::string& name : metrics_of(set, verb, options)) names.push_back(metric_for(set, verb, name));
-    report.verbs.push_back(measure(verb, names, answered, options));
+    report.verbs.push_back(measure(verb, metrics_of(set, verb, options), answered, options));
     if (options.likelihood)
       add_likelihood(engine, model, encoder, dataset, rows, options, dialogue.tokenizer().vocabulary_size(),
                      report.verbs.back());
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
+}
+
+double mean_loss(const TaskReport& report) {
+  double sum = 0;
+  std::int64_t tokens = 0;
+  for (const VerbReport& verb : report.verbs) {
+    sum += verb.loss * static_cast<double>(verb.tokens);
+    tokens += verb.tokens;
+  }
+  return sum / static_cast<double>(std::max<std::int64_t>(1, tokens));
+}
+
+std::map<std::string, std::vector<std::string>> metrics_by_verb(const instructions::InstructionSet* set,
+                                                                const data::Dataset& dataset,
+                                                                const TaskOptions& options) {
+  std::map<std::string, std::vector<std::string>> names;
+  for (const data::Example& example : dataset.examples) {
+    if (!names.contains(example.verb)) names[example.verb] = metrics_of(set, example.verb, options);
+  }
+  return names;
 }
 
 std::string report_table(const TaskReport& report) {

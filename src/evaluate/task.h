@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct TaskOptions {
   std::int64_t max_new_tokens = 0;   // 0: those of each verb, or 256
   std::int64_t shots = 0;
   std::int64_t limit = 0;         // rows; 0: all
+  bool generate = true;           // answers, and the metrics that compare them with the references
   bool likelihood = false;        // also the mean log-probability and perplexity of the references
   std::int64_t bootstrap = 1000;  // resamples for the intervals; 0: none
   std::uint64_t seed = 42;
@@ -39,12 +41,14 @@ struct VerbReport {
   std::string verb;  // "" for dialogues; "all" when several verbs were evaluated together
   std::int64_t rows = 0;
   std::vector<metrics::MetricValue> metrics;
-  double loss = 0;  // mean -log P a token of the references; with likelihood only
+  // With likelihood only:
+  double loss = 0;          // mean -log P a token of the references
+  std::int64_t tokens = 0;  // of the references
   double perplexity = 0;
 };
 
 struct TaskReport {
-  std::vector<VerbReport> verbs;
+  std::vector<VerbReport> verbs;  // by name
   std::vector<AnsweredRow> answers;
   double seconds = 0;
 };
@@ -53,6 +57,14 @@ struct TaskReport {
 TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
                          const instructions::InstructionSet* set, const data::Dataset& dataset,
                          const TaskOptions& options, const std::function<void(std::int64_t)>& on_done = {});
+
+// Mean loss over all verbs' tokens; with likelihood only.
+double mean_loss(const TaskReport& report);
+
+// Names of the metrics each verb of the rows will have, without measuring anything.
+std::map<std::string, std::vector<std::string>> metrics_by_verb(const instructions::InstructionSet* set,
+                                                                const data::Dataset& dataset,
+                                                                const TaskOptions& options);
 
 // A table of the report for a terminal.
 std::string report_table(const TaskReport& report);

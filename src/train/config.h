@@ -60,13 +60,13 @@ struct TrainConfig {
 
   // Evaluation, saving, stopping.
   std::int64_t logging_steps = 1;
-  std::string eval_strategy = "no";  // no | steps | epoch
+  std::string eval_strategy = "auto";  // auto | no | steps | epoch; auto: each epoch when there are rows for it
   std::int64_t eval_steps = 0;
   std::string save_strategy = "epoch";  // no | steps | epoch
   std::int64_t save_steps = 0;
   std::int64_t save_total_limit = 2;
-  bool predict_with_generate = false;  // generated metrics during evaluation
-  std::int64_t max_eval_rows = 0;      // 0: all
+  std::optional<bool> predict_with_generate;  // generated metrics; default: each epoch, where a verb names metrics
+  std::int64_t max_eval_rows = 0;             // 0: all
   bool load_best_model_at_end = false;
   std::string metric_for_best_model = "eval_loss";
   std::optional<bool> greater_is_better;

@@ -125,7 +125,10 @@ StepReport Trainer::step(Rows rows, const Position& position, const Observer& ob
   for (const data::Batch& batch : batches_of(rows, options_)) {
     if (observer.before_pass) observer.before_pass(position.step, micro_batch++);
     sum += batch_loss(engine_, model_, batch, weight, vocabulary_);
-    report.tokens += static_cast<std::int64_t>(batch.tokens.size());
+    const data::BatchCost cost = data::cost_of(batch);
+    report.cost.tokens += cost.tokens;
+    report.cost.attended += cost.attended;
+    report.cost.predictions += cost.predictions;
   }
   report.loss = sum / static_cast<double>(report.trained_tokens);
   report.gradient_norm = optimizer_.gradient_norm(engine_.context());

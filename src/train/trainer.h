@@ -45,7 +45,7 @@ struct StepReport {
   double loss = 0;           // mean over the step's trained tokens
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
-  std::int64_t tokens = 0;  // computed, shared prefixes once
+  data::BatchCost cost;  // computed tokens (shared prefixes once), attended pairs, predictions
   std::int64_t trained_tokens = 0;
   double seconds = 0;
 };

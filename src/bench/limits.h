@@ -1,0 +1,24 @@
+// What this machine can do, measured in this process: the limits that shares are shares of.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/engine.h"
+
+namespace instruct::bench {
+
+// Floating-point operations a second of [m, k] x [k, n] with all threads: the best of repeated runs over about
+// `seconds`. dtype f32 or bf16.
+double product_rate(ops::Engine& engine, tensor::DType dtype, std::int64_t m, std::int64_t n, std::int64_t k,
+                    double seconds);
+// The same of a large square product, which is as good as it gets.
+double peak_product_rate(ops::Engine& engine, tensor::DType dtype, double seconds);
+
+// Bytes a second that all threads together read from `bytes` of memory; far more than the caches hold gives main
+// memory's bandwidth, less that of a cache.
+double read_bandwidth(ops::Engine& engine, std::int64_t bytes, double seconds);
+
+// Largest resident set of this process so far, in bytes.
+std::int64_t peak_resident_bytes();
+
+}  // namespace instruct::bench

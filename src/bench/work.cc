@@ -1,0 +1,78 @@
+#include "bench/work.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+namespace instruct::bench {
+namespace {
+
+// Rows that go through a layer: in the last block, those without a prediction stop after serving as keys and values.
+std::int64_t rows_of(const models::Llama& model, const nn::Linear& layer, const data::BatchCost& cost) {
+  if (layer.name == "lm_head") return cost.predictions;
+  const std::string last = fmt::format("model.layers.{}.", model.config().layers - 1);
+  const bool before_attention =
+      layer.name.ends_with("q_proj") || layer.name.ends_with("k_proj") || layer.name.ends_with("v_proj");
+  return layer.name.starts_with(last) && !before_attention ? std::min(cost.tokens, cost.predictions) : cost.tokens;
+}
+
+// Nothing below the first block's attention input is trained, unless everything is.
+bool needs_input_gradient(const nn::Linear& layer, Purpose purpose) {
+  if (purpose == Purpose::kForward) return false;
+  const bool first = layer.name.starts_with("model.layers.0.self_attn.") && !layer.name.ends_with("o_proj");
+  return purpose == Purpose::kFull || !first;
+}
+
+class Products {
+ public:
+  void add(std::int64_t m, std::int64_t n, std::int64_t k) {
+    if (m == 0) return;
+    for (Product& product : list) {
+      if (product.m == m && product.n == n && product.k == k) {
+        ++product.count;
+        return;
+      }
+    }
+    list.push_back({m, n, k, 1});
+  }
+  // Forward, input gradient and weight gradient of a weight [n, k] over `rows` rows.
+  void add_layer(std::int64_t rows, std::int64_t n, std::int64_t k, bool input_gradient, bool weight_gradient) {
+    add(rows, n, k);
+    if (input_gradient) add(rows, k, n);
+    if (weight_gradient) add(n, k, rows);
+  }
+  std::vector<Product> list;
+};
+
+}  // namespace
+
+std::vector<Product> linear_products(models::Llama& model, const data::BatchCost& cost, Purpose purpose) {
+  Products products;
+  for (const nn::Linear* layer : model.linears()) {
+    if (layer->name == "lm_head") continue;
+    products.add_layer(rows_of(model, *layer, cost), layer->outputs(), layer->inputs(),
+                       needs_input_gradient(*layer, purpose), purpose == Purpose::kFull);
+  }
+  products.add_layer(cost.predictions, model.config().vocabulary, model.config().width, purpose != Purpose::kForward,
+                     purpose == Purpose::kFull);
+  return products.list;
+}
+
+Work work_of(models::Llama& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost, Purpose purpose) {
+  Work work;
+  for (const Product& product : linear_products(model, cost, purpose)) work.linear += product.operations();
+  if (adapter != nullptr) {
+    const double passes = purpose == Purpose::kForward ? 1 : 3;
+    for (const adapters::LoraModule& module : adapter->modules()) {
+      const std::int64_t rank = module.a.value().dim(0);
+      const std::int64_t sides = module.layer->inputs() + module.layer->outputs();
+      work.adapter += passes * 2.0 * static_cast<double>(rows_of(model, *module.layer, cost) * rank * sides);
+    }
+  }
+  const models::LlamaConfig& config = model.config();
+  const double pair = 4.0 * static_cast<double>(config.heads * config.head_width);  // score and value
+  work.attention = static_cast<double>(cost.attended * config.layers) * pair * (purpose == Purpose::kForward ? 1 : 3);
+  return work;
+}
+
+}  // namespace instruct::bench

@@ -1,0 +1,29 @@
+#include "cli/results.h"
+
+#include "base/file.h"
+#include "base/json.h"
+
+namespace instruct::cli {
+
+void write_predictions(const std::filesystem::path& file, const evaluate::TaskReport& report,
+                       const instructions::InstructionSet* set) {
+  std::string lines;
+  for (const evaluate::AnsweredRow& row : report.answers) {
+    Value line = Value::object({{"row", row.row},
+                                {"verb", row.verb},
+                                {"predict", row.answer},
+                                {"label", row.reference},
+                                {"logprob", row.log_probability},
+                                {"finished", row.finished}});
+    if (!row.label_probabilities.empty()) {
+      Value probabilities = Value::object();
+      const std::vector<std::string>& labels = set->instruction(row.verb).output.labels;
+      for (std::size_t i = 0; i < labels.size(); ++i) probabilities.set(labels[i], row.label_probabilities[i]);
+      line.set("probabilities", probabilities);
+    }
+    lines += dump_json(line) + "\n";
+  }
+  write_file_atomic(file, lines);
+}
+
+}  // namespace instruct::cli

@@ -1,0 +1,15 @@
+// Writing what an evaluation found.
+#pragma once
+
+#include <filesystem>
+
+#include "evaluate/task.h"
+
+namespace instruct::cli {
+
+// One JSON object an answered row: row, verb, predict, label, logprob, finished, and the probabilities of labels. Whole
+// or not at all.
+void write_predictions(const std::filesystem::path& file, const evaluate::TaskReport& report,
+                       const instructions::InstructionSet* set);
+
+}  // namespace instruct::cli

@@ -1,0 +1,129 @@
+#include "cli/train_evaluation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "data/encode.h"
+
+namespace instruct::cli {
+namespace {
+
+std::string shown(const std::string& verb) {
+  return verb.empty() ? "dialogue" : verb;
+}
+
+// Whether some verb of the rows names metrics of its own: then they are shown without being asked for.
+bool names_metrics(const instructions::InstructionSet* set, const data::Dataset& dataset) {
+  return set != nullptr && std::any_of(dataset.examples.begin(), dataset.examples.end(), [&](const auto& example) {
+           return !example.verb.empty() && !set->instruction(example.verb).metrics.empty();
+         });
+}
+
+}  // namespace
+
+TrainEvaluation::TrainEvaluation(const train::TrainConfig& config, Session& session, data::Dataset dataset,
+                                 std::int64_t cutoff)
+    : session_(session), dataset_(std::move(dataset)) {
+  if (dataset_.examples.empty()) return;
+  leave_out_long_rows(config, cutoff);
+  if (config.max_eval_rows > 0 && static_cast<std::int64_t>(dataset_.examples.size()) > config.max_eval_rows)
+    dataset_.examples.resize(static_cast<std::size_t>(config.max_eval_rows));
+  const bool text = dataset_.format == data::RowFormat::kText;
+  options_ = {
+      .shots = config.shots,
+      .generate = !text && config.predict_with_generate.value_or(config.eval_strategy != "steps" &&
+                                                                 names_metrics(session.instruction_set(), dataset_)),
+      .likelihood = true,
+      .bootstrap = 0,
+      .seed = config.seed};
+  choose_metric(config);
+}
+
+void TrainEvaluation::leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff) {
+  const data::RowEncoder encoder(*session_.dialogue, session_.instruction_set());
+  const data::EncodeOptions encode{.shots = config.shots, .seed = config.seed};
+  std::vector<data::Example> fitting;
+  for (std::size_t i = 0; i < dataset_.examples.size(); ++i) {
+    const auto length = static_cast<std::int64_t>(encoder.encode(dataset_, i, encode).tokens.size());
+    if (length <= cutoff) {
+      fitting.push_back(dataset_.examples[i]);
+    } else if (config.overflow == "raise") {
+      raise(ErrorCategory::kBadData, "{} has {} tokens, cutoff_len is {}: raise it, or choose overflow drop",
+            dataset_.where(dataset_.examples[i]), length, cutoff);
+    }
+  }
+  const std::size_t left_out = dataset_.examples.size() - fitting.size();
+  if (fitting.empty())
+    raise(ErrorCategory::kBadData, "{}: every row is longer than {} tokens", dataset_.origin, cutoff);
+  if (left_out > 0)
+    log_warning("{}: {} rows longer than {} tokens are not evaluated", dataset_.origin, left_out, cutoff);
+  dataset_.examples = std::move(fitting);
+}
+
+void TrainEvaluation::choose_metric(const train::TrainConfig& config) {
+  const auto by_verb = evaluate::metrics_by_verb(session_.instruction_set(), dataset_, options_);
+  verbs_ = by_verb.size();
+  std::vector<std::string> known{"eval_loss"};
+  for (const auto& [verb, names] : by_verb) {
+    for (const std::string& name : names) {
+      known.push_back(key(verb, name));
+      if (std::find(columns_.begin(), columns_.end(), name) == columns_.end()) columns_.push_back(name);
+    }
+  }
+  metric_ = config.metric_for_best_model;
+  if (!metric_.starts_with("eval_")) metric_ = "eval_" + metric_;
+  if (std::find(known.begin(), known.end(), metric_) == known.end()) {
+    raise(ErrorCategory::kInvalidArgument, "metric_for_best_model '{}': these rows have {}{}",
+          config.metric_for_best_model, fmt::format("{}", fmt::join(known, ", ")),
+          options_.generate ? "" : "; predict_with_generate: true adds those of generated answers");
+  }
+  greater_ = config.greater_is_better.value_or(metric_ != "eval_loss");
+}
+
+std::string TrainEvaluation::key(const std::string& verb, const std::string& metric) const {
+  return verbs_ > 1 ? "eval_" + shown(verb) + "_" + metric : "eval_" + metric;
+}
+
+Evaluation TrainEvaluation::run(std::int64_t step, double epoch) {
+  const evaluate::TaskReport report = evaluate::evaluate_rows(
+      *session_.engine, *session_.package.model, *session_.dialogue, session_.instruction_set(), dataset_, options_);
+  Evaluation evaluation{.log = Value::object({{"current_steps", step}, {"epoch", epoch}})};
+  evaluation.log.set("eval_loss", evaluate::mean_loss(report));
+  for (const evaluate::VerbReport& verb : report.verbs) {
+    if (verbs_ > 1) evaluation.log.set(key(verb.verb, "loss"), verb.loss);
+    for (const metrics::MetricValue& metric : verb.metrics)
+      evaluation.log.set(key(verb.verb, metric.name), metric.value);
+  }
+  evaluation.log.set("eval_runtime", report.seconds);
+  evaluation.metric = evaluation.log.at(metric_).as_double();
+  evaluation.table_lines = lines(report, step, epoch);
+  return evaluation;
+}
+
+std::string TrainEvaluation::lines(const evaluate::TaskReport& report, std::int64_t step, double epoch) {
+  std::size_t width = 8;
+  for (const evaluate::VerbReport& verb : report.verbs) width = std::max(width, shown(verb.verb).size());
+  std::string text;
+  if (!headed_) {
+    text += fmt::format("  {:>6} {:>7}  {:<{}} {:>8}", "epoch", "step", "verb", width, "loss");
+    for (const std::string& column : columns_) text += fmt::format(" {:>9}", column);
+    text += '\n';
+    headed_ = true;
+  }
+  for (const evaluate::VerbReport& verb : report.verbs) {
+    text += fmt::format("  {:>6.2f} {:>7}  {:<{}} {:>8.4f}", epoch, step, shown(verb.verb), width, verb.loss);
+    for (const std::string& column : columns_) {
+      const auto found = std::find_if(verb.metrics.begin(), verb.metrics.end(),
+                                      [&](const metrics::MetricValue& metric) { return metric.name == column; });
+      text += found == verb.metrics.end() ? fmt::format(" {:>9}", "") : fmt::format(" {:>9.2f}", found->value);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace instruct::cli

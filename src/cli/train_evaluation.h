@@ -1,0 +1,49 @@
+// Evaluation while training: the table of development results, and which step was best.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/session.h"
+#include "evaluate/task.h"
+#include "train/config.h"
+
+namespace instruct::cli {
+
+// What one evaluation found.
+struct Evaluation {
+  Value log;                // eval_loss, eval_<metric> (eval_<verb>_<metric> with several verbs)
+  double metric = 0;        // the one that decides which step is best
+  std::string table_lines;  // the rows of this evaluation, with the heading before the first
+};
+
+class TrainEvaluation {
+ public:
+  // `dataset` are the development rows; those longer than `cutoff` are left out with a warning. Raises
+  // InvalidArgument when config.metric_for_best_model is no metric of these rows, before anything is trained.
+  TrainEvaluation(const train::TrainConfig& config, Session& session, data::Dataset dataset, std::int64_t cutoff);
+
+  bool empty() const { return dataset_.examples.empty(); }
+  Evaluation run(std::int64_t step, double epoch);
+  bool better(double metric, double than) const { return greater_ ? metric > than : metric < than; }
+  // "eval_loss" or what metric_for_best_model says.
+  const std::string& metric_name() const { return metric_; }
+
+ private:
+  void leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff);
+  void choose_metric(const train::TrainConfig& config);
+  std::string key(const std::string& verb, const std::string& metric) const;
+  std::string lines(const evaluate::TaskReport& report, std::int64_t step, double epoch);
+
+  Session& session_;
+  data::Dataset dataset_;
+  evaluate::TaskOptions options_;
+  std::vector<std::string> columns_;  // metrics of all verbs
+  std::size_t verbs_ = 0;
+  std::string metric_;
+  bool greater_ = false;
+  bool headed_ = false;
+};
+
+}  // namespace instruct::cli

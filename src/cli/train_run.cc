@@ -1,0 +1,427 @@
+#include "cli/train_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <numeric>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "bench/limits.h"
+#include "bench/work.h"
+#include "cli/results.h"
+#include "data/sampler.h"
+
+namespace instruct::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+train::Packing packing_of(const std::string& name) {
+  return name == "tree" ? train::Packing::kTree : name == "true" ? train::Packing::kPacked : train::Packing::kRows;
+}
+
+std::vector<std::int64_t> all_of(const data::Dataset& dataset) {
+  std::vector<std::int64_t> indices(dataset.examples.size());
+  std::iota(indices.begin(), indices.end(), std::int64_t{0});
+  return indices;
+}
+
+}  // namespace
+
+void TrainRun::execute() {
+  check();
+  open();
+  prepare_rows();
+  prepare_optimizer();
+  measure_limit();
+  train();
+  take_best();
+  write_results();
+  test();
+  log_info("Done: {}", config_.output_dir);
+}
+
+void TrainRun::check() const {
+  for (const auto& [key, value] : {std::pair{"model_name_or_path", config_.model_name_or_path},
+                                   {"dataset", config_.dataset},
+                                   {"output_dir", config_.output_dir}}) {
+    if (value.empty())
+      raise(ErrorCategory::kInvalidArgument, "'{}' is missing: give it in the configuration or as --{}", key, key);
+  }
+  if (!is_lora() && !config_.adapter_name_or_path.empty()) {
+    raise(ErrorCategory::kInvalidArgument,
+          "finetuning_type full starts from the model: adapter_name_or_path cannot be given");
+  }
+  const bool judged = config_.eval_strategy == "steps" || config_.eval_strategy == "epoch" ||
+                      config_.load_best_model_at_end || config_.early_stopping_patience > 0;
+  if (judged && config_.eval_dataset.empty() && config_.val_size <= 0) {
+    raise(ErrorCategory::kInvalidArgument,
+          "eval_strategy, load_best_model_at_end and early_stopping_patience need rows to judge by: give eval_dataset "
+          "or val_size");
+  }
+  if (config_.eval_strategy == "steps" && config_.eval_steps < 1)
+    raise(ErrorCategory::kInvalidArgument, "eval_strategy steps needs eval_steps of at least 1");
+  if (config_.save_strategy == "steps" && config_.save_steps < 1)
+    raise(ErrorCategory::kInvalidArgument, "save_strategy steps needs save_steps of at least 1");
+  std::error_code code;
+  if (fs::exists(config_.output_dir) && !fs::is_directory(config_.output_dir, code))
+    raise(ErrorCategory::kInvalidArgument, "output_dir '{}' is a file", config_.output_dir);
+  if (fs::exists(config_.output_dir) && !fs::is_empty(config_.output_dir, code) && !config_.overwrite_output_dir &&
+      config_.resume_from_checkpoint.empty()) {
+    raise(ErrorCategory::kInvalidArgument,
+          "output_dir '{}' is not empty: choose another, or set overwrite_output_dir: true, or "
+          "resume_from_checkpoint: auto",
+          config_.output_dir);
+  }
+}
+
+void TrainRun::open() {
+  log_info("Opening {}", config_.model_name_or_path);
+  session_ = open_session({.model = config_.model_name_or_path,
+                           .adapter = config_.adapter_name_or_path,
+                           .instructions = config_.instructions,
+                           .chat_template = config_.chat_template,
+                           .dtype = config_.dtype,
+                           .threads = static_cast<int>(config_.threads),
+                           .seed = config_.seed},
+                          {.keep_quantised = config_.keep_quantised, .trainable = !is_lora()});
+}
+
+std::int64_t TrainRun::cutoff() const {
+  return std::min(config_.cutoff_len, session_->package.config.context_length);
+}
+
+data::EncodeOptions TrainRun::encode_options(std::int64_t epoch) const {
+  return {.cutoff = cutoff(),
+          .overflow = data::overflow_from_name(config_.overflow),
+          .mask = {.train_on_prompt = config_.train_on_prompt, .mask_history = config_.mask_history},
+          .shots = config_.shots,
+          .seed = config_.seed,
+          .epoch = epoch};
+}
+
+void TrainRun::prepare_rows() {
+  dataset_ = data::open_dataset(config_.dataset, config_.dataset_dir);
+  train_indices_ = all_of(dataset_);
+  encoder_ = std::make_unique<data::RowEncoder>(*session_->dialogue, session_->instruction_set());
+  std::vector<std::int64_t> held;
+  if (config_.val_size > 0)
+    std::tie(train_indices_, held) =
+        data::hold_out(static_cast<std::int64_t>(dataset_.examples.size()), config_.val_size, config_.seed);
+  data::EncodeReport report;
+  rows_ = encoder_->encode_all(dataset_, train_indices_, encode_options(0), report);
+  report_rows(report);
+  evaluation_ = std::make_unique<TrainEvaluation>(config_, *session_, development_rows(held), cutoff());
+  // Opened now, so that a wrong path does not show after hours of training.
+  if (!config_.test_dataset.empty()) test_dataset_ = data::open_dataset(config_.test_dataset, config_.dataset_dir);
+}
+
+// Rows of eval_dataset, else those held out.
+data::Dataset TrainRun::development_rows(const std::vector<std::int64_t>& held) const {
+  if (!config_.eval_dataset.empty()) return data::open_dataset(config_.eval_dataset, config_.dataset_dir);
+  data::Dataset rows = dataset_;
+  rows.examples.clear();
+  for (const std::int64_t index : held) rows.examples.push_back(dataset_.examples[static_cast<std::size_t>(index)]);
+  return rows;
+}
+
+void TrainRun::report_rows(const data::EncodeReport& report) const {
+  log_info("{} rows, {} tokens, {} of them trained", report.rows, report.tokens, report.trained_tokens);
+  if (!report.too_long.empty())
+    log_warning("{} rows are longer than cutoff_len {} (policy: {}), first: row {}", report.too_long.size(), cutoff(),
+                config_.overflow, report.too_long.front());
+  if (!report.no_end.empty() && config_.overflow != "split") {
+    raise(ErrorCategory::kBadData,
+          "{} rows train no end-of-turn token, first: row {}: the model would not learn to stop", report.no_end.size(),
+          report.no_end.front());
+  }
+}
+
+void TrainRun::prepare_optimizer() {
+  std::vector<train::Optimizer::Named> parameters;
+  models::Llama& model = *session_->package.model;
+  if (is_lora()) {
+    auto& loaded = session_->adapter;
+    if (loaded.adapter == nullptr) {
+      const std::vector<nn::Linear*> layers = model.linears();
+      loaded.adapter =
+          adapters::LoraAdapter::create({.rank = config_.lora_rank,
+                                         .alpha = config_.alpha(),
+                                         .dropout = config_.lora_dropout,
+                                         .rank_stabilised = config_.use_rslora,
+                                         .target_modules = config_.lora_target},
+                                        layers, model.dtype(), config_.seed, session_->engine->allocator());
+    }
+    for (std::size_t i = 0; i < loaded.adapter->modules().size(); ++i) {
+      const adapters::LoraModule& module = loaded.adapter->modules()[i];
+      const bool stored = i < loaded.masters.size();
+      parameters.push_back({module.name + ".lora_A", module.a, stored ? loaded.masters[i].first : tensor::Tensor()});
+      parameters.push_back({module.name + ".lora_B", module.b, stored ? loaded.masters[i].second : tensor::Tensor()});
+    }
+  } else {
+    for (const models::NamedWeight& weight : model.weights()) parameters.push_back({weight.name, weight.variable, {}});
+  }
+  optimizer_ = std::make_unique<train::Optimizer>(train::AdamwConfig{.beta1 = config_.adam_beta1,
+                                                                     .beta2 = config_.adam_beta2,
+                                                                     .epsilon = config_.adam_epsilon,
+                                                                     .weight_decay = config_.weight_decay,
+                                                                     .max_grad_norm = config_.max_grad_norm},
+                                                  std::move(parameters), session_->engine->allocator());
+  log_info("{} trained parameters", optimizer_->parameter_count());
+}
+
+// What the progress bar's share is a share of.
+void TrainRun::measure_limit() {
+  product_limit_ = bench::peak_product_rate(*session_->engine, session_->package.model->dtype(), 0.1);
+  log_debug("large matrix products: {:.0f} GFLOP/s", product_limit_ / 1e9);
+}
+
+train::LoopOptions TrainRun::loop_options() const {
+  return {.micro_batch_rows = config_.per_device_train_batch_size,
+          .accumulation = config_.gradient_accumulation_steps,
+          .packing = packing_of(config_.packing),
+          .shuffle = config_.shuffle,
+          .seed = config_.seed,
+          .epochs = config_.num_train_epochs,
+          .max_steps = config_.max_steps};
+}
+
+void TrainRun::resume() {
+  if (config_.resume_from_checkpoint.empty()) return;
+  const bool newest = config_.resume_from_checkpoint == "auto" || config_.resume_from_checkpoint == "true";
+  const std::optional<fs::path> path =
+      newest ? train::newest_checkpoint(config_.output_dir) : std::optional<fs::path>(config_.resume_from_checkpoint);
+  if (!path) {
+    log_info("No checkpoint in {}: starting from the beginning", config_.output_dir);
+    return;
+  }
+  state_ = train::load_checkpoint(*path, *optimizer_, session_->engine->context());
+  log_info("Resuming from {} (step {})", path->string(), state_.position.step);
+}
+
+// The log as it was when the checkpoint was saved: what a killed run wrote behind that is done again.
+void TrainRun::start_log() {
+  std::string lines;
+  for (const Value& line : state_.log.as_array()) lines += dump_json(line) + "\n";
+  const fs::path path = fs::path(config_.output_dir) / "trainer_log.jsonl";
+  write_file_atomic(path, lines);
+  log_file_.open(path, std::ios::app);
+}
+
+void TrainRun::train() {
+  std::error_code code;
+  fs::create_directories(config_.output_dir, code);
+  if (code) raise(ErrorCategory::kIo, "cannot create '{}': {}", config_.output_dir, code.message());
+  resume();
+  write_file_atomic(fs::path(config_.output_dir) / "train_config.json",
+                    dump_json(train::to_value(config_), {.indent = 2}) + "\n");
+  start_log();
+  const auto row_count = static_cast<std::int64_t>(rows_.size());
+  const train::LoopOptions loop = loop_options();
+  const std::int64_t total = train::Trainer::total_steps(row_count, loop);
+  const auto warmup = config_.warmup_steps > 0
+                          ? config_.warmup_steps
+                          : static_cast<std::int64_t>(std::ceil(config_.warmup_ratio * static_cast<double>(total)));
+  const train::Schedule schedule{train::schedule_from_name(config_.lr_scheduler_type), config_.learning_rate, warmup,
+                                 total};
+  train::Trainer trainer(*session_->engine, *session_->package.model, *optimizer_, schedule, loop,
+                         session_->package.tokenizer->vocabulary_size());
+  start_ = std::chrono::steady_clock::now();
+  progress_ = std::make_unique<Progress>("Training", total, "steps");
+  try {
+    trainer.run([this](std::int64_t epoch) -> const std::vector<data::EncodedRow>& { return rows_of(epoch); },
+                row_count, state_.position, observer());
+  } catch (const Error& error) {
+    progress_->finish();
+    if (error.category() == ErrorCategory::kCancelled) {
+      clear_cancel();
+      save();
+      raise(ErrorCategory::kCancelled, "training was stopped at step {}; continue with --resume_from_checkpoint auto",
+            state_.position.step);
+    }
+    if (error.category() == ErrorCategory::kNumeric && state_.position.step > 0) {
+      save();
+      raise(ErrorCategory::kNumeric, "{}; checkpoint-{} has the weights from before it", error.what(),
+            state_.position.step);
+    }
+    throw;
+  }
+  progress_->finish();
+}
+
+train::Observer TrainRun::observer() {
+  train::Observer observer;
+  observer.before_pass = [this](std::int64_t step, std::int64_t micro_batch) {
+    if (is_lora() && config_.lora_dropout > 0)
+      session_->adapter.adapter->attach(
+          config_.seed, static_cast<std::uint64_t>(step) << 12 | static_cast<std::uint64_t>(micro_batch));
+  };
+  observer.on_step = [this](const train::StepReport& report) {
+    on_step(report);
+    bool stop = false;
+    if (config_.eval_strategy == "steps" && report.step % config_.eval_steps == 0)
+      stop = evaluate_and_judge(report.epoch);
+    if (config_.save_strategy == "steps" && report.step % config_.save_steps == 0) save();
+    return stop;
+  };
+  observer.on_epoch_end = [this](std::int64_t epoch) {
+    const bool each_epoch = config_.eval_strategy == "epoch" || config_.eval_strategy == "auto";
+    const bool stop = each_epoch && evaluate_and_judge(static_cast<double>(epoch));
+    if (config_.save_strategy == "epoch") save();
+    return stop;
+  };
+  return observer;
+}
+
+// Rows of an epoch: encoded anew when templates are sampled.
+const std::vector<data::EncodedRow>& TrainRun::rows_of(std::int64_t epoch) {
+  const instructions::InstructionSet* set = session_->instruction_set();
+  const bool sampled = set != nullptr && std::any_of(set->instructions.begin(), set->instructions.end(),
+                                                     [](const auto& i) { return i.templates.size() > 1; });
+  if (sampled && epoch != rows_epoch_) {
+    data::EncodeReport report;
+    rows_ = encoder_->encode_all(dataset_, train_indices_, encode_options(epoch), report);
+    rows_epoch_ = epoch;
+  }
+  return rows_;
+}
+
+void TrainRun::on_step(const train::StepReport& report) {
+  const bench::Work work = bench::work_of(*session_->package.model, session_->adapter.adapter.get(), report.cost,
+                                          is_lora() ? bench::Purpose::kLora : bench::Purpose::kFull);
+  progress_->update(report.step, fmt::format("loss {:.4f}, {:.0f} tokens/s, {:.0f}% of limit", report.loss,
+                                             static_cast<double>(report.cost.tokens) / report.seconds,
+                                             100 * work.total() / (report.seconds * product_limit_)));
+  log_step(report);
+}
+
+void TrainRun::log_step(const train::StepReport& report) {
+  window_tokens_ += report.cost.tokens;
+  window_seconds_ += report.seconds;
+  if (report.step % config_.logging_steps != 0 && report.step != report.total_steps) return;
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+  log_line(
+      Value::object({{"current_steps", report.step},
+                     {"total_steps", report.total_steps},
+                     {"loss", report.loss},
+                     {"grad_norm", report.gradient_norm},
+                     {"learning_rate", report.learning_rate},
+                     {"epoch", report.epoch},
+                     {"percentage", 100.0 * static_cast<double>(report.step) / static_cast<double>(report.total_steps)},
+                     {"elapsed_time", format_duration(elapsed)},
+                     {"throughput", static_cast<double>(window_tokens_) / window_seconds_},
+                     {"total_tokens", state_.position.trained_tokens}}));
+  window_tokens_ = 0;
+  window_seconds_ = 0;
+}
+
+void TrainRun::log_line(const Value& line) {
+  state_.log.push(line);
+  log_file_ << dump_json(line) << '\n';
+  log_file_.flush();
+  if (!log_file_) raise(ErrorCategory::kIo, "cannot write '{}/trainer_log.jsonl'", config_.output_dir);
+}
+
+// Evaluates, logs, keeps the best; true when training should stop.
+bool TrainRun::evaluate_and_judge(double epoch) {
+  if (evaluation_->empty()) return false;
+  const Evaluation found = evaluation_->run(state_.position.step, epoch);
+  log_line(found.log);
+  progress_->clear();
+  std::cerr << found.table_lines << std::flush;
+  if (!state_.has_best || evaluation_->better(found.metric, state_.best_metric)) {
+    state_.best_metric = found.metric;
+    state_.has_best = true;
+    state_.best_step = state_.position.step;
+    state_.evaluations_without_improvement = 0;
+  } else {
+    ++state_.evaluations_without_improvement;
+  }
+  const bool stop =
+      config_.early_stopping_patience > 0 && state_.evaluations_without_improvement >= config_.early_stopping_patience;
+  if (stop) log_info("Stopping early: {} has not improved since step {}", evaluation_->metric_name(), state_.best_step);
+  return stop;
+}
+
+void TrainRun::save() {
+  const fs::path path = train::save_checkpoint(config_.output_dir, state_, *optimizer_, train::to_value(config_),
+                                               [this](const fs::path& folder) { write_model(folder); });
+  train::prune_checkpoints(config_.output_dir, config_.save_total_limit,
+                           config_.load_best_model_at_end ? state_.best_step : -1);
+  log_debug("saved {}", path.string());
+}
+
+void TrainRun::take_best() {
+  if (!config_.load_best_model_at_end || !state_.has_best || state_.best_step == state_.position.step) return;
+  const fs::path best = fs::path(config_.output_dir) / fmt::format("checkpoint-{}", state_.best_step);
+  if (!fs::exists(best)) {
+    log_warning("the best step {} was not saved: keeping the last one; save_strategy should match eval_strategy",
+                state_.best_step);
+    return;
+  }
+  train::load_checkpoint(best, *optimizer_, session_->engine->context());
+  log_info("Taking the best checkpoint, step {} ({} {:.4f})", state_.best_step, evaluation_->metric_name(),
+           state_.best_metric);
+}
+
+// A and B of each module as the optimizer holds them.
+std::vector<std::pair<tensor::Tensor, tensor::Tensor>> TrainRun::masters() const {
+  std::vector<std::pair<tensor::Tensor, tensor::Tensor>> result;
+  const auto& parameters = optimizer_->parameters();
+  for (std::size_t i = 0; i + 1 < parameters.size(); i += 2)
+    result.emplace_back(parameters[i].master, parameters[i + 1].master);
+  return result;
+}
+
+models::WeightLookup TrainRun::full_weights() const {
+  return [this](const std::string& name) -> tensor::Tensor {
+    for (const train::TrainedParameter& parameter : optimizer_->parameters()) {
+      if (parameter.name == name) return parameter.master;
+    }
+    raise(ErrorCategory::kInternal, "no weight '{}'", name);
+  };
+}
+
+void TrainRun::write_model(const fs::path& folder) const {
+  if (is_lora()) {
+    models::write_peft_files(folder, *session_->adapter.adapter, masters(), session_->origin());
+  } else {
+    models::write_hugging_face_files(folder, session_->package, session_->dialogue->template_source(), full_weights(),
+                                     tensor::DType::kF32);
+  }
+}
+
+void TrainRun::write_results() const {
+  write_model(config_.output_dir);
+  write_file_atomic(fs::path(config_.output_dir) / "trainer_state.json",
+                    dump_json(Value::object({{"global_step", state_.position.step},
+                                             {"best_metric", state_.has_best ? Value(state_.best_metric) : Value()},
+                                             {"best_step", state_.has_best ? Value(state_.best_step) : Value()},
+                                             {"log_history", state_.log}}),
+                              {.indent = 2}) +
+                        "\n");
+}
+
+// The final table, from the weights that were written.
+void TrainRun::test() {
+  if (test_dataset_.examples.empty()) return;
+  evaluate::TaskOptions options{.shots = config_.shots,
+                                .generate = test_dataset_.format != data::RowFormat::kText,
+                                .likelihood = true,
+                                .seed = config_.seed};
+  Progress progress("Testing", static_cast<std::int64_t>(test_dataset_.examples.size()), "rows");
+  const evaluate::TaskReport report = evaluate::evaluate_rows(
+      *session_->engine, *session_->package.model, *session_->dialogue, session_->instruction_set(), test_dataset_,
+      options, [&](std::int64_t done) { progress.update(done); });
+  progress.finish();
+  const fs::path folder = config_.output_dir;
+  write_predictions(folder / "generated_predictions.jsonl", report, session_->instruction_set());
+  write_file_atomic(folder / "test_results.json", dump_json(evaluate::report_value(report), {.indent = 2}) + "\n");
+  std::cout << evaluate::report_table(report) << std::flush;
+}
+
+}  // namespace instruct::cli
