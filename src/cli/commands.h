@@ -7,6 +7,7 @@ class App;
 
 namespace instruct::cli {
 
+void add_bench_command(CLI::App& app);
 void add_chat_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_eval_command(CLI::App& app);

@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
   using namespace instruct::cli;
   for (const auto add :
        {add_train_command, add_eval_command, add_score_command, add_run_command, add_chat_command, add_data_command,
-        add_export_command, add_inspect_command, add_metrics_command, add_tokenize_command}) {
+        add_export_command, add_inspect_command, add_metrics_command, add_tokenize_command, add_bench_command}) {
     add(app);
   }
   try {

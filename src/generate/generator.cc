@@ -168,6 +168,9 @@ bool Generator::step(const Request& request, Sequence& sequence, std::span<float
     request.constraint->allowed(mask);
     mask.apply(logits);
   }
+  if (request.ignore_end) {
+    for (const std::int32_t end : ends) logits[static_cast<std::size_t>(end)] = -INFINITY;
+  }
   const std::int32_t token = sample(logits, request.sampling, sequence.random);
   if (!std::isfinite(logits[static_cast<std::size_t>(token)])) {
     if (request.constraint == nullptr) raise(ErrorCategory::kNumeric, "the model's logits are not finite");

@@ -20,7 +20,8 @@ struct Request {
   std::vector<std::int32_t> prompt;
   std::int64_t max_new_tokens = 256;
   SamplingOptions sampling;
-  std::vector<std::string> stop;                         // generation ends before any of these texts
+  std::vector<std::string> stop;  // generation ends before any of these texts
+  bool ignore_end = false;        // end tokens are never chosen: answers have max_new_tokens (benchmarks)
   std::shared_ptr<instructions::Constraint> constraint;  // what may come next; made anew for every request, or null
 };
 

@@ -1,0 +1,179 @@
+#include "bench/figures.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "bench/limits.h"
+#include "train/optimizer.h"
+#include "train/trainer.h"
+
+namespace instruct::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double timed(const std::function<void()>& body) {
+  const auto start = Clock::now();
+  body();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Sorted seconds of repeated runs, after one that is not counted.
+std::vector<double> timings(std::int64_t repeats, const std::function<void()>& body) {
+  body();
+  std::vector<double> seconds;
+  for (std::int64_t i = 0; i < repeats; ++i) {
+    throw_if_cancelled("benchmark");
+    seconds.push_back(timed(body));
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds;
+}
+
+std::vector<std::int32_t> random_tokens(std::int64_t count, std::int64_t vocabulary, RandomStream& random) {
+  std::vector<std::int32_t> tokens;
+  for (std::int64_t i = 0; i < count; ++i)
+    tokens.push_back(static_cast<std::int32_t>(random.next_below(static_cast<std::uint64_t>(vocabulary))));
+  return tokens;
+}
+
+data::Batch random_batch(const models::Llama& model, const PassOptions& options) {
+  if (options.length > model.config().context_length) {
+    raise(ErrorCategory::kInvalidArgument, "rows of {} tokens: the model's context is {}", options.length,
+          model.config().context_length);
+  }
+  RandomStream random(options.seed, RandomPurpose::kTest);
+  std::vector<data::EncodedRow> rows(static_cast<std::size_t>(options.rows));
+  std::vector<const data::EncodedRow*> pointers;
+  for (data::EncodedRow& row : rows) {
+    row.tokens = random_tokens(options.length + 1, model.config().vocabulary, random);  // the last is only predicted
+    row.trained.assign(row.tokens.size(), 1);
+    pointers.push_back(&row);
+  }
+  return data::make_batch(pointers, data::Layout::kRows);
+}
+
+// Seconds the products of a pass take alone.
+double limit_seconds(ops::Engine& engine, models::Llama& model, const adapters::LoraAdapter* adapter,
+                     const data::BatchCost& cost, Purpose purpose) {
+  constexpr double kSecondsEach = 0.15;
+  constexpr std::int64_t kWidest = 1 << 24;  // elements of a result; larger products are measured in part
+  double seconds = 0;
+  for (const Product& product : linear_products(model, cost, purpose)) {
+    const std::int64_t rows = std::max<std::int64_t>(1, std::min(product.m, kWidest / product.n));
+    seconds += product.operations() / product_rate(engine, model.dtype(), rows, product.n, product.k, kSecondsEach);
+  }
+  const Work work = work_of(model, adapter, cost, purpose);
+  return seconds + (work.adapter + work.attention) / peak_product_rate(engine, model.dtype(), kSecondsEach);
+}
+
+Value pass_value(const std::vector<double>& seconds, double limit, const PassOptions& options) {
+  const double median = seconds[seconds.size() / 2];
+  const auto tokens = static_cast<double>(options.rows * options.length);
+  return Value::object({{"rows", options.rows},
+                        {"length", options.length},
+                        {"tokens_per_second", tokens / median},
+                        {"seconds", median},
+                        {"seconds_least", seconds.front()},
+                        {"seconds_most", seconds.back()},
+                        {"limit_seconds", limit},
+                        {"limit_tokens_per_second", tokens / limit},
+                        {"limit_share", limit / median},
+                        {"peak_rss_bytes", peak_resident_bytes()}});
+}
+
+}  // namespace
+
+Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapter* adapter,
+                  const PassOptions& options) {
+  std::vector<train::Optimizer::Named> parameters;
+  if (adapter != nullptr) {
+    for (adapters::LoraModule& module : adapter->modules()) {
+      parameters.push_back({module.name + ".lora_A", module.a, {}});
+      parameters.push_back({module.name + ".lora_B", module.b, {}});
+    }
+  } else {
+    for (const models::NamedWeight& weight : model.weights()) parameters.push_back({weight.name, weight.variable, {}});
+  }
+  train::Optimizer optimizer({}, std::move(parameters), engine.allocator());
+  const data::Batch batch = random_batch(model, options);
+  const auto weight = static_cast<float>(1.0 / static_cast<double>(batch.losses.size()));
+  const std::vector<double> seconds = timings(options.repeats, [&] {
+    train::batch_loss(engine, model, batch, weight, model.config().vocabulary);
+    optimizer.step(engine.context(), 1e-5, optimizer.gradient_norm(engine.context()));
+  });
+  const std::int64_t peak = peak_resident_bytes();  // before the limits are measured
+  const Purpose purpose = adapter != nullptr ? Purpose::kLora : Purpose::kFull;
+  const double limit = limit_seconds(engine, model, adapter, data::cost_of(batch), purpose);
+  Value value = pass_value(seconds, limit, options);
+  value.set("peak_rss_bytes", peak);
+  return value;
+}
+
+Value bench_score(ops::Engine& engine, models::Llama& model, const PassOptions& options) {
+  const data::Batch batch = random_batch(model, options);
+  const std::vector<double> seconds =
+      timings(options.repeats, [&] { train::batch_loss(engine, model, batch, 0.0F, model.config().vocabulary); });
+  const std::int64_t peak = peak_resident_bytes();
+  const double limit = limit_seconds(engine, model, nullptr, data::cost_of(batch), Purpose::kForward);
+  Value value = pass_value(seconds, limit, options);
+  value.set("peak_rss_bytes", peak);
+  return value;
+}
+
+Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
+                     const GenerateBenchOptions& options) {
+  RandomStream random(options.seed, RandomPurpose::kTest);
+  std::vector<generate::Request> requests(static_cast<std::size_t>(options.batch));
+  for (generate::Request& request : requests) {
+    request.prompt = random_tokens(options.prompt_tokens, tokenizer.vocabulary_size(), random);
+    request.ignore_end = true;
+  }
+  generate::Generator generator(engine, model, tokenizer, {.max_batch = options.batch, .max_batch_tokens = INT64_MAX});
+  const auto run = [&](std::int64_t new_tokens) {
+    for (generate::Request& request : requests) request.max_new_tokens = new_tokens;
+    const std::vector<double> seconds = timings(options.repeats, [&] { generator.run(requests); });
+    return seconds[seconds.size() / 2];
+  };
+  const double first = run(1);
+  const double all = run(options.new_tokens);
+  const double steps = static_cast<double>(options.new_tokens - 1) / std::max(1e-9, all - first);
+  std::int64_t weights = 0;
+  for (const models::NamedWeight& weight : model.weights()) weights += weight.variable.value().bytes();
+  const std::int64_t peak = peak_resident_bytes();
+  const double bandwidth = read_bandwidth(engine, std::int64_t{512} << 20, 0.5);
+  return Value::object(
+      {{"prompt_tokens", options.prompt_tokens},
+       {"new_tokens", options.new_tokens},
+       {"batch", options.batch},
+       {"prompt_tokens_per_second", static_cast<double>(options.batch * options.prompt_tokens) / first},
+       {"generation_tokens_per_second", steps * static_cast<double>(options.batch)},
+       {"memory_bytes_per_second", bandwidth},
+       {"weight_bytes", weights},
+       {"limit_share", steps * static_cast<double>(weights) / bandwidth},
+       {"peak_rss_bytes", peak}});
+}
+
+Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows) {
+  constexpr double kSecondsEach = 0.3;
+  const double peak = peak_product_rate(engine, model.dtype(), kSecondsEach);
+  Value products = Value::array();
+  for (const Product& product : linear_products(
+           model, {.tokens = rows, .attended = 0, .predictions = std::min<std::int64_t>(rows, 256)}, Purpose::kFull)) {
+    throw_if_cancelled("benchmark");
+    const double rate = product_rate(engine, model.dtype(), product.m, product.n, product.k, kSecondsEach);
+    products.push(Value::object(
+        {{"m", product.m}, {"n", product.n}, {"k", product.k}, {"gflops", rate / 1e9}, {"limit_share", rate / peak}}));
+  }
+  return Value::object({{"dtype", std::string(tensor::info(model.dtype()).name)},
+                        {"peak_gflops", peak / 1e9},
+                        {"products", products},
+                        {"memory_bytes_per_second", read_bandwidth(engine, std::int64_t{512} << 20, 0.5)},
+                        {"cache_bytes_per_second", read_bandwidth(engine, std::int64_t{256} << 10, 0.2)}});
+}
+
+}  // namespace instruct::bench

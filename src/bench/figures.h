@@ -1,0 +1,45 @@
+// Reproducible figures of whole passes over random tokens, each with its share of a limit measured in the same process.
+#pragma once
+
+#include <cstdint>
+
+#include "base/value.h"
+#include "bench/work.h"
+#include "generate/generator.h"
+#include "ops/engine.h"
+
+namespace instruct::bench {
+
+struct PassOptions {
+  std::int64_t rows = 4;
+  std::int64_t length = 512;  // tokens a row, all of them predicted
+  std::int64_t repeats = 5;   // timed passes after one to warm up; the median counts
+  std::uint64_t seed = 42;
+};
+
+// Optimizer steps. `adapter` null: full tuning, for which the model must be trainable. Object with tokens_per_second,
+// seconds (median, least and most), limit_seconds (the products of the step alone: those with base weights measured
+// one by one, adapter and attention at the rate of large products), limit_share, limit_tokens_per_second,
+// peak_rss_bytes.
+Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapter* adapter,
+                  const PassOptions& options);
+// The same for forward passes that give the log-probability of every token.
+Value bench_score(ops::Engine& engine, models::Llama& model, const PassOptions& options);
+
+struct GenerateBenchOptions {
+  std::int64_t prompt_tokens = 512;
+  std::int64_t new_tokens = 128;
+  std::int64_t batch = 1;
+  std::int64_t repeats = 3;
+  std::uint64_t seed = 42;
+};
+// Object with prompt_tokens_per_second, generation_tokens_per_second (greedy), limit_share (bytes of weights a step
+// reads, times steps a second, over the memory's measured bandwidth), peak_rss_bytes.
+Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
+                     const GenerateBenchOptions& options);
+
+// Rates of the matrix products of a model's step over `rows` tokens, of large products, and of memory: an object with
+// "products" (list of m, n, k, gflops), "peak_gflops", "memory_bytes_per_second", "cache_bytes_per_second".
+Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows);
+
+}  // namespace instruct::bench
