@@ -54,7 +54,8 @@ class Encoder {
     package_ = models::open_package(options.model, models::PackageParts::kTokenizer, {}, *allocator_);
     std::string chat_template = package_.chat_template;
     if (!options.chat_template.empty()) chat_template = read_file(options.chat_template, 16 << 20);
-    dialogue_ = std::make_unique<instructions::DialogueEncoder>(*package_.tokenizer, chat_template, options.model);
+    dialogue_ = std::make_unique<instructions::DialogueEncoder>(
+        *package_.tokenizer, chat_template, options.chat_template.empty() ? options.model : options.chat_template);
     rows_ = std::make_unique<data::RowEncoder>(*dialogue_, set());
   }
   const instructions::InstructionSet* set() const { return set_ ? &*set_ : nullptr; }

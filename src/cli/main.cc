@@ -1,6 +1,7 @@
 // The `instruct` program: one subcommand a task.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -8,6 +9,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/commands.h"
 
 namespace {
@@ -21,6 +23,16 @@ Examples:
 
 Exit codes: 0 done, 2 bad arguments, 3 bad data, 4 not found, 5 input/output, 6 unsupported, 7 numeric, 70 internal,
 130 stopped.)";
+
+// A first word that is no command gets the nearest one, which the parser would not name.
+void refuse_unknown_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
+  if (std::find(known.begin(), known.end(), argv[1]) != known.end()) return;
+  instruct::raise(instruct::ErrorCategory::kInvalidArgument, "unknown command '{}'{}; see instruct --help", argv[1],
+                  instruct::did_you_mean(argv[1], known));
+}
 
 }  // namespace
 
@@ -41,6 +53,7 @@ int main(int argc, char** argv) {
     add(app);
   }
   try {
+    refuse_unknown_command(app, argc, argv);
     app.parse(argc, argv);
     std::cout.flush();
     if (!std::cout) instruct::raise(instruct::ErrorCategory::kIo, "cannot write to standard output");

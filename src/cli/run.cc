@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 #include "evaluate/program.h"
@@ -35,7 +36,10 @@ Value variables_of(const Options& options, const instructions::InstructionSet& s
   const instructions::Variable* document = set.document_variable();
   if (document == nullptr)
     raise(ErrorCategory::kInvalidArgument, "{}: there is no text variable to read the input into", set.origin);
-  variables.set(document->name, read_file(options.input));
+  std::string text = read_file(options.input);
+  if (const auto byte = find_invalid_utf8(text))
+    raise(ErrorCategory::kBadData, "{}: byte {} is not UTF-8", options.input, *byte);
+  variables.set(document->name, std::move(text));
   return variables;
 }
 

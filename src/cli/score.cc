@@ -28,9 +28,12 @@ void run(const Options& options) {
   data::EncodeReport report;
   std::vector<std::int64_t> indices(dataset.examples.size());
   std::iota(indices.begin(), indices.end(), std::int64_t{0});
-  const std::vector<data::EncodedRow> rows = encoder.encode_all(
-      dataset, indices,
-      {.cutoff = session->package.config.context_length, .shots = options.shots, .seed = options.model.seed}, report);
+  const std::vector<data::EncodedRow> rows = encoder.encode_all(dataset, indices,
+                                                                {.cutoff = session->package.config.context_length,
+                                                                 .cutoff_name = "the model's context",
+                                                                 .shots = options.shots,
+                                                                 .seed = options.model.seed},
+                                                                report);
   Progress progress("Scoring", report.rows, "rows");
   const std::vector<evaluate::RowScore> scores = evaluate::score_rows(
       *session->engine, *session->package.model, rows, session->package.tokenizer->vocabulary_size(),

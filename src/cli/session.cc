@@ -32,8 +32,9 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
       models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
   std::string chat_template = session->package.chat_template;
   if (!options.chat_template.empty()) chat_template = read_file(options.chat_template, 16 << 20);
-  session->dialogue =
-      std::make_unique<instructions::DialogueEncoder>(*session->package.tokenizer, chat_template, options.model);
+  session->dialogue = std::make_unique<instructions::DialogueEncoder>(
+      *session->package.tokenizer, chat_template,
+      options.chat_template.empty() ? options.model : options.chat_template);
   if (!options.adapter.empty()) {
     session->adapter = models::load_peft_folder(options.adapter, *session->package.model, session->engine->allocator());
     models::check_origin(session->adapter.origin, session->origin(), options.adapter);

@@ -169,9 +169,9 @@ void RowEncoder::encode_into(const Dataset& dataset, std::size_t index, const En
   } else if (options.overflow == Overflow::kDrop) {
     report.dropped.push_back(example.row);
   } else {
-    raise(ErrorCategory::kBadData,
-          "{} has {} tokens, cutoff_len is {}: raise it, or choose overflow drop, split or left",
-          dataset.where(example), length, options.cutoff);
+    raise(ErrorCategory::kBadData, "{} has {} tokens, {} is {}{}", dataset.where(example), length, options.cutoff_name,
+          options.cutoff,
+          options.cutoff_name == "cutoff_len" ? ": raise it, or choose overflow drop, split or left" : "");
   }
 }
 

@@ -25,7 +25,8 @@ enum class Overflow { kDrop, kSplit, kLeft, kRaise };
 Overflow overflow_from_name(std::string_view name);
 
 struct EncodeOptions {
-  std::int64_t cutoff = 2048;  // tokens
+  std::int64_t cutoff = 2048;                   // tokens
+  std::string_view cutoff_name = "cutoff_len";  // what sets it, for messages
   Overflow overflow = Overflow::kRaise;
   instructions::MaskOptions mask;
   std::int64_t shots = 0;

@@ -100,6 +100,10 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                     .instruction = call ? &set->instruction(example.verb) : nullptr,
                     .variables = example.variables,
                     .max_new_tokens = length_of(set, example.verb, options)};
+    if (static_cast<std::int64_t>(questions[i].prompt.size()) >= model.config().context_length) {
+      raise(ErrorCategory::kBadData, "{}: the question has {} tokens, the model's context is {}",
+            dataset.where(example), questions[i].prompt.size(), model.config().context_length);
+    }
     report.answers[i] = {.row = example.row, .verb = example.verb, .reference = encoder.reference(dataset, i)};
   }
   std::vector<Reply> replies(count);

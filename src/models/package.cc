@@ -134,8 +134,9 @@ Package open_package(const fs::path& path, PackageParts parts, const WeightOptio
   if (fs::is_directory(path)) {
     if (!fs::exists(path / "config.json")) {
       const bool adapter = fs::exists(path / "adapter_config.json");
-      raise(ErrorCategory::kNotFound, "'{}' has no config.json{}", path.string(),
-            adapter ? ": it is an adapter; give its base with --model and the folder with --adapter" : "");
+      raise(ErrorCategory::kNotFound, "'{}' has no config.json: {}", path.string(),
+            adapter ? "it is an adapter; give its base with --model and the folder with --adapter"
+                    : "expected a GGUF file, or a folder with config.json, *.safetensors and tokenizer.json");
     }
     open_folder(package, parts, options, allocator);
   } else {
