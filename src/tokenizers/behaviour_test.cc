@@ -123,15 +123,17 @@ TEST(Offsets, PointThroughNormalisation) {
   EXPECT_EQ(tokens[4].end, 9U);
 }
 
-TEST(Offsets, APrefixStandsForNothing) {
+TEST(Offsets, APrefixStandsForTheByteBehindIt) {
   TokenizerSpec spec = small_spec();
   spec.preparations = {{NormaliserKind::kPrefix, {}, " "}};
   const Tokenizer tokenizer(std::move(spec));
-  const auto tokens = tokenizer.encode_plain("abc");
-  ASSERT_EQ(tokens.size(), 2U);
-  EXPECT_EQ(tokens[0].end, 0U);
-  EXPECT_EQ(tokens[1].begin, 0U);
-  EXPECT_EQ(tokens[1].end, 3U);
+  const auto tokens = tokenizer.encode_plain("<tool>\xC3\xA9");
+  ASSERT_EQ(tokens.size(), 4U);  // the token, the space, two bytes
+  EXPECT_EQ(tokenizer.token_bytes(tokens[1].id), " ");
+  EXPECT_EQ(tokens[1].begin, 6U);
+  EXPECT_EQ(tokens[1].end, 7U);
+  EXPECT_EQ(tokens[2].begin, 6U);
+  EXPECT_EQ(tokens[2].end, 7U);
   EXPECT_EQ(tokenizer.encode_plain(" abc").size(), 2U);
   EXPECT_TRUE(tokenizer.encode_plain("").empty());
 }

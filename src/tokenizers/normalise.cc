@@ -40,6 +40,9 @@ std::string unicode_form(std::string_view text, utf8proc_option_t option) {
   return {reinterpret_cast<const char*>(result), static_cast<std::size_t>(length)};
 }
 
+// utf8proc and the official library differ in the characters that came with Unicode 12.1 and later (U+32FF is the only
+// one seen), in the compatibility forms alone.
+//
 // Whether no character before `character` can combine with it or change places with what it decomposes to.
 bool starts_anew(utf8proc_int32_t character, utf8proc_option_t option) {
   if (character < 0x80) return true;
@@ -124,7 +127,8 @@ void AlignedText::apply(const std::vector<Edit>& edits) {
   };
   for (const Edit& edit : edits) {
     keep(edit.begin);
-    const TextRange from = origin(edit.begin, edit.end);
+    const bool inserted = edit.begin == edit.end && edit.end < old.size();
+    const TextRange from = origin(edit.begin, edit.end + (inserted ? 1 : 0));
     text += edit.text;
     origins.insert(origins.end(), edit.text.size(),
                    {static_cast<std::uint32_t>(from.begin), static_cast<std::uint32_t>(from.end)});

@@ -30,7 +30,8 @@ class AlignedText {
     std::size_t begin, end;  // of view()
     std::string text;
   };
-  // Replaces ranges, which are in order and do not overlap. An inserted text (empty range) stands for a place.
+  // Replaces ranges, which are in order and do not overlap. An inserted text (empty range) stands for the byte
+  // behind it, so that a token of it alone belongs to what it was put in front of.
   void apply(const std::vector<Edit>& edits);
 
  private:

@@ -42,8 +42,8 @@ class Tokenizer {
 
   // Special tokens are recognised only where they lie wholly inside one of `special_ranges` (in order, not
   // overlapping); everything else is plain text, whatever it spells. User-defined tokens are found anywhere. Text that
-  // is not valid UTF-8 is read with each invalid part as U+FFFD; offsets refer to the text as given. A token that
-  // stands for nothing in the text (a space put in front) has an empty range.
+  // is not valid UTF-8 is read with each invalid part as U+FFFD; offsets refer to the text as given, and
+  // what a normaliser puts in front stands for the byte behind it.
   std::vector<Token> encode(std::string_view text, std::span<const TextRange> special_ranges) const;
   std::vector<Token> encode_plain(std::string_view text) const { return encode(text, {}); }
   std::vector<Token> encode_with_specials(std::string_view text) const;
