@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "models/sources.h"
 #include "ops/weights.h"
 #include "tensor/block_codec.h"
@@ -167,17 +168,22 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
   }
 }
 
-// llama.cpp's name for the way a byte-level tokenizer splits text.
+// llama.cpp's name for the way a byte-level tokenizer prepares and splits text. A name also says whether whole pieces
+// are looked up before merging; for a trained vocabulary that makes no difference, so such a name is second choice.
 std::string split_name(const tokenizers::TokenizerSpec& spec) {
-  const bool normalised = !spec.normalisers.empty();
-  for (const char* name : {"smollm", "llama-bpe", "qwen2", "tekken", "gpt-2"}) {
+  const bool nfc = spec.normalisers.size() == 1 && spec.normalisers[0].kind == tokenizers::NormaliserKind::kNfc;
+  std::string second;
+  for (const std::string name : {"smollm", "llama-bpe", "dbrx", "qwen2", "stablelm2", "tekken", "gpt-2"}) {
     const auto steps = tokenizers::splits_of_gguf_name(name);
     const auto same = [](const auto& a, const auto& b) {
       return a.pattern == b.pattern && a.behaviour == b.behaviour && a.invert == b.invert;
     };
     if (!std::equal(steps.begin(), steps.end(), spec.splits.begin(), spec.splits.end(), same)) continue;
-    if (normalised == (std::string_view(name) == "qwen2")) return name;
+    if (name == "qwen2" ? !nfc : !spec.normalisers.empty()) continue;
+    if (spec.ignore_merges == (name == "llama-bpe" || name == "tekken")) return name;
+    if (second.empty()) second = name;
   }
+  if (!second.empty()) return second;
   raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for this pre-tokenizer", spec.name);
 }
 
@@ -241,6 +247,11 @@ void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
     set_sentence_piece(writer, spec, package.config.vocabulary);
   }
   set_tokens(writer, spec, package.config.vocabulary);
+  for (const tokenizers::MatchRule& rule : spec.match_rules) {
+    if (!rule.strip_left && !rule.strip_right && !rule.single_word) continue;
+    log_warning("GGUF cannot say that token '{}' takes white space with it or stands alone: it is written without that",
+                spec.tokens[static_cast<std::size_t>(rule.id)]);
+  }
   const auto id = [&](const char* key, std::optional<std::int32_t> value) {
     if (value) writer.set(key, static_cast<std::uint32_t>(*value));
   };

@@ -44,13 +44,14 @@ void read_byte_level(const formats::GgufFile& file, TokenizerSpec& spec) {
     spec.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
   const std::string pre = file.text_or("tokenizer.ggml.pre", "default");
-  const bool llama3 = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+  // What these two names say besides how text is split (llama.cpp, src/llama-vocab.cpp).
+  const bool whole = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3" || pre == "tekken";
   spec.splits = tokenizers::splits_of_gguf_name(pre);
-  spec.ignore_merges = llama3;
+  spec.ignore_merges = whole;
   if (pre == "qwen2") spec.normalisers.push_back({tokenizers::NormaliserKind::kNfc, {}, {}});
   if (file.boolean_or("tokenizer.ggml.add_space_prefix", false))
     spec.preparations.push_back({tokenizers::NormaliserKind::kPrefix, {}, " "});
-  spec.add_bos = file.boolean_or("tokenizer.ggml.add_bos_token", llama3 || pre == "tekken");
+  spec.add_bos = file.boolean_or("tokenizer.ggml.add_bos_token", whole);
 }
 
 // SentencePiece BPE: pieces with scores, "\u2581" for a space, byte tokens for other characters.

@@ -49,13 +49,20 @@ PIECES = [
     "'s", "'S", "'ll", "'RE", "0", "12", "345", "6789", "٣٤", "Ⅷ", "½", "a", "Z", "é", "ß", "中", "の", "ع", "क", "ก", "😀", "🇩🇪", "👩‍👧", "...", "---",
     "!?", "{}", "[]", "()", "\\", "/", "#", "@", "$", "€", "\U0001F9FF", "\U00020000", "ꙮ", "\U000E0041", "\u0344", "\u212b", "\u2126", "ü", "u\u0308",
 ]
+# What may stand beside an added token: words, white space of several kinds, marks, another token.
+AROUND = [
+    ("", ""), ("a", "b"), (" ", " "), ("a \t", "\t b"), ("_", "_"), ("\u3000", "\u3000x"), ("é", "é"), ("3", "\u0301"), ("中", "中"), ("-", "-"),
+    ("x  <TOOL>", "<TOOL>  y"), ("<tool> ", " <mask> z"), ("\u200d", "\u200d"), ("\n", "\n"),
+]
 
 
 def lines():
     result = ["", " ", "  ", "\n", "a", "▁", " a", "  a", "a ", "\u0301", "\u0301a", "x" * 300, " " * 200, "ab" * 150, "中" * 120, "😀" * 40]
     result += SENTENCES
     result += [" " + s for s in SENTENCES[:8]] + [s[::-1] for s in SENTENCES[:10]] + [s.upper() for s in SENTENCES[:3]]
-    while len(result) < 330:
+    for token in ("<tool>", "<TOOL>", "<mask>", "wörd", "<|im_end|>", "</s>"):
+        result += [f"{before}{token}{after}" for before, after in AROUND]
+    while len(result) < 420:
         parts = []
         for _ in range(RNG.randrange(1, 12)):
             kind = RNG.random()
