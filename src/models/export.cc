@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "models/sources.h"
 #include "ops/weights.h"
 #include "tensor/block_codec.h"
@@ -119,59 +120,6 @@ Value config_json(const Package& package, DType dtype) {
   return config;
 }
 
-// tokenizer.json from the tokenizer itself, so that GGUF models can become folders.
-Value tokenizer_json(const tokenizers::TokenizerSpec& spec) {
-  Value vocabulary = Value::object();
-  Value::Object tokens;
-  Value added = Value::array();
-  for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
-    if (spec.kinds[i] == TokenKind::kUnused || spec.tokens[i].empty()) continue;
-    tokens.emplace_back(spec.tokens[i], Value(static_cast<std::int64_t>(i)));
-    if (spec.kinds[i] == TokenKind::kNormal) continue;
-    added.push(Value::object({{"id", static_cast<std::int64_t>(i)},
-                              {"content", spec.tokens[i]},
-                              {"single_word", false},
-                              {"lstrip", false},
-                              {"rstrip", false},
-                              {"normalized", false},
-                              {"special", spec.kinds[i] != TokenKind::kUserDefined}}));
-  }
-  Value merges = Value::array();
-  for (const auto& [left, right] : spec.merges) merges.push(left + " " + right);
-  Value steps = Value::array();
-  for (const tokenizers::SplitStep& step : spec.splits) {
-    steps.push(Value::object({{"type", "Split"},
-                              {"pattern", Value::object({{"Regex", step.pattern}})},
-                              {"behavior", "Isolated"},
-                              {"invert", false}}));
-  }
-  steps.push(Value::object({{"type", "ByteLevel"},
-                            {"add_prefix_space", spec.add_prefix_space},
-                            {"trim_offsets", true},
-                            {"use_regex", false}}));
-  return Value::object(
-      {{"version", "1.0"},
-       {"truncation", Value()},
-       {"padding", Value()},
-       {"added_tokens", added},
-       {"normalizer", spec.normalise_nfc ? Value::object({{"type", "NFC"}}) : Value()},
-       {"pre_tokenizer", Value::object({{"type", "Sequence"}, {"pretokenizers", steps}})},
-       {"post_processor", Value()},
-       {"decoder",
-        Value::object(
-            {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}})},
-       {"model", Value::object({{"type", "BPE"},
-                                {"dropout", Value()},
-                                {"unk_token", Value()},
-                                {"continuing_subword_prefix", Value()},
-                                {"end_of_word_suffix", Value()},
-                                {"fuse_unk", false},
-                                {"byte_fallback", false},
-                                {"ignore_merges", spec.ignore_merges},
-                                {"vocab", Value(std::move(tokens))},
-                                {"merges", merges}})}});
-}
-
 void write_tokenizer_files(const fs::path& folder, const Package& package, const std::string& chat_template) {
   if (fs::is_directory(package.path)) {
     for (const char* name :
@@ -179,7 +127,7 @@ void write_tokenizer_files(const fs::path& folder, const Package& package, const
       if (fs::exists(package.path / name)) write_file_atomic(folder / name, read_file(package.path / name));
     }
   } else {
-    write_file_atomic(folder / "tokenizer.json", dump_json(tokenizer_json(package.tokenizer->spec())));
+    write_file_atomic(folder / "tokenizer.json", dump_json(tokenizer_json_of(package.tokenizer->spec())));
     Value config = Value::object({{"tokenizer_class", "PreTrainedTokenizerFast"},
                                   {"add_bos_token", package.tokenizer->add_bos()},
                                   {"clean_up_tokenization_spaces", false},
@@ -220,45 +168,99 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
   }
 }
 
-void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
-  const tokenizers::TokenizerSpec& spec = package.tokenizer->spec();
-  std::string pre;
-  for (const char* name : {"smollm", "llama-bpe", "qwen2", "tekken", "gpt-2"}) {
+// llama.cpp's name for the way a byte-level tokenizer prepares and splits text. A name also says whether whole pieces
+// are looked up before merging; for a trained vocabulary that makes no difference, so such a name is second choice.
+std::string split_name(const tokenizers::TokenizerSpec& spec) {
+  const bool nfc = spec.normalisers.size() == 1 && spec.normalisers[0].kind == tokenizers::NormaliserKind::kNfc;
+  std::string second;
+  for (const std::string name : {"smollm", "llama-bpe", "dbrx", "qwen2", "stablelm2", "tekken", "gpt-2"}) {
     const auto steps = tokenizers::splits_of_gguf_name(name);
-    if (steps.size() == spec.splits.size() &&
-        std::equal(steps.begin(), steps.end(), spec.splits.begin(),
-                   [](const auto& a, const auto& b) { return a.pattern == b.pattern; })) {
-      pre = name;
-      break;
-    }
+    const auto same = [](const auto& a, const auto& b) {
+      return a.pattern == b.pattern && a.behaviour == b.behaviour && a.invert == b.invert;
+    };
+    if (!std::equal(steps.begin(), steps.end(), spec.splits.begin(), spec.splits.end(), same)) continue;
+    if (name == "qwen2" ? !nfc : !spec.normalisers.empty()) continue;
+    if (spec.ignore_merges == (name == "llama-bpe" || name == "tekken")) return name;
+    if (second.empty()) second = name;
   }
-  if (pre.empty())
-    raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for this pre-tokenizer", package.path.string());
-  writer.set("tokenizer.ggml.model", std::string("gpt2"));
-  writer.set("tokenizer.ggml.pre", pre);
+  if (!second.empty()) return second;
+  raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for this pre-tokenizer", spec.name);
+}
+
+std::int32_t type_of(TokenKind kind) {
+  switch (kind) {
+    case TokenKind::kUnknown:
+      return 2;
+    case TokenKind::kSpecial:
+      return 3;
+    case TokenKind::kUserDefined:
+      return 4;
+    case TokenKind::kUnused:
+      return 5;
+    case TokenKind::kByte:
+      return 6;
+    default:
+      return 1;
+  }
+}
+
+void set_tokens(formats::GgufWriter& writer, const tokenizers::TokenizerSpec& spec, std::int64_t vocabulary) {
   std::vector<std::string> tokens = spec.tokens;
   std::vector<std::int32_t> types;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(package.config.vocabulary); ++i) {
-    if (i >= tokens.size() || spec.kinds[i] == TokenKind::kUnused) {
-      if (i >= tokens.size()) tokens.emplace_back();
-      tokens[i] = fmt::format("[PAD{}]", i);
-      types.push_back(5);
-      continue;
-    }
-    types.push_back(spec.kinds[i] == TokenKind::kSpecial ? 3 : spec.kinds[i] == TokenKind::kUserDefined ? 4 : 1);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(vocabulary); ++i) {
+    if (i >= tokens.size()) tokens.emplace_back();
+    const TokenKind kind = i < spec.kinds.size() ? spec.kinds[i] : TokenKind::kUnused;
+    if (kind == TokenKind::kUnused) tokens[i] = fmt::format("[PAD{}]", i);
+    types.push_back(type_of(kind));
   }
-  std::vector<std::string> merges;
-  for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
   writer.set("tokenizer.ggml.tokens", tokens);
   writer.set("tokenizer.ggml.token_type", types);
-  writer.set("tokenizer.ggml.merges", merges);
+}
+
+// SentencePiece as llama.cpp knows it: scores, a prefix before every stretch of text or none.
+void set_sentence_piece(formats::GgufWriter& writer, const tokenizers::TokenizerSpec& spec, std::int64_t vocabulary) {
+  using tokenizers::NormaliserKind;
+  const std::size_t steps = spec.normalisers.size();
+  const bool prefix = steps == 2 && spec.normalisers[0].kind == NormaliserKind::kPrepend;
+  const bool spaces = steps > 0 && spec.normalisers.back().kind == NormaliserKind::kReplace &&
+                      spec.normalisers.back().pattern == " " && spec.normalisers.back().text == spec.space_symbol;
+  if (!spaces || steps != (prefix ? 2 : 1) || !spec.preparations.empty() || !spec.splits.empty()) {
+    raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for how this tokenizer prepares text", spec.name);
+  }
+  std::vector<float> scores = tokenizers::scores_of(spec);
+  scores.resize(static_cast<std::size_t>(vocabulary), 0);
+  writer.set("tokenizer.ggml.scores", scores);
+  writer.set("tokenizer.ggml.add_space_prefix", prefix);
+}
+
+void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
+  const tokenizers::TokenizerSpec& spec = package.tokenizer->spec();
+  const bool bytes = spec.alphabet == tokenizers::Alphabet::kBytes;
+  writer.set("tokenizer.ggml.model", std::string(bytes ? "gpt2" : "llama"));
+  if (bytes) {
+    std::vector<std::string> merges;
+    for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
+    writer.set("tokenizer.ggml.pre", split_name(spec));
+    writer.set("tokenizer.ggml.merges", merges);
+    if (!spec.preparations.empty()) writer.set("tokenizer.ggml.add_space_prefix", true);
+  } else {
+    set_sentence_piece(writer, spec, package.config.vocabulary);
+  }
+  set_tokens(writer, spec, package.config.vocabulary);
+  for (const tokenizers::MatchRule& rule : spec.match_rules) {
+    if (!rule.strip_left && !rule.strip_right && !rule.single_word) continue;
+    log_warning("GGUF cannot say that token '{}' takes white space with it or stands alone: it is written without that",
+                spec.tokens[static_cast<std::size_t>(rule.id)]);
+  }
   const auto id = [&](const char* key, std::optional<std::int32_t> value) {
     if (value) writer.set(key, static_cast<std::uint32_t>(*value));
   };
   id("tokenizer.ggml.bos_token_id", spec.bos);
   id("tokenizer.ggml.eos_token_id", spec.eos);
   id("tokenizer.ggml.padding_token_id", spec.pad);
+  id("tokenizer.ggml.unknown_token_id", spec.unknown);
   writer.set("tokenizer.ggml.add_bos_token", spec.add_bos);
+  writer.set("tokenizer.ggml.add_eos_token", spec.add_eos);
 }
 
 std::uint32_t file_type(DType dtype) {

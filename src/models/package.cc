@@ -34,17 +34,8 @@ std::optional<std::int32_t> token_id(const formats::GgufFile& file, const std::s
   return id < 0 || id > INT32_MAX ? std::nullopt : std::optional(static_cast<std::int32_t>(id));
 }
 
-TokenizerSpec spec_from_gguf(const formats::GgufFile& file) {
-  TokenizerSpec spec;
-  spec.name = file.origin();
-  const std::string kind = file.text("tokenizer.ggml.model");
-  if (kind != "gpt2") {
-    raise(ErrorCategory::kUnsupported, "{}: tokenizer '{}': this program reads byte-level BPE (gpt2)", file.origin(),
-          kind);
-  }
-  spec.tokens = file.texts("tokenizer.ggml.tokens");
-  for (const std::int64_t type : file.integers_or_empty("tokenizer.ggml.token_type"))
-    spec.kinds.push_back(kind_of_gguf(type));
+// Byte-level BPE: merges, and a name for how text is split.
+void read_byte_level(const formats::GgufFile& file, TokenizerSpec& spec) {
   if (file.find("tokenizer.ggml.merges") == nullptr)
     raise(ErrorCategory::kBadData, "{}: the tokenizer has no merges", file.origin());
   for (const std::string& merge : file.texts("tokenizer.ggml.merges")) {
@@ -53,14 +44,60 @@ TokenizerSpec spec_from_gguf(const formats::GgufFile& file) {
     spec.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
   const std::string pre = file.text_or("tokenizer.ggml.pre", "default");
+  // What these two names say besides how text is split (llama.cpp, src/llama-vocab.cpp).
+  const bool whole = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3" || pre == "tekken";
   spec.splits = tokenizers::splits_of_gguf_name(pre);
-  spec.ignore_merges = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
-  spec.normalise_nfc = pre == "qwen2";
-  spec.add_prefix_space = file.boolean_or("tokenizer.ggml.add_space_prefix", false);
+  spec.ignore_merges = whole;
+  if (pre == "qwen2") spec.normalisers.push_back({tokenizers::NormaliserKind::kNfc, {}, {}});
+  if (file.boolean_or("tokenizer.ggml.add_space_prefix", false))
+    spec.preparations.push_back({tokenizers::NormaliserKind::kPrefix, {}, " "});
+  spec.add_bos = file.boolean_or("tokenizer.ggml.add_bos_token", whole);
+}
+
+// SentencePiece BPE: pieces with scores, "\u2581" for a space, byte tokens for other characters.
+void read_sentence_piece(const formats::GgufFile& file, TokenizerSpec& spec) {
+  using tokenizers::NormaliserKind;
+  const std::string symbol = "\xE2\x96\x81";
+  spec.alphabet = tokenizers::Alphabet::kCharacters;
+  for (const double score : file.numbers_or_empty("tokenizer.ggml.scores"))
+    spec.scores.push_back(static_cast<float>(score));
+  const bool prefix = file.boolean_or("tokenizer.ggml.add_space_prefix", true);
+  if (prefix) spec.normalisers.push_back({NormaliserKind::kPrepend, {}, symbol});
+  spec.normalisers.push_back({NormaliserKind::kReplace, " ", symbol});
+  spec.space_symbol = symbol;
+  spec.strip_leading_space = prefix;
+  spec.fuse_unknown = true;
+  spec.unknown = token_id(file, "tokenizer.ggml.unknown_token_id");
+  for (std::size_t i = 0; i < spec.kinds.size() && !spec.unknown; ++i) {
+    if (spec.kinds[i] == TokenKind::kUnknown) spec.unknown = static_cast<std::int32_t>(i);
+  }
+  spec.add_bos = file.boolean_or("tokenizer.ggml.add_bos_token", true);
+}
+
+TokenizerSpec spec_from_gguf(const formats::GgufFile& file) {
+  TokenizerSpec spec;
+  spec.name = file.origin();
+  spec.tokens = file.texts("tokenizer.ggml.tokens");
+  for (const std::int64_t type : file.integers_or_empty("tokenizer.ggml.token_type"))
+    spec.kinds.push_back(kind_of_gguf(type));
+  const std::string kind = file.text("tokenizer.ggml.model");
+  if (kind == "gpt2") {
+    read_byte_level(file, spec);
+  } else if (kind == "llama") {
+    read_sentence_piece(file, spec);
+  } else {
+    raise(ErrorCategory::kUnsupported,
+          "{}: tokenizer '{}': this program reads byte-level BPE (gpt2) and SentencePiece BPE (llama)", file.origin(),
+          kind);
+  }
   spec.bos = token_id(file, "tokenizer.ggml.bos_token_id");
   spec.eos = token_id(file, "tokenizer.ggml.eos_token_id");
   spec.pad = token_id(file, "tokenizer.ggml.padding_token_id");
-  spec.add_bos = spec.bos && file.boolean_or("tokenizer.ggml.add_bos_token", pre == "llama-bpe" || pre == "tekken");
+  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    if (const auto id = token_id(file, key)) spec.end_of_turn.push_back(*id);
+  }
+  spec.add_bos = spec.add_bos && spec.bos;
+  spec.add_eos = spec.eos && file.boolean_or("tokenizer.ggml.add_eos_token", false);
   return spec;
 }
 

@@ -1,7 +1,5 @@
 #include "tokenizers/byte_level.h"
 
-#include <unordered_map>
-
 #include "base/text.h"
 
 namespace instruct::tokenizers {
@@ -27,16 +25,17 @@ const std::array<char32_t, 256>& byte_characters() {
 }
 
 std::optional<std::string> bytes_of_spelling(std::string_view spelling) {
-  static const std::unordered_map<char32_t, char> bytes = [] {
-    std::unordered_map<char32_t, char> map;
-    for (unsigned byte = 0; byte < 256; ++byte) map[byte_characters()[byte]] = static_cast<char>(byte);
-    return map;
+  constexpr char32_t kLimit = 512;  // the alphabet ends at U+0143
+  static const std::array<std::int16_t, kLimit> bytes = [] {
+    std::array<std::int16_t, kLimit> table{};
+    table.fill(-1);
+    for (std::size_t byte = 0; byte < 256; ++byte) table[byte_characters()[byte]] = static_cast<std::int16_t>(byte);
+    return table;
   }();
   std::string result;
   for (const char32_t character : decode_utf8(spelling)) {
-    const auto found = bytes.find(character);
-    if (found == bytes.end()) return std::nullopt;
-    result += found->second;
+    if (character >= kLimit || bytes[character] < 0) return std::nullopt;
+    result += static_cast<char>(bytes[character]);
   }
   return result;
 }
@@ -45,6 +44,15 @@ std::string spelling_of_bytes(std::string_view bytes) {
   std::string result;
   for (const char byte : bytes) append_utf8(result, byte_characters()[static_cast<unsigned char>(byte)]);
   return result;
+}
+
+std::optional<std::uint8_t> byte_of_fallback_token(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  const std::size_t high = kDigits.find(token[3]);
+  const std::size_t low = kDigits.find(token[4]);
+  if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
+  return static_cast<std::uint8_t>(high * 16 + low);
 }
 
 }  // namespace instruct::tokenizers

@@ -1,28 +1,30 @@
-// Cutting text into pieces by regular expressions, before merging.
+// Cutting text into pieces before merging.
 #pragma once
 
-#include <memory>
 #include <string_view>
 #include <vector>
 
-#include "tokenizers/tokenizer.h"
+#include "tokenizers/pattern.h"
+#include "tokenizers/spec.h"
 
 namespace instruct::tokenizers {
 
 class Splitter {
  public:
-  // Raises BadData when a pattern does not compile (with the place in it) or may not be used.
+  // Raises as Pattern does.
   explicit Splitter(const std::vector<SplitStep>& steps);
-  ~Splitter();
-  Splitter(Splitter&&) noexcept;
 
-  // Pieces of valid UTF-8 text, in order, covering it. Raises BadData when a pattern gives up on the text (match
-  // limit).
+  // Pieces of valid UTF-8 text, in order; they cover it but for what steps remove. Raises BadData when a pattern gives
+  // up on the text.
   std::vector<TextRange> split(std::string_view text) const;
 
  private:
-  struct Pattern;
-  std::vector<std::unique_ptr<Pattern>> patterns_;
+  struct Step {
+    Pattern pattern;
+    SplitBehaviour behaviour;
+    bool invert;
+  };
+  std::vector<Step> steps_;
 };
 
 }  // namespace instruct::tokenizers

@@ -1,342 +1,252 @@
-// Byte-level byte-pair encoding (Sennrich et al., 2016; on bytes: Radford et al., 2019).
-//
-// Text is cut into pieces by regular expressions; the bytes of a piece start as one token each, and the neighbouring
-// pair whose merge comes first in the list is joined until none is left. Short pieces scan for the best pair, long ones
-// keep a heap. Whole pieces are looked up first when the model says so.
+// A text is cut at the tokens that are searched in it (added_tokens.h); what lies between is normalised, cut again at
+// the tokens searched in normalised text, prepared, split into pieces, and each piece merged (byte_pair.h). Offsets
+// are led back through every change (normalise.h).
 #include "tokenizers/tokenizer.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
-#include <array>
-#include <cstdlib>
-#include <queue>
-#include <unordered_map>
+#include <map>
 
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "tokenizers/added_tokens.h"
 #include "tokenizers/byte_level.h"
+#include "tokenizers/byte_pair.h"
+#include "tokenizers/normalise.h"
 #include "tokenizers/split.h"
 
 namespace instruct::tokenizers {
 namespace {
-
-constexpr std::size_t kShortPiece = 48;  // symbols; longer pieces use the heap
-
-std::uint64_t pair_key(std::int32_t a, std::int32_t b) {
-  return static_cast<std::uint64_t>(static_cast<std::uint32_t>(a)) << 32 | static_cast<std::uint32_t>(b);
-}
-
-struct PairHash {
-  std::size_t operator()(std::uint64_t key) const {
-    key *= 0x9E3779B97F4A7C15U;
-    return static_cast<std::size_t>(key ^ key >> 32);
-  }
-};
-
-struct Merge {
-  std::int32_t rank;
-  std::int32_t result;
-};
-
-struct Symbol {
-  std::int32_t id;
-  std::uint32_t begin;
-  std::uint32_t end;
-};
 
 // Names chat models give their end-of-turn token.
 constexpr std::string_view kEndNames[] = {"<|im_end|>",    "<|eot_id|>", "<|end_of_text|>",
                                           "<|endoftext|>", "<|end|>",    "<end_of_turn>",
                                           "<|eom_id|>",    "</s>",       "<|end_of_turn|>"};
 
-// The text as UTF-8 that the rules apply to, and where its bytes came from.
-struct Prepared {
-  std::string text;                   // empty when the input is used as it is
-  std::vector<std::uint32_t> origin;  // of every byte of text, and one past the end; empty when used as it is
-  bool changed = false;
-};
-
-// Valid UTF-8 with invalid parts replaced.
-Prepared repaired(std::string_view text) {
-  Prepared prepared;
-  if (!find_invalid_utf8(text)) return prepared;
-  prepared.changed = true;
-  std::size_t at = 0;
-  while (at < text.size()) {
-    const auto bad = find_invalid_utf8(text.substr(at));
-    const std::size_t good = bad.value_or(text.size() - at);
-    for (std::size_t i = 0; i < good; ++i) prepared.origin.push_back(static_cast<std::uint32_t>(at + i));
-    prepared.text.append(text.substr(at, good));
-    at += good;
-    if (!bad) break;
-    // Length of this one invalid part: the repaired prefix grows by one U+FFFD at a time.
-    std::size_t length = 1;
-    while (at + length < text.size() && length < 3 && repair_utf8(text.substr(at, length + 1)) == "\xEF\xBF\xBD") {
-      ++length;
-    }
-    for (int i = 0; i < 3; ++i) prepared.origin.push_back(static_cast<std::uint32_t>(at));
-    prepared.text += "\xEF\xBF\xBD";
-    at += length;
-  }
-  prepared.origin.push_back(static_cast<std::uint32_t>(text.size()));
-  return prepared;
+bool is_searched(TokenKind kind) {
+  return kind == TokenKind::kSpecial || kind == TokenKind::kUserDefined || kind == TokenKind::kUnknown;
 }
 
-std::string nfc(std::string_view text) {
-  utf8proc_uint8_t* result = nullptr;
-  const auto length =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                   &result, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  if (length < 0) return std::string(text);
-  std::string normal(reinterpret_cast<const char*>(result), static_cast<std::size_t>(length));
-  std::free(result);
-  return normal;
+std::string with_replaced(std::string text, std::string_view from, std::string_view to) {
+  if (from.empty()) return text;
+  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+  return text;
+}
+
+void check_id(const TokenizerSpec& spec, const char* name, std::int32_t id) {
+  if (id >= 0 && static_cast<std::size_t>(id) < spec.tokens.size()) return;
+  raise(ErrorCategory::kBadData, "{}: {} token id {} is outside the vocabulary of {}", spec.name, name, id,
+        spec.tokens.size());
+}
+
+void check(TokenizerSpec& spec) {
+  if (spec.tokens.empty()) raise(ErrorCategory::kBadData, "{}: the vocabulary is empty", spec.name);
+  spec.kinds.resize(spec.tokens.size(), TokenKind::kNormal);
+  for (const auto& [name, id] :
+       {std::pair{"bos", spec.bos}, {"eos", spec.eos}, {"pad", spec.pad}, {"unknown", spec.unknown}}) {
+    if (id) check_id(spec, name, *id);
+  }
+  for (const std::int32_t id : spec.end_of_turn) check_id(spec, "end-of-turn", id);
+  for (const MatchRule& rule : spec.match_rules) check_id(spec, "added", rule.id);
+}
+
+// What pieces of text are looked up as; empty for what text cannot become.
+std::string text_of(const TokenizerSpec& spec, std::size_t id) {
+  const TokenKind kind = spec.kinds[id];
+  const std::string& token = spec.tokens[id];
+  if (kind != TokenKind::kNormal && kind != TokenKind::kUserDefined && kind != TokenKind::kByte) return {};
+  if (spec.alphabet == Alphabet::kCharacters) return token;
+  auto bytes = bytes_of_spelling(token);
+  if (kind == TokenKind::kUserDefined) return std::move(bytes).value_or("");
+  return std::move(bytes).value_or(token);
+}
+
+// What a token adds to a decoded text.
+std::string bytes_of(const TokenizerSpec& spec, std::size_t id) {
+  const TokenKind kind = spec.kinds[id];
+  const std::string& token = spec.tokens[id];
+  if (kind == TokenKind::kUnused) return {};
+  if (kind == TokenKind::kSpecial || kind == TokenKind::kUnknown) return token;
+  if (spec.alphabet == Alphabet::kBytes) {
+    return kind == TokenKind::kUserDefined ? token : bytes_of_spelling(token).value_or(token);
+  }
+  if (kind == TokenKind::kByte) {
+    if (const auto byte = byte_of_fallback_token(token)) return std::string(1, static_cast<char>(*byte));
+  }
+  return with_replaced(token, spec.space_symbol, " ");
+}
+
+template <typename Make>
+std::vector<std::string> of_all(TokenizerSpec& spec, const Make& make) {
+  check(spec);
+  std::vector<std::string> result(spec.tokens.size());
+  for (std::size_t id = 0; id < result.size(); ++id) result[id] = make(spec, id);
+  return result;
+}
+
+class Print {
+ public:
+  void put(std::string_view part) {
+    all_ += fmt::format("{}:", part.size());
+    all_ += part;
+  }
+  template <typename Number>
+  void number(Number value) {
+    all_ += fmt::format("{};", value);
+  }
+  void steps(const std::vector<NormaliserStep>& steps) {
+    number(steps.size());
+    for (const NormaliserStep& step : steps) {
+      number(static_cast<int>(step.kind));
+      put(step.pattern);
+      put(step.text);
+    }
+  }
+  std::string sum() const { return sha256_hex(all_); }
+
+ private:
+  std::string all_;
+};
+
+std::string fingerprint_of(const TokenizerSpec& spec) {
+  Print print;
+  for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
+    print.put(spec.tokens[i]);
+    print.number(static_cast<int>(spec.kinds[i]));
+  }
+  for (const auto& [left, right] : spec.merges) {
+    print.put(left);
+    print.put(right);
+  }
+  if (spec.merges.empty()) {
+    for (const float score : spec.scores) print.number(score);
+  }
+  print.steps(spec.normalisers);
+  print.steps(spec.preparations);
+  for (const SplitStep& step : spec.splits) {
+    print.put(step.pattern);
+    print.number(static_cast<int>(step.behaviour) * 2 + static_cast<int>(step.invert));
+  }
+  for (const MatchRule& rule : spec.match_rules) {
+    print.number(rule.id);
+    for (const bool flag : {rule.strip_left, rule.strip_right, rule.single_word, rule.normalised}) print.number(flag);
+  }
+  print.put(spec.space_symbol);
+  print.number(static_cast<int>(spec.alphabet));
+  for (const bool flag : {spec.strip_leading_space, spec.ignore_merges, spec.fuse_unknown, spec.add_bos, spec.add_eos})
+    print.number(flag);
+  print.number(spec.unknown.value_or(-1));
+  return print.sum();
 }
 
 }  // namespace
 
 struct Tokenizer::State {
   TokenizerSpec spec;
-  std::vector<std::string> bytes;                          // by id
-  std::unordered_map<std::string, std::int32_t> ids;       // by raw bytes, normal tokens
-  std::unordered_map<std::string, std::int32_t> specials;  // by text, special and user-defined tokens
-  std::size_t longest_special = 0;
-  std::array<bool, 256> special_first{};  // first bytes of special tokens
-  std::array<std::int32_t, 256> byte_ids{};
-  std::unordered_map<std::uint64_t, Merge, PairHash> merges;
-  std::unique_ptr<Splitter> splitter;
+  std::vector<std::string> texts;  // by id, see text_of
+  std::vector<std::string> bytes;  // by id, see bytes_of
+  BytePairEncoder encoder;
+  Normaliser normaliser;
+  Normaliser preparer;
+  Splitter splitter;
+  AddedTokens added;                              // searched as they are spelled
+  std::unique_ptr<AddedTokens> normalised_added;  // searched in normalised text; null when there is none
   std::vector<std::int32_t> ends;
   std::string fingerprint;
   std::string nothing;
 
-  explicit State(TokenizerSpec given) : spec(std::move(given)) {
-    index_tokens();
-    index_merges();
-    splitter = std::make_unique<Splitter>(spec.splits);
-    if (spec.eos) ends.push_back(*spec.eos);
-    for (const std::string_view name : kEndNames) {
-      const auto found = specials.find(std::string(name));
-      if (found != specials.end() && std::find(ends.begin(), ends.end(), found->second) == ends.end()) {
-        ends.push_back(found->second);
-      }
-    }
-    fingerprint = make_fingerprint();
+  explicit State(TokenizerSpec given)
+      : spec(std::move(given)),
+        texts(of_all(spec, text_of)),
+        bytes(of_all(spec, bytes_of)),
+        encoder(spec, texts),
+        normaliser(spec.normalisers),
+        preparer(spec.preparations),
+        splitter(spec.splits),
+        added(searched(false)),
+        fingerprint(fingerprint_of(spec)) {
+    if (auto entries = searched(true); !entries.empty())
+      normalised_added = std::make_unique<AddedTokens>(std::move(entries));
+    find_ends();
   }
 
-  void index_tokens() {
-    const auto count = spec.tokens.size();
-    if (count == 0) raise(ErrorCategory::kBadData, "{}: the vocabulary is empty", spec.name);
-    spec.kinds.resize(count, TokenKind::kNormal);
-    bytes.resize(count);
-    byte_ids.fill(-1);
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto id = static_cast<std::int32_t>(i);
-      const TokenKind kind = spec.kinds[i];
-      if (spec.tokens[i].empty() || kind == TokenKind::kUnused) continue;
-      if (kind == TokenKind::kSpecial || kind == TokenKind::kUserDefined || kind == TokenKind::kUnknown) {
-        bytes[i] = spec.tokens[i];
-        specials.emplace(spec.tokens[i], id);
-        longest_special = std::max(longest_special, spec.tokens[i].size());
-        special_first[static_cast<unsigned char>(spec.tokens[i][0])] = true;
-        continue;
-      }
-      bytes[i] = bytes_of_spelling(spec.tokens[i]).value_or(spec.tokens[i]);
-      if (!ids.emplace(bytes[i], id).second) {
-        raise(ErrorCategory::kBadData, "{}: token '{}' appears twice (ids {} and {})", spec.name, spec.tokens[i],
-              ids.at(bytes[i]), id);
-      }
-      if (bytes[i].size() == 1) byte_ids[static_cast<unsigned char>(bytes[i][0])] = id;
-    }
-    for (const auto& [name, id] : {std::pair{"bos", spec.bos}, {"eos", spec.eos}, {"pad", spec.pad}}) {
-      if (id && (*id < 0 || *id >= static_cast<std::int64_t>(count))) {
-        raise(ErrorCategory::kBadData, "{}: {} token id {} is outside the vocabulary of {}", spec.name, name, *id,
-              count);
-      }
-    }
-  }
-
-  std::int32_t id_of_spelling(const std::string& spelling) const {
-    const auto raw = bytes_of_spelling(spelling);
-    const auto found = ids.find(raw.value_or(spelling));
-    return found == ids.end() ? -1 : found->second;
-  }
-
-  void index_merges() {
-    if (spec.merges.empty()) raise(ErrorCategory::kBadData, "{}: the tokenizer has no merges", spec.name);
-    merges.reserve(spec.merges.size());
-    for (std::size_t rank = 0; rank < spec.merges.size(); ++rank) {
-      const auto& [left, right] = spec.merges[rank];
-      const std::int32_t a = id_of_spelling(left);
-      const std::int32_t b = id_of_spelling(right);
-      const std::int32_t result = id_of_spelling(left + right);
-      if (a < 0 || b < 0 || result < 0) {
-        raise(ErrorCategory::kBadData, "{}: merge {} ('{}' '{}') names a token the vocabulary does not have", spec.name,
-              rank + 1, left, right);
-      }
-      merges.emplace(pair_key(a, b), Merge{static_cast<std::int32_t>(rank), result});
-    }
-  }
-
-  std::string make_fingerprint() const {
-    std::string all;
-    const auto put = [&all](std::string_view part) {
-      all += fmt::format("{}:", part.size());
-      all += part;
-    };
+  // Special tokens are always searched as they are spelled: only the template's own text is searched for them.
+  std::vector<AddedTokens::Entry> searched(bool normalised) const {
+    std::map<std::int32_t, MatchRule> rules;
+    for (const MatchRule& rule : spec.match_rules) rules[rule.id] = rule;
+    std::vector<AddedTokens::Entry> entries;
     for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
-      put(spec.tokens[i]);
-      all += static_cast<char>('0' + static_cast<int>(spec.kinds[i]));
+      if (!is_searched(spec.kinds[i]) || spec.tokens[i].empty()) continue;
+      AddedTokens::Entry entry{spec.tokens[i], {}, spec.kinds[i] != TokenKind::kUserDefined};
+      if (const auto rule = rules.find(static_cast<std::int32_t>(i)); rule != rules.end()) entry.rule = rule->second;
+      entry.rule.id = static_cast<std::int32_t>(i);
+      if ((entry.rule.normalised && !entry.special && !normaliser.empty()) != normalised) continue;
+      if (normalised) entry.text = normal_form(entry.text);
+      entries.push_back(std::move(entry));
     }
-    for (const auto& [left, right] : spec.merges) {
-      put(left);
-      put(right);
-    }
-    for (const SplitStep& step : spec.splits) put(step.pattern);
-    all += fmt::format("{}{}{}{}", spec.normalise_nfc, spec.add_prefix_space, spec.ignore_merges, spec.add_bos);
-    return sha256_hex(all);
+    return entries;
   }
 
-  const Merge* merge_of(std::int32_t a, std::int32_t b) const {
-    const auto found = merges.find(pair_key(a, b));
-    return found == merges.end() ? nullptr : &found->second;
+  std::string normal_form(std::string_view token) const {
+    AlignedText text(token, 0);
+    normaliser.apply(text);
+    return std::string(text.view());
   }
 
-  void merge_short(std::vector<Symbol>& symbols) const {
-    while (symbols.size() > 1) {
-      const Merge* best = nullptr;
-      std::size_t place = 0;
-      for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
-        const Merge* merge = merge_of(symbols[i].id, symbols[i + 1].id);
-        if (merge != nullptr && (best == nullptr || merge->rank < best->rank)) {
-          best = merge;
-          place = i;
-        }
-      }
-      if (best == nullptr) return;
-      symbols[place].id = best->result;
-      symbols[place].end = symbols[place + 1].end;
-      symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(place) + 1);
-    }
-  }
-
-  void merge_long(std::vector<Symbol>& symbols) const {
-    struct Candidate {
-      std::int32_t rank;
-      std::size_t left, right;
-      std::int32_t left_id, right_id, result;
-      bool operator>(const Candidate& other) const {
-        return rank != other.rank ? rank > other.rank : left > other.left;
-      }
+  void find_ends() {
+    const auto add = [&](std::int32_t id) {
+      if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
     };
-    constexpr std::size_t kNone = SIZE_MAX;
-    std::vector<std::size_t> previous(symbols.size()), next(symbols.size());
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap;
-    const auto consider = [&](std::size_t left, std::size_t right) {
-      if (left == kNone || right == kNone) return;
-      if (const Merge* merge = merge_of(symbols[left].id, symbols[right].id)) {
-        heap.push({merge->rank, left, right, symbols[left].id, symbols[right].id, merge->result});
-      }
-    };
-    for (std::size_t i = 0; i < symbols.size(); ++i) {
-      previous[i] = i == 0 ? kNone : i - 1;
-      next[i] = i + 1 == symbols.size() ? kNone : i + 1;
-    }
-    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) consider(i, i + 1);
-    while (!heap.empty()) {
-      const Candidate best = heap.top();
-      heap.pop();
-      if (symbols[best.left].id != best.left_id || symbols[best.right].id != best.right_id ||
-          next[best.left] != best.right) {
-        continue;  // one of the two was merged since
-      }
-      symbols[best.left].id = best.result;
-      symbols[best.left].end = symbols[best.right].end;
-      symbols[best.right].id = -1;
-      next[best.left] = next[best.right];
-      if (next[best.left] != kNone) previous[next[best.left]] = best.left;
-      consider(previous[best.left], best.left);
-      consider(best.left, next[best.left]);
-    }
-    std::erase_if(symbols, [](const Symbol& symbol) { return symbol.id < 0; });
-  }
-
-  // Tokens of one piece at byte `offset` of the prepared text.
-  void encode_piece(std::string_view piece, std::size_t offset, std::vector<Token>& out) const {
-    if (spec.ignore_merges) {
-      if (const auto found = ids.find(std::string(piece)); found != ids.end()) {
-        out.push_back(
-            {found->second, static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(offset + piece.size())});
-        return;
-      }
-    }
-    std::vector<Symbol> symbols;
-    symbols.reserve(piece.size());
-    for (std::size_t i = 0; i < piece.size(); ++i) {
-      const std::int32_t id = byte_ids[static_cast<unsigned char>(piece[i])];
-      const auto at = static_cast<std::uint32_t>(offset + i);
-      if (id >= 0) {
-        symbols.push_back({id, at, at + 1});
-      } else if (spec.unknown) {
-        symbols.push_back({*spec.unknown, at, at + 1});
-      }  // without an unknown token the official tokenizer drops such a byte too
-    }
-    if (symbols.size() <= kShortPiece) {
-      merge_short(symbols);
-    } else {
-      merge_long(symbols);
-    }
-    for (const Symbol& symbol : symbols) out.push_back({symbol.id, symbol.begin, symbol.end});
-  }
-
-  // Plain text between special tokens. `origin` maps its bytes when it is not the caller's text.
-  void encode_text(std::string_view text, std::size_t offset, std::vector<Token>& out) const {
-    if (text.empty()) return;
-    std::string changed;
-    Prepared fixed = repaired(text);
-    std::string_view use = fixed.changed ? std::string_view(fixed.text) : text;
-    if (spec.normalise_nfc) {
-      changed = nfc(use);
-      if (changed != use) {
-        // Composition moves bytes: every token of the stretch points at all of it, which keeps masks on the safe side.
-        fixed.changed = true;
-        fixed.origin.assign(changed.size() + 1, 0);
-        fixed.origin.back() = static_cast<std::uint32_t>(text.size());
-        use = changed;
-      }
-    }
-    if (spec.add_prefix_space && use.front() != ' ') {
-      std::string prefixed(1, ' ');
-      prefixed += use;
-      if (!fixed.changed) {
-        for (std::size_t i = 0; i <= use.size(); ++i) fixed.origin.push_back(static_cast<std::uint32_t>(i));
-        fixed.changed = true;
-      }
-      fixed.origin.insert(fixed.origin.begin(), 0);
-      changed = std::move(prefixed);
-      use = changed;
-    }
-    const std::size_t first = out.size();
-    const std::size_t base = fixed.changed ? 0 : offset;
-    for (const TextRange& piece : splitter->split(use)) {
-      encode_piece(use.substr(piece.begin, piece.end - piece.begin), base + piece.begin, out);
-    }
-    if (!fixed.changed) return;
-    for (std::size_t i = first; i < out.size(); ++i) {
-      out[i].begin = static_cast<std::uint32_t>(offset) + fixed.origin[out[i].begin];
-      out[i].end = static_cast<std::uint32_t>(offset) + fixed.origin[out[i].end];
+    if (spec.eos) add(*spec.eos);
+    for (const std::int32_t id : spec.end_of_turn) add(id);
+    for (const std::string_view name : kEndNames) {
+      if (const auto id = added.id_of(name)) add(*id);
     }
   }
 
-  // The longest special token that starts at `at` and ends by `limit`.
-  std::pair<std::int32_t, std::size_t> special_at(std::string_view text, std::size_t at, std::size_t limit) const {
-    if (!special_first[static_cast<unsigned char>(text[at])]) return {-1, 0};
-    for (std::size_t length = std::min(longest_special, limit - at); length > 0; --length) {
-      const auto found = specials.find(std::string(text.substr(at, length)));
-      if (found != specials.end()) return {found->second, length};
+  struct Output {
+    BytePairEncoder::Workspace workspace;
+    std::vector<Token> tokens;
+
+    void add(std::int32_t id, TextRange range) {
+      tokens.push_back({id, static_cast<std::uint32_t>(range.begin), static_cast<std::uint32_t>(range.end)});
     }
-    return {-1, 0};
+  };
+
+  // Text without tokens that are searched, normalised.
+  void encode_plain(AlignedText text, Output& out) const {
+    preparer.apply(text);
+    const std::string_view view = text.view();
+    const std::size_t first = out.tokens.size();
+    for (const TextRange& piece : splitter.split(view)) {
+      encoder.encode(view.substr(piece.begin, piece.end - piece.begin), piece.begin, out.workspace, out.tokens);
+    }
+    for (std::size_t i = first; i < out.tokens.size(); ++i) {
+      const TextRange range = text.origin(out.tokens[i].begin, out.tokens[i].end);
+      out.tokens[i].begin = static_cast<std::uint32_t>(range.begin);
+      out.tokens[i].end = static_cast<std::uint32_t>(range.end);
+    }
+  }
+
+  // Text between tokens that are searched as they are spelled; it is at byte `offset`.
+  void encode_between(std::string_view source, std::size_t offset, Output& out) const {
+    if (source.empty()) return;
+    AlignedText text(source, offset);
+    repair(text);
+    normaliser.apply(text);
+    if (!normalised_added) {
+      encode_plain(std::move(text), out);
+      return;
+    }
+    std::size_t done = 0;
+    for (const AddedTokens::Match& match : normalised_added->find(text.view(), {})) {
+      if (match.begin > done) encode_plain(text.part(done, match.begin), out);
+      out.add(match.id, text.origin(match.begin, match.end));
+      done = match.end;
+    }
+    if (done < text.view().size()) encode_plain(text.part(done, text.view().size()), out);
   }
 };
 
@@ -348,22 +258,15 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 std::vector<Token> Tokenizer::encode(std::string_view text, std::span<const TextRange> special_ranges) const {
   if (text.size() > UINT32_MAX)
     raise(ErrorCategory::kInvalidArgument, "a text of {} bytes is too long to tokenize", text.size());
-  std::vector<Token> tokens;
-  std::size_t done = 0;  // everything before is encoded
-  for (const TextRange& range : special_ranges) {
-    for (std::size_t at = range.begin; at < range.end;) {
-      const auto [id, length] = state_->special_at(text, at, range.end);
-      if (id < 0) {
-        ++at;
-        continue;
-      }
-      state_->encode_text(text.substr(done, at - done), done, tokens);
-      tokens.push_back({id, static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(at + length)});
-      done = at = at + length;
-    }
+  State::Output out;
+  std::size_t done = 0;
+  for (const AddedTokens::Match& match : state_->added.find(text, special_ranges)) {
+    state_->encode_between(text.substr(done, match.begin - done), done, out);
+    out.add(match.id, {match.begin, match.end});
+    done = match.end;
   }
-  state_->encode_text(text.substr(done), done, tokens);
-  return tokens;
+  state_->encode_between(text.substr(done), done, out);
+  return std::move(out.tokens);
 }
 
 std::vector<Token> Tokenizer::encode_with_specials(std::string_view text) const {
@@ -377,6 +280,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, SpecialTokens s
     if (specials == SpecialTokens::kSkip && is_special(id)) continue;
     text += token_bytes(id);
   }
+  if (state_->spec.strip_leading_space && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 
@@ -392,10 +296,14 @@ bool Tokenizer::is_special(std::int32_t id) const {
 }
 
 std::optional<std::int32_t> Tokenizer::find(std::string_view token) const {
-  if (const auto found = state_->specials.find(std::string(token)); found != state_->specials.end())
-    return found->second;
-  if (const auto found = state_->ids.find(std::string(token)); found != state_->ids.end()) return found->second;
-  return std::nullopt;
+  if (const auto id = state_->added.id_of(token)) return id;
+  if (state_->normalised_added) {
+    if (const auto id = state_->normalised_added->id_of(state_->normal_form(token))) return id;
+  }
+  std::int32_t id = state_->encoder.find(token);
+  if (id < 0 && state_->spec.alphabet == Alphabet::kCharacters && !state_->spec.space_symbol.empty())
+    id = state_->encoder.find(with_replaced(std::string(token), " ", state_->spec.space_symbol));
+  return id < 0 ? std::nullopt : std::optional(id);
 }
 
 std::int64_t Tokenizer::vocabulary_size() const {

@@ -1,0 +1,207 @@
+#include "tokenizers/normalise.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace instruct::tokenizers {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+using Edits = std::vector<AlignedText::Edit>;
+
+utf8proc_option_t option_of(NormaliserKind kind) {
+  switch (kind) {
+    case NormaliserKind::kNfd:
+      return static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
+    case NormaliserKind::kNfkc:
+      return static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
+    case NormaliserKind::kNfkd:
+      return static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
+    default:
+      return static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  }
+}
+
+std::string unicode_form(std::string_view text, utf8proc_option_t option) {
+  utf8proc_uint8_t* result = nullptr;
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                   static_cast<utf8proc_ssize_t>(text.size()), &result, option);
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, std::free);
+  if (length < 0) {
+    raise(ErrorCategory::kInternal, "normalising a text of {} bytes: {}", text.size(), utf8proc_errmsg(length));
+  }
+  return {reinterpret_cast<const char*>(result), static_cast<std::size_t>(length)};
+}
+
+// utf8proc and the official library differ in the characters that came with Unicode 12.1 and later (U+32FF is the only
+// one seen), in the compatibility forms alone.
+//
+// Whether no character before `character` can combine with it or change places with what it decomposes to.
+bool starts_anew(utf8proc_int32_t character, utf8proc_option_t option) {
+  if (character < 0x80) return true;
+  utf8proc_int32_t parts[32];
+  int boundary = 0;
+  const auto compat = static_cast<utf8proc_option_t>((option & UTF8PROC_COMPAT) | UTF8PROC_DECOMPOSE);
+  if (utf8proc_decompose_char(character, parts, 32, compat, &boundary) < 1) return true;
+  const utf8proc_property_t* property = utf8proc_get_property(parts[0]);
+  const bool mark = property->category == UTF8PROC_CATEGORY_MN || property->category == UTF8PROC_CATEGORY_MC ||
+                    property->category == UTF8PROC_CATEGORY_ME;
+  const bool jamo_behind_another = parts[0] >= 0x1160 && parts[0] <= 0x11FF;
+  return property->combining_class == 0 && !mark && !jamo_behind_another;
+}
+
+// The smallest stretches that a form changes on their own.
+Edits unicode_edits(std::string_view text, utf8proc_option_t option) {
+  Edits edits;
+  std::size_t begin = 0;
+  const auto close = [&](std::size_t end) {
+    const std::string_view part = text.substr(begin, end - begin);
+    if (std::any_of(part.begin(), part.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
+      std::string form = unicode_form(part, option);
+      if (form != part) edits.push_back({begin, end, std::move(form)});
+    }
+    begin = end;
+  };
+  for (std::size_t at = 0; at < text.size();) {
+    utf8proc_int32_t character = 0;
+    const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at),
+                                         static_cast<utf8proc_ssize_t>(text.size() - at), &character);
+    if (at > begin && starts_anew(character, option)) close(at);
+    at += static_cast<std::size_t>(std::max<utf8proc_ssize_t>(length, 1));
+  }
+  close(text.size());
+  return edits;
+}
+
+void to_unicode_form(AlignedText& text, NormaliserKind kind) {
+  const std::string_view view = text.view();
+  if (std::none_of(view.begin(), view.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) return;
+  const utf8proc_option_t option = option_of(kind);
+  if (unicode_form(view, option) != view) text.apply(unicode_edits(view, option));
+}
+
+}  // namespace
+
+AlignedText::Origin AlignedText::origin_of(std::size_t at) const {
+  if (changed_) return origins_[at];
+  const auto place = static_cast<std::uint32_t>(offset_ + at);
+  return {place, place + 1};
+}
+
+TextRange AlignedText::origin(std::size_t begin, std::size_t end) const {
+  if (!changed_) return {offset_ + begin, offset_ + end};
+  if (begin < end) return {origins_[begin].begin, origins_[end - 1].end};
+  const std::size_t place = begin < origins_.size() ? origins_[begin].begin : offset_ + source_.size();
+  return {place, place};
+}
+
+AlignedText AlignedText::part(std::size_t begin, std::size_t end) const {
+  const TextRange from = origin(begin, end);
+  if (!changed_) return {source_.substr(begin, end - begin), from.begin};
+  AlignedText result(source_.substr(from.begin - offset_, from.end - from.begin), from.begin);
+  result.changed_ = true;
+  result.text_ = text_.substr(begin, end - begin);
+  result.origins_.assign(origins_.begin() + static_cast<std::ptrdiff_t>(begin),
+                         origins_.begin() + static_cast<std::ptrdiff_t>(end));
+  return result;
+}
+
+void AlignedText::apply(const std::vector<Edit>& edits) {
+  if (edits.empty()) return;
+  const std::string_view old = view();
+  std::string text;
+  std::vector<Origin> origins;
+  text.reserve(old.size() + edits.size() * 2);
+  origins.reserve(old.size() + edits.size() * 2);
+  std::size_t done = 0;
+  const auto keep = [&](std::size_t end) {
+    text += old.substr(done, end - done);
+    for (; done < end; ++done) origins.push_back(origin_of(done));
+  };
+  for (const Edit& edit : edits) {
+    keep(edit.begin);
+    const bool inserted = edit.begin == edit.end && edit.end < old.size();
+    const TextRange from = origin(edit.begin, edit.end + (inserted ? 1 : 0));
+    text += edit.text;
+    origins.insert(origins.end(), edit.text.size(),
+                   {static_cast<std::uint32_t>(from.begin), static_cast<std::uint32_t>(from.end)});
+    done = edit.end;
+  }
+  keep(old.size());
+  text_ = std::move(text);
+  origins_ = std::move(origins);
+  changed_ = true;
+}
+
+void repair(AlignedText& text) {
+  const std::string_view view = text.view();
+  Edits edits;
+  for (std::size_t at = 0;;) {
+    const auto bad = find_invalid_utf8(view.substr(at));
+    if (!bad) break;
+    at += *bad;
+    std::size_t length = 1;
+    while (length < 3 && at + length < view.size() && repair_utf8(view.substr(at, length + 1)) == kReplacement)
+      ++length;
+    edits.push_back({at, at + length, std::string(kReplacement)});
+    at += length;
+  }
+  text.apply(edits);
+}
+
+Normaliser::Normaliser(const std::vector<NormaliserStep>& steps) {
+  for (const NormaliserStep& step : steps) {
+    Step made{step, {}, std::nullopt};
+    if (step.kind == NormaliserKind::kReplace) {
+      if (const auto literal = literal_of_pattern(step.pattern)) {
+        made.literal = *literal;
+      } else {
+        made.pattern.emplace(step.pattern);
+      }
+    }
+    steps_.push_back(std::move(made));
+  }
+}
+
+void Normaliser::apply(AlignedText& text) const {
+  for (const Step& made : steps_) {
+    const std::string_view view = text.view();
+    if (view.empty()) return;
+    const std::string& put = made.step.text;
+    Edits edits;
+    switch (made.step.kind) {
+      case NormaliserKind::kReplace:
+        if (made.pattern) {
+          Pattern::Matches matches(*made.pattern, view);
+          while (const auto found = matches.next()) edits.push_back({found->begin, found->end, put});
+        } else {
+          for (std::size_t at = view.find(made.literal); at != std::string_view::npos;
+               at = view.find(made.literal, at + made.literal.size())) {
+            edits.push_back({at, at + made.literal.size(), put});
+          }
+        }
+        break;
+      case NormaliserKind::kPrepend:
+        edits.push_back({0, 0, put});
+        break;
+      case NormaliserKind::kPrefix:
+        if (!view.starts_with(put)) edits.push_back({0, 0, put});
+        break;
+      case NormaliserKind::kPrefixFirst:
+        if (!view.starts_with(put) && text.origin(0, 0).begin == 0) edits.push_back({0, 0, put});
+        break;
+      default:
+        to_unicode_form(text, made.step.kind);
+    }
+    text.apply(edits);
+  }
+}
+
+}  // namespace instruct::tokenizers
