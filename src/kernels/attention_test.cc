@@ -254,8 +254,12 @@ void check(const AttentionCase& c, std::vector<std::unique_ptr<Machine>>& machin
   }
 }
 
-TEST(Attention, PlansEqualTheReference) {
-  auto machines = three_machines();
+class OnProducts : public ::testing::TestWithParam<CpuFeatures> {};
+INSTANTIATE_TEST_SUITE_P(Attention, OnProducts, ::testing::ValuesIn(product_features()),
+                         [](const auto& tested) { return tested.param.amx_bf16 ? "Amx" : "NoAmx"; });
+
+TEST_P(OnProducts, PlansEqualTheReference) {
+  auto machines = three_machines(GetParam());
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
       for (AttentionCase c : plans()) {
@@ -268,20 +272,23 @@ TEST(Attention, PlansEqualTheReference) {
   }
 }
 
-TEST(Attention, WindowsEqualTheReference) {
-  auto machines = three_machines();
+TEST_P(OnProducts, WindowsEqualTheReference) {
+  auto machines = three_machines(GetParam());
   for (const std::int64_t window : {1, 2, 17, 64, 70, 1000}) {
     for (AttentionCase c : {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()),
                             decode_case(200, 1, 256), decode_case(200, 40, 256), branched_decode_case()}) {
       c.window = window;
-      check(c, machines);
-      if (HasFatalFailure()) return;
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        c.dtype = dtype;
+        check(c, machines);
+        if (HasFatalFailure()) return;
+      }
     }
   }
 }
 
-TEST(Attention, HeadShapesEqualTheReference) {
-  auto machines = three_machines();
+TEST_P(OnProducts, HeadShapesEqualTheReference) {
+  auto machines = three_machines(GetParam());
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     for (const Heads& heads : kHeads) {
       for (AttentionCase c : {tree_case("packed rows", rows_of({3, 40, 17})),

@@ -54,8 +54,8 @@ namespace reference {
 
 namespace cpu {
 #include "kernels/declarations.inc"
-// Vendor handles for one thread pool; create once and pass in the stream.
-std::unique_ptr<ProductCache> make_product_cache();
+// Prepared products for one thread pool, with the instruction sets named; create once and pass in the stream.
+std::unique_ptr<ProductCache> make_product_cache(const CpuFeatures& features);
 }  // namespace cpu
 
 }  // namespace instruct::kernels

@@ -80,13 +80,16 @@ constexpr std::array kTypes = {Types{DType::kF32, DType::kF32}, Types{DType::kBF
                                Types{DType::kBF16, DType::kBF16}};
 
 void check_all(const std::vector<MatmulCase>& cases) {
-  auto machines = three_machines();
-  for (MatmulCase c : cases) {
-    for (const Types& types : kTypes) {
-      c.input = types.input;
-      c.output = types.output;
-      check(c, machines);
-      if (::testing::Test::HasFatalFailure()) return;
+  for (const CpuFeatures& features : product_features()) {
+    SCOPED_TRACE(features.amx_bf16 ? "with AMX" : "without AMX");
+    auto machines = three_machines(features);
+    for (MatmulCase c : cases) {
+      for (const Types& types : kTypes) {
+        c.input = types.input;
+        c.output = types.output;
+        check(c, machines);
+        if (::testing::Test::HasFatalFailure()) return;
+      }
     }
   }
 }
@@ -110,6 +113,16 @@ TEST(Matmul, TilesEqualTheReference) {
              {.m = 1000, .n = 65, .k = 33},
              {.m = 1, .n = 1000, .k = 576, .transpose_b = Transpose::kYes},
              {.m = 100, .n = 1000, .k = 40, .transpose_a = Transpose::kYes, .transpose_b = Transpose::kYes}});
+}
+
+// Where AMX cuts differently: several blocks of rows, of k, of both; narrow results of a transposed left side.
+TEST(Matmul, BlocksEqualTheReference) {
+  check_all({{.m = 300, .n = 100, .k = 700},
+             {.m = 301, .n = 33, .k = 1061, .transpose_b = Transpose::kYes, .alpha = 0.5F},
+             {.m = 40, .n = 601, .k = 1300, .accumulate = Accumulate::kYes},
+             {.m = 49, .n = 72, .k = 701, .transpose_a = Transpose::kYes},
+             {.m = 70, .n = 16, .k = 301, .transpose_a = Transpose::kYes, .accumulate = Accumulate::kYes, .alpha = 2},
+             {.m = 90, .n = 5, .k = 65, .transpose_a = Transpose::kYes, .transpose_b = Transpose::kYes}});
 }
 
 TEST(Matmul, TransposesStridesScalingAndAccumulationEqualTheReference) {

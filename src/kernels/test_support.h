@@ -25,19 +25,32 @@ using tensor::Tensor;
 
 // Threads, memory and prepared products of one test.
 struct Machine {
-  explicit Machine(int threads)
-      : pool(threads), allocator(tensor::make_host_allocator()), stream{pool, *allocator, products.get()} {}
+  explicit Machine(int threads, const CpuFeatures& features = detect_cpu_features())
+      : pool(threads),
+        allocator(tensor::make_host_allocator()),
+        products(cpu::make_product_cache(features)),
+        stream{pool, *allocator, products.get()} {}
   ThreadPool pool;
   std::shared_ptr<tensor::Allocator> allocator;
-  std::unique_ptr<ProductCache> products = cpu::make_product_cache();
+  std::unique_ptr<ProductCache> products;
   Stream stream;
 };
 
 // One machine each of 1, 2 and 3 threads: results must be equal to the bit.
-inline std::vector<std::unique_ptr<Machine>> three_machines() {
+inline std::vector<std::unique_ptr<Machine>> three_machines(const CpuFeatures& features = detect_cpu_features()) {
   std::vector<std::unique_ptr<Machine>> machines;
-  for (const int threads : {1, 2, 3}) machines.push_back(std::make_unique<Machine>(threads));
+  for (const int threads : {1, 2, 3}) machines.push_back(std::make_unique<Machine>(threads, features));
   return machines;
+}
+
+// What matrix products can run on here: everything this processor has, and the same without AMX.
+inline std::vector<CpuFeatures> product_features() {
+  std::vector<CpuFeatures> choices{detect_cpu_features()};
+  if (choices[0].amx_bf16) {
+    choices.push_back(choices[0]);
+    choices[1].amx_bf16 = false;
+  }
+  return choices;
 }
 
 // Calls body(name) once for every instruction set of this binary that this processor has, down to the scalar fallback,

@@ -8,7 +8,7 @@ namespace instruct::ops {
 Engine::Engine(int threads, Backend backend)
     : threads_(threads),
       allocator_(tensor::make_host_allocator()),
-      products_(kernels::cpu::make_product_cache()),
+      products_(kernels::cpu::make_product_cache(kernels::detect_cpu_features())),
       stream_{threads_, *allocator_, products_.get()},
       backend_(backend) {}
 

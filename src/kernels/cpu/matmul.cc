@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/products.h"
+#include "kernels/cpu/tile_matmul.h"
 
 namespace instruct::kernels::cpu {
 namespace {
@@ -169,8 +170,8 @@ Products& products_of(Stream& stream) {
   return static_cast<Products&>(*stream.products);
 }
 
-std::unique_ptr<ProductCache> make_product_cache() {
-  return std::make_unique<Products>();
+std::unique_ptr<ProductCache> make_product_cache(const CpuFeatures& features) {
+  return std::make_unique<Products>(features.amx_bf16);
 }
 
 void matmul(Stream& stream, const Matmul& product) {
@@ -182,6 +183,10 @@ void matmul(Stream& stream, const Matmul& product) {
     if (product.accumulate == Accumulate::kNo) {
       for (std::int64_t row = 0; row < m; ++row) product.c.rows(row, row + 1).fill_zero();
     }
+    return;
+  }
+  if (products_of(stream).tiles() && suits_tiles(product)) {
+    tile_matmul(stream, product);
     return;
   }
   const Tiling tiling = choose_tiling(m, n, k);

@@ -41,10 +41,14 @@ class Product {
 
 class Products : public ProductCache {
  public:
+  // `tiles`: whether products with AMX tiles (tiles.h) are to be used where they suit.
+  explicit Products(bool tiles) : tiles_(tiles) {}
+  bool tiles() const { return tiles_; }
   // Finds or compiles. The reference stays valid as long as the cache; raises Internal when oneDNN refuses.
   const Product& get(const ProductKey& key);
 
  private:
+  bool tiles_;
   std::mutex mutex_;
   std::unordered_map<ProductKey, std::unique_ptr<Product>, ProductKeyHash> products_;
 };

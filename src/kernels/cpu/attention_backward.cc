@@ -1,0 +1,198 @@
+// The gradient of attention (see attention.cc). The scores are recomputed from the saved log_sum (Dao et al.,
+// "FlashAttention", 2022). Tasks are (tree, query head): families of one tree add to the same keys, in order, so the
+// sum is the same for any number of threads; the heads of a group are added up afterwards.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/attention_task.h"
+
+namespace instruct::kernels::cpu {
+
+namespace {
+
+class BackwardTask : HeadTask {
+ public:
+  struct Targets {
+    const Tensor& output;
+    const Tensor& log_sum;
+    const Tensor& doutput;
+    Tensor& dquery;
+    float* dkey;    // this head's [S, width], f32
+    float* dvalue;  // the same
+  };
+
+  BackwardTask(Stream& stream, const AttentionArgs& args, std::int64_t head, std::int64_t most_columns,
+               const Targets& targets)
+      : HeadTask(stream, args, head),
+        targets_(targets),
+        columns_(round_up(most_columns, kBlock)),
+        stride_(columns_ + 16),
+        scratch_(stream, gathered_bytes(columns_, Packed::kBoth) + gathered_bytes(columns_, Packed::kTransposed) +
+                             columns_ * width_ * 8 + kBlock * (width_ * (2 * size_ + 4)) +
+                             kBlock * stride_ * (8 + 2 * size_) + tile_scratch_bytes() + 1024) {
+    keys_ = take_gathered(scratch_, columns_, Packed::kBoth);
+    values_ = take_gathered(scratch_, columns_, Packed::kTransposed);
+    if (tiled_) {
+      tile_scratch_ = {.left = scratch_.take(tiles::packed_left_bytes(width_, kBlock)),
+                       .right = scratch_.take(tiles::packed_right_bytes(kBlock, columns_)),
+                       .columns = columns_};
+    }
+    dkeys_ = scratch_.take<float>(columns_ * width_ * 4);
+    dvalues_ = scratch_.take<float>(columns_ * width_ * 4);
+    queries_ = scratch_.take(kBlock * width_ * size_);
+    doutputs_ = scratch_.take(kBlock * width_ * size_);
+    dqueries_ = scratch_.take<float>(kBlock * width_ * 4);
+    scores_ = scratch_.take<float>(kBlock * stride_ * 4);
+    dprobabilities_ = scratch_.take<float>(kBlock * stride_ * 4);
+    probabilities_ = scratch_.take(kBlock * stride_ * size_);
+    dscores_ = scratch_.take(kBlock * stride_ * size_);
+  }
+
+  void run(const Family& family) {
+    const TileSession session(tiled_);
+    const auto& queries = args_.plan->queries;
+    const auto& visible = queries[family.first].visible;
+    visible_keys_ = family.visible_keys;
+    gather_visible(args_.key, visible, keys_);
+    gather_visible(args_.value, visible, values_);
+    clear(0, visible_keys_);
+    for (std::size_t i = family.first; i < family.last; ++i) segment(queries[i]);
+    std::int64_t row = 0;
+    for (const KeyRange& range : visible) {
+      scatter(row, range.begin, range.end - range.begin);
+      row += range.end - range.begin;
+    }
+  }
+
+ private:
+  std::int64_t tile_scratch_bytes() const {
+    return tiled_ ? tiles::packed_left_bytes(width_, kBlock) + tiles::packed_right_bytes(kBlock, columns_) : 0;
+  }
+
+  void clear(std::int64_t first, std::int64_t last) {
+    if (tiled_) {
+      for (float* sums : {dkeys_, dvalues_}) {
+        for (std::int64_t i = 0; i < width_; ++i)
+          std::fill(sums + i * columns_ + first, sums + i * columns_ + last, 0.0F);
+      }
+      return;
+    }
+    const auto bytes = static_cast<std::size_t>((last - first) * width_ * 4);
+    std::memset(dkeys_ + first * width_, 0, bytes);
+    std::memset(dvalues_ + first * width_, 0, bytes);
+  }
+
+  void scatter(std::int64_t row, std::int64_t key, std::int64_t count) {
+    if (tiled_) {
+      tiles::add_transposed(dkeys_ + row, columns_, width_, count, targets_.dkey + key * width_, width_);
+      tiles::add_transposed(dvalues_ + row, columns_, width_, count, targets_.dvalue + key * width_, width_);
+      return;
+    }
+    add_row(dkeys_ + row * width_, count * width_, targets_.dkey + key * width_);
+    add_row(dvalues_ + row * width_, count * width_, targets_.dvalue + key * width_);
+  }
+
+  void segment(const QuerySegment& segment) {
+    const std::int64_t length = segment.end - segment.begin;
+    gather_own(args_.key, segment, visible_keys_, keys_);
+    gather_own(args_.value, segment, visible_keys_, values_);
+    clear(visible_keys_, round_up(visible_keys_ + length, kBlock));
+    for (std::int64_t q = 0; q < length; q += kBlock) block(segment, q);
+    scatter(visible_keys_, segment.self_begin, length);
+  }
+
+  void block(const QuerySegment& segment, std::int64_t q) {
+    const std::int64_t count = std::min(kBlock, segment.end - segment.begin - q);
+    const std::int64_t rows = round_up(count, 16);
+    const std::int64_t columns = round_up(visible_keys_ + q + count, kBlock);
+    const std::int64_t first = segment.begin + q;
+    gather(args_.query, first, count, head_, queries_);
+    gather(targets_.doutput, first, count, head_, doutputs_);
+    zero_rows(queries_, count, rows);
+    zero_rows(doutputs_, count, rows);
+    against(queries_, keys_, rows, columns, stride_, args_.scale, scores_);
+    against(doutputs_, values_, rows, columns, stride_, 1.0F, dprobabilities_);
+    const std::int64_t heads = targets_.log_sum.dim(1);
+    for (std::int64_t r = 0; r < count; ++r) {
+      const float delta =
+          dot_row(head_row(targets_.output, first + r, head_), doutputs_ + r * width_ * size_, width_, dtype_);
+      softmax_gradient_row(scores_ + r * stride_, dprobabilities_ + r * stride_,
+                           visible_columns(visible_keys_ + q + r, columns),
+                           targets_.log_sum.data<float>()[(first + r) * heads + head_], delta, args_.scale, dtype_,
+                           probabilities_ + r * stride_ * size_, dscores_ + r * stride_ * size_);
+    }
+    for (std::int64_t r = count; r < rows; ++r) {
+      std::memset(probabilities_ + r * stride_ * size_, 0, static_cast<std::size_t>(columns * size_));
+      std::memset(dscores_ + r * stride_ * size_, 0, static_cast<std::size_t>(columns * size_));
+    }
+    add_transposed(probabilities_, doutputs_, rows, columns, stride_, dvalues_, tile_scratch_);
+    add_transposed(dscores_, queries_, rows, columns, stride_, dkeys_, tile_scratch_);
+    times(dscores_, keys_, rows, columns, stride_, dqueries_);
+    for (std::int64_t r = 0; r < count; ++r) {
+      store_row(dqueries_ + r * width_, width_, dtype_,
+                const_cast<std::byte*>(head_row(targets_.dquery, first + r, head_)));
+    }
+  }
+
+  Targets targets_;
+  std::int64_t visible_keys_ = 0;
+  std::int64_t columns_;
+  std::int64_t stride_;
+  Scratch scratch_;
+  Gathered keys_;
+  Gathered values_;
+  float* dkeys_;  // [columns, width], or on tiles [width, columns_]
+  float* dvalues_;
+  TileScratch tile_scratch_;
+  std::byte* queries_;
+  std::byte* doutputs_;
+  float* dqueries_;
+  float* scores_;
+  float* dprobabilities_;
+  std::byte* probabilities_;
+  std::byte* dscores_;
+};
+
+}  // namespace
+
+void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
+                        const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue) {
+  const std::int64_t width = args.head_width;
+  const std::int64_t heads = args.query.dim(1) / width;
+  const std::int64_t key_heads = args.key.dim(1) / width;
+  const std::int64_t group = heads / key_heads;
+  const std::int64_t keys = args.key.dim(0);
+  const std::vector<Family> families = families_of(args.plan->queries);
+  const std::vector<Tree> trees = trees_of(families, args.plan->queries);
+  Tensor head_gradients = Tensor::zeros({2, heads, keys, width}, DType::kF32, stream.allocator);
+  float* dkeys = head_gradients.data<float>();
+  float* dvalues = dkeys + heads * keys * width;
+  stream.threads.run(static_cast<std::int64_t>(trees.size()) * heads, [&](std::int64_t task) {
+    const Tree& tree = trees[static_cast<std::size_t>(task / heads)];
+    const std::int64_t head = task % heads;
+    std::int64_t most = 0;
+    for (std::size_t f = tree.first; f < tree.last; ++f) {
+      most = std::max(most, families[f].visible_keys + families[f].longest);
+    }
+    BackwardTask backward(
+        stream, args, head, most,
+        {output, log_sum, doutput, dquery, dkeys + head * keys * width, dvalues + head * keys * width});
+    for (std::size_t f = tree.first; f < tree.last; ++f) backward.run(families[f]);
+  });
+  stream.threads.run_ranges(keys, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t g = 0; g < key_heads; ++g) {
+      for (std::int64_t s = begin; s < end; ++s) {
+        for (auto [source, target] : {std::pair{dkeys, &dkey}, std::pair{dvalues, &dvalue}}) {
+          float* sum = source + (g * group * keys + s) * width;
+          for (std::int64_t h = 1; h < group; ++h) add_row(sum + h * keys * width, width, sum);
+          store_row(sum, width, target->dtype(),
+                    target->raw() + (s * target->row_stride() + g * width) * tensor::info(target->dtype()).block_bytes);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace instruct::kernels::cpu

@@ -1,0 +1,59 @@
+#include "kernels/cpu/attention_plan.h"
+
+#include <algorithm>
+
+namespace instruct::kernels::cpu {
+
+namespace {
+
+using tensor::KeyRange;
+
+bool same_ranges(const std::vector<KeyRange>& a, const std::vector<KeyRange>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const KeyRange& x, const KeyRange& y) { return x.begin == y.begin && x.end == y.end; });
+}
+
+}  // namespace
+
+std::vector<Family> families_of(const std::vector<QuerySegment>& queries) {
+  std::vector<Family> families;
+  for (std::size_t i = 0; i < queries.size(); ++i) {
+    const std::int64_t length = queries[i].end - queries[i].begin;
+    if (!families.empty() && same_ranges(queries[families.back().first].visible, queries[i].visible)) {
+      families.back().last = i + 1;
+      families.back().longest = std::max(families.back().longest, length);
+      continue;
+    }
+    Family family{.first = i, .last = i + 1, .visible_keys = 0, .longest = length};
+    for (const KeyRange& range : queries[i].visible) family.visible_keys += range.end - range.begin;
+    families.push_back(family);
+  }
+  return families;
+}
+
+std::vector<Tree> trees_of(const std::vector<Family>& families, const std::vector<QuerySegment>& queries) {
+  std::vector<Tree> trees;
+  for (std::size_t f = 0; f < families.size(); ++f) {
+    std::int64_t begin = queries[families[f].first].self_begin;
+    std::int64_t end = begin;
+    for (std::size_t i = families[f].first; i < families[f].last; ++i) {
+      begin = std::min(begin, queries[i].self_begin);
+      end = std::max(end, queries[i].self_begin + queries[i].end - queries[i].begin);
+    }
+    for (const KeyRange& range : queries[families[f].first].visible) {
+      begin = std::min(begin, range.begin);
+      end = std::max(end, range.end);
+    }
+    // Trees may be interleaved: a family joins every earlier tree whose keys it may touch, and what lies between.
+    Tree joined{f, f + 1, end};
+    while (!trees.empty() && begin < trees.back().end) {
+      joined.first = trees.back().first;
+      joined.end = std::max(joined.end, trees.back().end);
+      trees.pop_back();
+    }
+    trees.push_back(joined);
+  }
+  return trees;
+}
+
+}  // namespace instruct::kernels::cpu

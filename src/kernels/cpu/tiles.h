@@ -1,0 +1,96 @@
+// bf16 matrix products on AMX tiles. Internal to kernels/cpu; for one thread each, on processors with AMX
+// (CpuFeatures::amx_bf16) only.
+//
+// Why not oneDNN: version 2.6 multiplies with tiles only when the left side is stored plainly and the result has the
+// type of the inputs; everything else (scores, transposed left sides, f32 results) falls back to a bf16 gemm without
+// tiles, at 22 GFLOP/s for the blocks of attention where these reach hundreds.
+//
+// A tile is 16 rows of 64 bytes. A product step multiplies 16 x 32 of the left side by 32 x 16 of the right side, whose
+// rows hold pairs of neighbouring k ("packed"); two by two tiles of results are kept in registers. Each result is a sum
+// over k in one fixed order, so a row does not depend on the rows computed beside it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace instruct::kernels::cpu::tiles {
+
+inline constexpr std::int64_t kTileRows = 16;
+inline constexpr std::int64_t kTileDepth = 32;     // bf16 values of k in a tile
+inline constexpr std::int64_t kPanelColumns = 32;  // columns of the right side packed together
+inline constexpr std::int64_t kTileBytes = 1024;
+
+// Configures the tile registers of this thread, and gives them back.
+class Session {
+ public:
+  Session();
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+};
+
+// A bf16 matrix as it is stored, perhaps transposed.
+struct Stored {
+  const std::byte* data = nullptr;
+  std::int64_t stride = 0;  // elements from row to row of what is stored
+  Transpose transpose = Transpose::kNo;
+
+  // The same from row `row`, column `column` of the logical matrix.
+  Stored from(std::int64_t row, std::int64_t column) const;
+};
+
+// The left side as tiles read it: in place, or packed.
+struct Left {
+  const std::byte* data = nullptr;
+  std::int64_t row_bytes = 0;          // from row to row in a tile
+  std::int64_t tile_row_bytes = 0;     // to the tile 16 rows below
+  std::int64_t tile_column_bytes = 0;  // to the tile 32 columns to the right
+};
+
+// [m, k] where it lies. Rows up to the next multiple of 16 and columns up to the next of 32 are read.
+Left left_in_place(const Stored& matrix);
+std::int64_t packed_left_bytes(std::int64_t m, std::int64_t k);
+// [m, k] as tiles in `buffer`, filled up with zeros.
+Left pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, std::byte* buffer);
+
+// The right side [k, n], packed: panels of 32 columns, `panel_bytes` apart. A panel of [k, 32] takes
+// packed_panel_bytes(k) and starts with its first 32 k: one packed for a long k holds every shorter one, and pieces of
+// 32 k can be packed on their own.
+std::int64_t packed_panel_bytes(std::int64_t k);
+std::int64_t packed_right_bytes(std::int64_t k, std::int64_t n);
+struct Right {
+  const std::byte* data = nullptr;
+  std::int64_t panel_bytes = 0;
+};
+Right pack_right(const Stored& matrix, std::int64_t k, std::int64_t n, std::byte* buffer, std::int64_t panel_bytes);
+// The same matrix from row k and column n (multiples of 32).
+Right right_from(const Right& right, std::int64_t k, std::int64_t n);
+
+// Where results [m, n] go: c = alpha * sums (+ c).
+struct Result {
+  std::byte* data = nullptr;
+  std::int64_t stride = 0;  // elements
+  tensor::DType dtype = tensor::DType::kF32;
+  Accumulate accumulate = Accumulate::kNo;
+  float alpha = 1.0F;
+};
+
+struct Extent {
+  std::int64_t m = 0, n = 0, k = 0;
+};
+// c [m, n] = alpha * left [m, k] * right [k, n] (+ c), inside a Session.
+void multiply(const Left& left, const Right& right, const Extent& extent, const Result& result);
+
+// The two halves of it for sums over a long k, cut into blocks: sums [panels][m rounded up to 32][32] f32 (+)= left *
+// right, and c from the sums.
+std::int64_t sums_bytes(std::int64_t m, std::int64_t n);
+void add_to_sums(const Left& left, const Right& right, const Extent& extent, Accumulate accumulate, float* sums);
+void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result& result);
+
+// target [columns, rows] += source [rows, columns]^T, f32, `rows` a multiple of 16.
+void add_transposed(const float* source, std::int64_t source_stride, std::int64_t rows, std::int64_t columns,
+                    float* target, std::int64_t target_stride);
+
+}  // namespace instruct::kernels::cpu::tiles
