@@ -13,9 +13,9 @@ constexpr std::int64_t kFewestRows = 16;  // below, packing the right side costs
 constexpr std::int64_t kMostRows = 256;   // rows of a task: with 512 of k they fill an eighth of a 2 MB cache
 constexpr std::int64_t kMostPanels = 16;  // panels of a task, whose sums take 32 KB each
 constexpr std::int64_t kManyTasks = 64;
-constexpr std::int64_t kWholeDepth = 640;  // k up to here is summed at once, in registers,
-constexpr std::int64_t kBlockDepth = 512;  // longer ones in blocks of this
-constexpr std::int64_t kNarrow = 32;       // results up to this many columns are computed transposed
+// k of a block: a panel and two rows of tiles of it fit into the first cache.
+constexpr std::int64_t kMostDepth = 640;
+constexpr std::int64_t kNarrow = 32;  // results up to this many columns are computed transposed
 
 std::int64_t ceil_div(std::int64_t value, std::int64_t by) {
   return (value + by - 1) / by;
@@ -44,7 +44,8 @@ Cut cut_of(std::int64_t m, std::int64_t n, std::int64_t k) {
   const std::int64_t panels = ceil_div(n, tiles::kPanelColumns);
   cut.panels = std::min(kMostPanels, ceil_div(panels * cut.row_blocks, kManyTasks));
   cut.column_blocks = ceil_div(panels, cut.panels);
-  cut.depth = k <= kWholeDepth ? k : kBlockDepth;
+  cut.depth =
+      k <= kMostDepth ? k : ceil_div(ceil_div(k, ceil_div(k, kMostDepth)), tiles::kTileDepth) * tiles::kTileDepth;
   return cut;
 }
 

@@ -220,34 +220,54 @@ INSTRUCT_TILES inline __m512 load_bf16(__mmask16 mask, const std::byte* from) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
 }
 
-// c [rows, columns] from sums [rows][32].
+INSTRUCT_TILES inline void store_bf16(__mmask16 mask, __m512 value, std::byte* to) {
+  const __m256bh rounded = _mm512_cvtneps_pbh(value);
+  __m256i bits;
+  std::memcpy(&bits, &rounded, sizeof(bits));
+  _mm256_mask_storeu_epi16(to, mask, bits);
+}
+
+// c [rows, columns] = alpha * sums [rows][32] (+ c).
+template <tensor::DType Type, Accumulate Add>
 INSTRUCT_TILES void store_block(const float* sums, std::int64_t rows, std::int64_t columns, std::byte* c,
-                                const Result& result) {
-  const bool add = result.accumulate == Accumulate::kYes;
-  const __m512 alpha = _mm512_set1_ps(result.alpha);
-  const bool wide = result.dtype == tensor::DType::kF32;
-  const std::int64_t row_bytes = result.stride * (wide ? 4 : 2);
-  for (std::int64_t half = 0; half < columns; half += 16) {
-    const auto mask = first_lanes<__mmask16>(columns - half);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      std::byte* to = c + r * row_bytes + half * (wide ? 4 : 2);
-      __m512 value = _mm512_mul_ps(alpha, _mm512_loadu_ps(sums + r * kPanelColumns + half));
-      if (wide) {
-        if (add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, to));
-        _mm512_mask_storeu_ps(to, mask, value);
-      } else {
-        if (add) value = _mm512_add_ps(value, load_bf16(mask, to));
-        const __m256bh rounded = _mm512_cvtneps_pbh(value);
-        __m256i bits;
-        std::memcpy(&bits, &rounded, sizeof(bits));
-        _mm256_mask_storeu_epi16(to, mask, bits);
+                                std::int64_t stride, float scale) {
+  constexpr std::int64_t kSize = Type == tensor::DType::kF32 ? 4 : 2;
+  const __m512 alpha = _mm512_set1_ps(scale);
+  const auto first = first_lanes<__mmask16>(columns);
+  const auto second = first_lanes<__mmask16>(columns - 16);
+  for (std::int64_t r = 0; r < rows; ++r, sums += kPanelColumns, c += stride * kSize) {
+    __m512 low = _mm512_mul_ps(alpha, _mm512_load_ps(sums));
+    __m512 high = _mm512_mul_ps(alpha, _mm512_load_ps(sums + 16));
+    std::byte* next = c + 16 * kSize;
+    if constexpr (Type == tensor::DType::kF32) {
+      if constexpr (Add == Accumulate::kYes) {
+        low = _mm512_add_ps(low, _mm512_maskz_loadu_ps(first, c));
+        high = _mm512_add_ps(high, _mm512_maskz_loadu_ps(second, next));
       }
+      _mm512_mask_storeu_ps(c, first, low);
+      _mm512_mask_storeu_ps(next, second, high);
+    } else {
+      if constexpr (Add == Accumulate::kYes) {
+        low = _mm512_add_ps(low, load_bf16(first, c));
+        high = _mm512_add_ps(high, load_bf16(second, next));
+      }
+      store_bf16(first, low, c);
+      store_bf16(second, high, next);
     }
   }
 }
 
-std::byte* at(const Result& result, std::int64_t row, std::int64_t column) {
-  return result.data + (row * result.stride + column) * (result.dtype == tensor::DType::kF32 ? 4 : 2);
+// The block of a result at row `row`, column `column`.
+void store_result(const float* sums, std::int64_t rows, std::int64_t columns, const Result& result, std::int64_t row,
+                  std::int64_t column) {
+  const bool wide = result.dtype == tensor::DType::kF32;
+  const bool add = result.accumulate == Accumulate::kYes;
+  std::byte* c = result.data + (row * result.stride + column) * (wide ? 4 : 2);
+  const auto store = wide ? (add ? store_block<tensor::DType::kF32, Accumulate::kYes>
+                                 : store_block<tensor::DType::kF32, Accumulate::kNo>)
+                          : (add ? store_block<tensor::DType::kBF16, Accumulate::kYes>
+                                 : store_block<tensor::DType::kBF16, Accumulate::kNo>);
+  store(sums, rows, columns, c, result.stride, result.alpha);
 }
 
 }  // namespace
@@ -294,7 +314,7 @@ void multiply(const Left& left, const Right& right, const Extent& extent, const 
     for (std::int64_t i = 0; i < extent.m; i += kBlockRows, rows.data += 2 * left.tile_row_bytes) {
       const std::int64_t count = std::min(kBlockRows, extent.m - i);
       multiply_some(rows, panel, depth, count, columns, Accumulate::kNo, sums);
-      store_block(sums, count, columns, at(result, i, j), result);
+      store_result(sums, count, columns, result, i, j);
     }
   }
 }
@@ -313,7 +333,7 @@ void add_to_sums(const Left& left, const Right& right, const Extent& extent, Acc
 void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result& result) {
   for (std::int64_t j = 0; j < n; j += kPanelColumns) {
     for (std::int64_t i = 0; i < m; i += kBlockRows, sums += kBlockSums) {
-      store_block(sums, std::min(kBlockRows, m - i), std::min(kPanelColumns, n - j), at(result, i, j), result);
+      store_result(sums, std::min(kBlockRows, m - i), std::min(kPanelColumns, n - j), result, i, j);
     }
   }
 }
