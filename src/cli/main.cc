@@ -39,7 +39,7 @@ void refuse_unknown_command(const CLI::App& app, int argc, char** argv) {
 int main(int argc, char** argv) {
   instruct::install_cancel_handlers();
   CLI::App app{"Tune, measure and run language models on your own instruction set.", "instruct"};
-  app.set_version_flag("--version", "instruct " INSTRUCT_VERSION);
+  app.set_version_flag("--version", "instruct " INSTRUCT_VERSION " (" INSTRUCT_COMPILER ")");
   app.footer(kExamples);
   app.require_subcommand(1);
   app.fallthrough();
