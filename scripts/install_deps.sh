@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building, testing and linting need. Does nothing when all are there.
-#   scripts/install_deps.sh [build|test]     build: only what the release binary needs (default: test, everything)
+#   scripts/install_deps.sh [build|test|bench]    build: only what the release binary needs; test (default): also tests, lint
+#                                                 and fuzzing; bench: the release binary and micro-benchmarks
 set -euo pipefail
 build=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev
        libpcre2-dev libutf8proc-dev libssl-dev)
 test=(libgtest-dev libgmock-dev librapidcheck-dev clang clang-format-14 clang-tidy-14 ccache mold python3 unzip)
-packages=("${build[@]}")
-[ "${1:-test}" = build ] || packages+=("${test[@]}")
+bench=(libbenchmark-dev)
+case "${1:-test}" in
+  build) packages=("${build[@]}") ;;
+  test) packages=("${build[@]}" "${test[@]}") ;;
+  bench) packages=("${build[@]}" "${bench[@]}") ;;
+  *) echo "install_deps: expected build, test or bench, not '$1'" >&2; exit 2 ;;
+esac
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
