@@ -104,7 +104,7 @@ template <typename Body, typename Kernel>
 void add(const std::string& name, Body body, Kernel fast, Kernel plain, const std::vector<DType>& dtypes,
          const Arguments& sizes) {
   for (const DType dtype : dtypes) {
-    const std::string type(tensor::dtype_name(dtype));
+    const std::string type(tensor::info(dtype).name);
     auto* of_cpu = benchmark::RegisterBenchmark((name + "/cpu/" + type).c_str(), body, fast, dtype);
     auto* of_reference = benchmark::RegisterBenchmark((name + "/reference/" + type).c_str(), body, plain, dtype);
     for (const auto& size : sizes) of_cpu->Args(size);

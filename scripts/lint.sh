@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 if [ $# -gt 0 ]; then
   files=("$@")
 else  # tests/lint breaks the rules on purpose
-  mapfile -t files < <(git ls-files src tests bench examples | grep -E '\.(h|cc)$' | grep -v '^tests/lint/')
+  mapfile -t files < <(find src tests bench examples -path tests/lint -prune -o -name '*.h' -print -o -name '*.cc' -print | sort)
 fi
 failed=0
 # lint TITLE PATTERN COMMAND...: the command over the files that match, a few to a process, all processors busy.
