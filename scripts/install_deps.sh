@@ -1,12 +1,24 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building, testing and linting need. Does nothing when all are there.
-#   scripts/install_deps.sh [build|test]     build: only what the release binary needs (default: test, everything)
+#   scripts/install_deps.sh [build|test|quickstart|bench]
+# build: what the release binary needs. The others add to it: test (the default) tests, lint and fuzzing; quickstart what
+# fetches the model and makes the data; bench micro-benchmarks.
 set -euo pipefail
 build=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev
        libpcre2-dev libutf8proc-dev libssl-dev)
 test=(libgtest-dev libgmock-dev librapidcheck-dev clang clang-format-14 clang-tidy-14 ccache mold python3 unzip)
-packages=("${build[@]}")
-[ "${1:-test}" = build ] || packages+=("${test[@]}")
+quickstart=(python3 python3-pip ca-certificates)
+bench=(libbenchmark-dev)
+case "${1:-test}" in
+  build) packages=("${build[@]}") ;;
+  test) packages=("${build[@]}" "${test[@]}") ;;
+  quickstart) packages=("${build[@]}" "${quickstart[@]}") ;;
+  bench) packages=("${build[@]}" "${bench[@]}") ;;
+  *)
+    echo "install_deps: expected build, test, quickstart or bench, not '$1'" >&2
+    exit 2
+    ;;
+esac
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

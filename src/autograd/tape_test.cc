@@ -30,7 +30,7 @@ TEST(Tape, RunsNewestFirstAndDropsWhatItKept) {
 TEST(Variable, CopiesShareValueAndGradient) {
   const auto allocator = tensor::make_host_allocator();
   Variable a(Tensor::zeros({2}, tensor::DType::kF32, *allocator), true);
-  const Variable b = a;
+  const Variable b = a;  // NOLINT(performance-unnecessary-copy-initialization): the copy is what is tested
   a.mutable_gradient() = Tensor::zeros({2}, tensor::DType::kF32, *allocator);
   EXPECT_TRUE(b.gradient().defined());
   EXPECT_TRUE(b.gradient().same_data(a.gradient()));

@@ -6,8 +6,9 @@
 #include "base/error.h"
 #include "base/json.h"
 
+namespace instruct {
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace instruct;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   Value value;
   try {
@@ -21,3 +22,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   return 0;
 }
+
+}  // namespace instruct

@@ -7,8 +7,9 @@
 #include "base/json.h"
 #include "base/yaml.h"
 
+namespace instruct {
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace instruct;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   try {
     dump_json(parse_yaml(text, "fuzz"));
@@ -17,3 +18,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   return 0;
 }
+
+}  // namespace instruct

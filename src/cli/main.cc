@@ -39,17 +39,18 @@ void refuse_unknown_command(const CLI::App& app, int argc, char** argv) {
 int main(int argc, char** argv) {
   instruct::install_cancel_handlers();
   CLI::App app{"Tune, measure and run language models on your own instruction set.", "instruct"};
-  app.set_version_flag("--version", "instruct " INSTRUCT_VERSION);
+  app.set_version_flag("--version", "instruct " INSTRUCT_VERSION " (" INSTRUCT_COMPILER ")");
   app.footer(kExamples);
   app.require_subcommand(1);
   app.fallthrough();
   std::string level = "info";
   app.add_option("--log-level", level, "debug, info, warning, error or off")->capture_default_str();
   app.parse_complete_callback([&level] { instruct::set_log_level(instruct::log_level_from_name(level)); });
-  using namespace instruct::cli;
+  namespace cli = instruct::cli;
   for (const auto add :
-       {add_train_command, add_eval_command, add_score_command, add_run_command, add_chat_command, add_data_command,
-        add_export_command, add_inspect_command, add_metrics_command, add_tokenize_command, add_bench_command}) {
+       {cli::add_train_command, cli::add_eval_command, cli::add_score_command, cli::add_run_command,
+        cli::add_chat_command, cli::add_data_command, cli::add_export_command, cli::add_inspect_command,
+        cli::add_metrics_command, cli::add_tokenize_command, cli::add_bench_command}) {
     add(app);
   }
   try {

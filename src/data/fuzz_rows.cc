@@ -11,9 +11,9 @@
 #include "data/lint.h"
 #include "data/rows.h"
 
-namespace {
+namespace instruct {
 
-using namespace instruct;
+namespace {
 
 template <typename Body>
 void attempt(const Body& body) {
@@ -62,3 +62,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   attempt([&] { data::parts_from_option(text); });
   return 0;
 }
+
+}  // namespace instruct

@@ -110,8 +110,8 @@ TEST(Rows, MistakesInDatasetInfo) {
       {"bad_format", "did you mean 'alpaca'"}, {"nots", "did you mean 'notes'"},
       {"notes,,chat", "between two commas"}};
   for (const auto& [name, expected] : cases) {
-    EXPECT_NE(error_of([&] { open_dataset(name, kFiles); }).find(expected), std::string::npos)
-        << error_of([&] { open_dataset(name, kFiles); });
+    const std::string error = error_of([name = name] { open_dataset(name, kFiles); });
+    EXPECT_NE(error.find(expected), std::string::npos) << error;
   }
   EXPECT_NE(error_of([] { open_dataset("x", ""); }).find("does not exist"), std::string::npos);
   EXPECT_NE(error_of([] { open_dataset(kFiles.string(), ""); }).find("is a folder"), std::string::npos);
@@ -183,7 +183,7 @@ TEST(Rows, MistakesInCsvAndJson) {
       {".json", "[]", "there are no rows"},
       {".json", R"([{"text": "a"}, {"text": 1}])", "row 2: field 'text'"}};
   for (const auto& [extension, text, expected] : cases) {
-    const std::string error = error_of([&] { parse_dataset(text, extension, "x"); });
+    const std::string error = error_of([text = text, extension = extension] { parse_dataset(text, extension, "x"); });
     EXPECT_NE(error.find(expected), std::string::npos) << text << ": " << error;
   }
 }

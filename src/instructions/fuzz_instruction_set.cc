@@ -9,9 +9,9 @@
 #include "instructions/plan.h"
 #include "instructions/program.h"
 
+namespace instruct::instructions {
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace instruct;
-  using namespace instruct::instructions;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (!check_instruction_set(text, "fuzz").empty()) return 0;
   const InstructionSet set = parse_instruction_set(text, "fuzz");  // no problems: this must not raise
@@ -24,3 +24,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   return 0;
 }
+
+}  // namespace instruct::instructions

@@ -10,10 +10,9 @@
 #include "instructions/program.h"
 #include "instructions/selector.h"
 
-namespace {
+namespace instruct::instructions {
 
-using namespace instruct;
-using namespace instruct::instructions;
+namespace {
 
 const InstructionSet& fuzz_set() {
   static const InstructionSet set = parse_instruction_set(
@@ -52,3 +51,5 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   return 0;
 }
+
+}  // namespace instruct::instructions

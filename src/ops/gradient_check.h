@@ -1,6 +1,8 @@
 // Checks any gradient against central differences. For tests.
 #pragma once
 
+#include <fmt/core.h>
+
 #include <cmath>
 #include <functional>
 #include <string>

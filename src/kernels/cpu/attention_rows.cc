@@ -57,7 +57,7 @@ void zero(T* target, std::int64_t begin, std::int64_t end) {
 }
 
 template <typename T>
-float SoftmaxRow(float* scores, RowSpan span, T* probabilities) {
+float softmax_row(float* scores, RowSpan span, T* probabilities) {
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
   float* row = scores + span.begin;
@@ -90,8 +90,8 @@ float SoftmaxRow(float* scores, RowSpan span, T* probabilities) {
 }
 
 template <typename T>
-void GradientRow(const float* scores, const float* dprobabilities, RowSpan span, float log_sum, float delta,
-                 float scale, T* probabilities, T* dscores) {
+void gradient_row(const float* scores, const float* dprobabilities, RowSpan span, float log_sum, float delta,
+                  float scale, T* probabilities, T* dscores) {
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
   zero(probabilities, 0, span.begin);
@@ -116,7 +116,7 @@ void GradientRow(const float* scores, const float* dprobabilities, RowSpan span,
 }
 
 template <typename A, typename B>
-float Dot(const A* a, const B* b, std::int64_t count) {
+float dot(const A* a, const B* b, std::int64_t count) {
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
   V first = hn::Zero(f);
@@ -133,14 +133,14 @@ float Dot(const A* a, const B* b, std::int64_t count) {
 }
 
 template <typename T>
-void ScoreKeys(const float* query, const T* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
-               float scale, float* scores) {
-  for (std::int64_t s = 0; s < count; ++s) scores[s] = scale * Dot(query, keys + s * stride, width);
+void score_keys(const float* query, const T* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
+                float scale, float* scores) {
+  for (std::int64_t s = 0; s < count; ++s) scores[s] = scale * dot(query, keys + s * stride, width);
 }
 
 template <typename T>
-void AddWeighted(const float* weights, const T* values, std::int64_t stride, std::int64_t count, std::int64_t width,
-                 float* output) {
+void add_weighted(const float* weights, const T* values, std::int64_t stride, std::int64_t count, std::int64_t width,
+                  float* output) {
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
   std::int64_t i = 0;
@@ -171,14 +171,14 @@ void AddWeighted(const float* weights, const T* values, std::int64_t stride, std
 }
 
 template <typename A, typename B>
-void Copy(const A* source, std::int64_t count, B* target) {
+void copy(const A* source, std::int64_t count, B* target) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(F()));
   std::int64_t i = 0;
   for (; i + lanes <= count; i += lanes) store(load(source + i), target + i);
   for (; i < count; ++i) store_scalar(scalar(source + i), target + i);
 }
 
-void AddRow(const float* source, std::int64_t count, float* target) {
+void add_row(const float* source, std::int64_t count, float* target) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(F()));
   std::int64_t i = 0;
   for (; i + lanes <= count; i += lanes) store(hn::Add(load(source + i), load(target + i)), target + i);
@@ -186,46 +186,47 @@ void AddRow(const float* source, std::int64_t count, float* target) {
 }
 
 // One entry point a function and type, for the dispatch table.
-float SoftmaxRowF32(float* s, RowSpan span, float* p) {
-  return SoftmaxRow(s, span, p);
+float softmax_row_f32(float* s, RowSpan span, float* p) {
+  return softmax_row(s, span, p);
 }
-float SoftmaxRowBF16(float* s, RowSpan span, std::uint16_t* p) {
-  return SoftmaxRow(s, span, p);
+float softmax_row_bf16(float* s, RowSpan span, std::uint16_t* p) {
+  return softmax_row(s, span, p);
 }
-void GradientRowF32(const float* s, const float* d, RowSpan span, float l, float e, float c, float* p, float* o) {
-  GradientRow(s, d, span, l, e, c, p, o);
+void gradient_row_f32(const float* s, const float* d, RowSpan span, float l, float e, float c, float* p, float* o) {
+  gradient_row(s, d, span, l, e, c, p, o);
 }
-void GradientRowBF16(const float* s, const float* d, RowSpan span, float l, float e, float c, std::uint16_t* p,
-                     std::uint16_t* o) {
-  GradientRow(s, d, span, l, e, c, p, o);
+void gradient_row_bf16(const float* s, const float* d, RowSpan span, float l, float e, float c, std::uint16_t* p,
+                       std::uint16_t* o) {
+  gradient_row(s, d, span, l, e, c, p, o);
 }
-float DotF32(const float* a, const float* b, std::int64_t n) {
-  return Dot(a, b, n);
+float dot_f32(const float* a, const float* b, std::int64_t n) {
+  return dot(a, b, n);
 }
-float DotBF16(const std::uint16_t* a, const std::uint16_t* b, std::int64_t n) {
-  return Dot(a, b, n);
+float dot_bf16(const std::uint16_t* a, const std::uint16_t* b, std::int64_t n) {
+  return dot(a, b, n);
 }
-void ScoreKeysF32(const float* q, const float* k, std::int64_t t, std::int64_t n, std::int64_t w, float c, float* s) {
-  ScoreKeys(q, k, t, n, w, c, s);
+void score_keys_f32(const float* q, const float* k, std::int64_t t, std::int64_t n, std::int64_t w, float c, float* s) {
+  score_keys(q, k, t, n, w, c, s);
 }
-void ScoreKeysBF16(const float* q, const std::uint16_t* k, std::int64_t t, std::int64_t n, std::int64_t w, float c,
-                   float* s) {
-  ScoreKeys(q, k, t, n, w, c, s);
+void score_keys_bf16(const float* q, const std::uint16_t* k, std::int64_t t, std::int64_t n, std::int64_t w, float c,
+                     float* s) {
+  score_keys(q, k, t, n, w, c, s);
 }
-void AddWeightedF32(const float* p, const float* v, std::int64_t t, std::int64_t n, std::int64_t w, float* o) {
-  AddWeighted(p, v, t, n, w, o);
+void add_weighted_f32(const float* p, const float* v, std::int64_t t, std::int64_t n, std::int64_t w, float* o) {
+  add_weighted(p, v, t, n, w, o);
 }
-void AddWeightedBF16(const float* p, const std::uint16_t* v, std::int64_t t, std::int64_t n, std::int64_t w, float* o) {
-  AddWeighted(p, v, t, n, w, o);
+void add_weighted_bf16(const float* p, const std::uint16_t* v, std::int64_t t, std::int64_t n, std::int64_t w,
+                       float* o) {
+  add_weighted(p, v, t, n, w, o);
 }
-void CopyF32F32(const float* a, std::int64_t n, float* b) {
-  Copy(a, n, b);
+void copy_f32_f32(const float* a, std::int64_t n, float* b) {
+  copy(a, n, b);
 }
-void CopyF32BF16(const float* a, std::int64_t n, std::uint16_t* b) {
-  Copy(a, n, b);
+void copy_f32_bf16(const float* a, std::int64_t n, std::uint16_t* b) {
+  copy(a, n, b);
 }
-void CopyBF16F32(const std::uint16_t* a, std::int64_t n, float* b) {
-  Copy(a, n, b);
+void copy_bf16_f32(const std::uint16_t* a, std::int64_t n, float* b) {
+  copy(a, n, b);
 }
 
 }  // namespace instruct::kernels::cpu::HWY_NAMESPACE
@@ -234,20 +235,20 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace instruct::kernels::cpu {
 
-HWY_EXPORT(SoftmaxRowF32);
-HWY_EXPORT(SoftmaxRowBF16);
-HWY_EXPORT(GradientRowF32);
-HWY_EXPORT(GradientRowBF16);
-HWY_EXPORT(DotF32);
-HWY_EXPORT(DotBF16);
-HWY_EXPORT(ScoreKeysF32);
-HWY_EXPORT(ScoreKeysBF16);
-HWY_EXPORT(AddWeightedF32);
-HWY_EXPORT(AddWeightedBF16);
-HWY_EXPORT(CopyF32F32);
-HWY_EXPORT(CopyF32BF16);
-HWY_EXPORT(CopyBF16F32);
-HWY_EXPORT(AddRow);
+HWY_EXPORT(softmax_row_f32);
+HWY_EXPORT(softmax_row_bf16);
+HWY_EXPORT(gradient_row_f32);
+HWY_EXPORT(gradient_row_bf16);
+HWY_EXPORT(dot_f32);
+HWY_EXPORT(dot_bf16);
+HWY_EXPORT(score_keys_f32);
+HWY_EXPORT(score_keys_bf16);
+HWY_EXPORT(add_weighted_f32);
+HWY_EXPORT(add_weighted_bf16);
+HWY_EXPORT(copy_f32_f32);
+HWY_EXPORT(copy_f32_bf16);
+HWY_EXPORT(copy_bf16_f32);
+HWY_EXPORT(add_row);
 
 namespace {
 bool is_bf16(tensor::DType dtype) {
@@ -268,62 +269,62 @@ float* full(void* p) {
 }  // namespace
 
 float softmax_row(float* scores, RowSpan span, tensor::DType dtype, void* probabilities) {
-  return is_bf16(dtype) ? HWY_DYNAMIC_DISPATCH(SoftmaxRowBF16)(scores, span, half(probabilities))
-                        : HWY_DYNAMIC_DISPATCH(SoftmaxRowF32)(scores, span, full(probabilities));
+  return is_bf16(dtype) ? HWY_DYNAMIC_DISPATCH(softmax_row_bf16)(scores, span, half(probabilities))
+                        : HWY_DYNAMIC_DISPATCH(softmax_row_f32)(scores, span, full(probabilities));
 }
 
 void softmax_gradient_row(const float* scores, const float* dprobabilities, RowSpan span, float log_sum, float delta,
                           float scale, tensor::DType dtype, void* probabilities, void* dscores) {
   if (is_bf16(dtype)) {
-    HWY_DYNAMIC_DISPATCH(GradientRowBF16)
+    HWY_DYNAMIC_DISPATCH(gradient_row_bf16)
     (scores, dprobabilities, span, log_sum, delta, scale, half(probabilities), half(dscores));
   } else {
-    HWY_DYNAMIC_DISPATCH(GradientRowF32)
+    HWY_DYNAMIC_DISPATCH(gradient_row_f32)
     (scores, dprobabilities, span, log_sum, delta, scale, full(probabilities), full(dscores));
   }
 }
 
 float dot_row(const void* a, const void* b, std::int64_t count, tensor::DType dtype) {
-  return is_bf16(dtype) ? HWY_DYNAMIC_DISPATCH(DotBF16)(half(a), half(b), count)
-                        : HWY_DYNAMIC_DISPATCH(DotF32)(full(a), full(b), count);
+  return is_bf16(dtype) ? HWY_DYNAMIC_DISPATCH(dot_bf16)(half(a), half(b), count)
+                        : HWY_DYNAMIC_DISPATCH(dot_f32)(full(a), full(b), count);
 }
 
 void score_keys(const float* query, const void* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
                 float scale, tensor::DType dtype, float* scores) {
   if (is_bf16(dtype)) {
-    HWY_DYNAMIC_DISPATCH(ScoreKeysBF16)(query, half(keys), stride, count, width, scale, scores);
+    HWY_DYNAMIC_DISPATCH(score_keys_bf16)(query, half(keys), stride, count, width, scale, scores);
   } else {
-    HWY_DYNAMIC_DISPATCH(ScoreKeysF32)(query, full(keys), stride, count, width, scale, scores);
+    HWY_DYNAMIC_DISPATCH(score_keys_f32)(query, full(keys), stride, count, width, scale, scores);
   }
 }
 
 void add_weighted_values(const float* weights, const void* values, std::int64_t stride, std::int64_t count,
                          std::int64_t width, tensor::DType dtype, float* output) {
   if (is_bf16(dtype)) {
-    HWY_DYNAMIC_DISPATCH(AddWeightedBF16)(weights, half(values), stride, count, width, output);
+    HWY_DYNAMIC_DISPATCH(add_weighted_bf16)(weights, half(values), stride, count, width, output);
   } else {
-    HWY_DYNAMIC_DISPATCH(AddWeightedF32)(weights, full(values), stride, count, width, output);
+    HWY_DYNAMIC_DISPATCH(add_weighted_f32)(weights, full(values), stride, count, width, output);
   }
 }
 
 void store_row(const float* source, std::int64_t count, tensor::DType dtype, void* destination) {
   if (is_bf16(dtype)) {
-    HWY_DYNAMIC_DISPATCH(CopyF32BF16)(source, count, half(destination));
+    HWY_DYNAMIC_DISPATCH(copy_f32_bf16)(source, count, half(destination));
   } else {
-    HWY_DYNAMIC_DISPATCH(CopyF32F32)(source, count, full(destination));
+    HWY_DYNAMIC_DISPATCH(copy_f32_f32)(source, count, full(destination));
   }
 }
 
 void load_row(const void* source, std::int64_t count, tensor::DType dtype, float* destination) {
   if (is_bf16(dtype)) {
-    HWY_DYNAMIC_DISPATCH(CopyBF16F32)(half(source), count, destination);
+    HWY_DYNAMIC_DISPATCH(copy_bf16_f32)(half(source), count, destination);
   } else {
-    HWY_DYNAMIC_DISPATCH(CopyF32F32)(full(source), count, destination);
+    HWY_DYNAMIC_DISPATCH(copy_f32_f32)(full(source), count, destination);
   }
 }
 
 void add_row(const float* source, std::int64_t count, float* destination) {
-  HWY_DYNAMIC_DISPATCH(AddRow)(source, count, destination);
+  HWY_DYNAMIC_DISPATCH(add_row)(source, count, destination);
 }
 
 }  // namespace instruct::kernels::cpu

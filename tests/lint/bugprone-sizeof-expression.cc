@@ -1,0 +1,4 @@
+struct Table {
+  unsigned long bytes() const { return sizeof(this); }  // expect
+  double cells[8];
+};

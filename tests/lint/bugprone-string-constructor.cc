@@ -1,0 +1,3 @@
+#include <string>
+
+std::string dashes() { return std::string('-', 50); }  // expect

@@ -1,0 +1,4 @@
+#include <string>
+
+using namespace std;  // expect
+string name();

@@ -1,0 +1,3 @@
+#pragma once
+
+int doubled(int x) { return x + x; }  // expect
