@@ -16,7 +16,7 @@ bool names_module(std::string_view key, std::string_view module) {
 }
 
 template <typename T>
-T from_pattern(const std::map<std::string, T>& pattern, const std::string& module, T otherwise) {
+T from_pattern(const std::vector<std::pair<std::string, T>>& pattern, const std::string& module, T otherwise) {
   for (const auto& [key, value] : pattern) {
     if (names_module(key, module)) return value;
   }
@@ -134,13 +134,15 @@ std::unique_ptr<LoraAdapter> LoraAdapter::load(const LoraConfig& config, std::sp
             "adapter module '{}': A {} and B {} do not fit the base weight [{}, {}]: is it for another base model?",
             stored.module, stored.a.shape().text(), stored.b.shape().text(), layer->outputs(), layer->inputs());
     }
-    LoraConfig own = config;
-    own.rank_pattern[stored.module] = stored.a.dim(0);
+    if (config.rank_of(stored.module) != stored.a.dim(0)) {
+      raise(ErrorCategory::kBadData, "adapter module '{}' has rank {}, its configuration says {}", stored.module,
+            stored.a.dim(0), config.rank_of(stored.module));
+    }
     modules.push_back({.name = stored.module,
                        .layer = layer,
                        .a = Variable::parameter(as_dtype(stored.a, dtype, allocator)),
                        .b = Variable::parameter(as_dtype(stored.b, dtype, allocator)),
-                       .scale = static_cast<float>(own.scale_of(stored.module))});
+                       .scale = static_cast<float>(config.scale_of(stored.module))});
   }
   return std::unique_ptr<LoraAdapter>(new LoraAdapter(config, std::move(modules)));
 }

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nn/linear.h"
@@ -20,10 +20,11 @@ struct LoraConfig {
   std::int64_t rank = 16;
   double alpha = 32;
   double dropout = 0;
-  bool rank_stabilised = false;                      // scale alpha/sqrt(r) instead of alpha/r (rsLoRA)
-  std::vector<std::string> target_modules;           // last parts of module names ("q_proj"), or "all-linear"
-  std::map<std::string, std::int64_t> rank_pattern;  // module suffix to its own rank
-  std::map<std::string, double> alpha_pattern;       // module suffix to its own alpha
+  bool rank_stabilised = false;             // scale alpha/sqrt(r) instead of alpha/r (rsLoRA)
+  std::vector<std::string> target_modules;  // last parts of module names ("q_proj"), or "all-linear"
+  // Module suffix to its own rank or alpha; the first that names a module counts, as in PEFT.
+  std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
 
   std::int64_t rank_of(const std::string& module) const;
   double alpha_of(const std::string& module) const;

@@ -53,8 +53,8 @@ TEST_F(Lora, ScaleFollowsRankAlphaAndPatterns) {
   EXPECT_DOUBLE_EQ(config.scale_of("a.q_proj"), 2.0);
   config.rank_stabilised = true;
   EXPECT_DOUBLE_EQ(config.scale_of("a.q_proj"), 8.0);
-  config.rank_pattern["q_proj"] = 4;
-  config.alpha_pattern["a.q_proj"] = 6;
+  config.rank_pattern = {{"q_proj", 4}};
+  config.alpha_pattern = {{"a.q_proj", 6}};
   EXPECT_DOUBLE_EQ(config.scale_of("a.q_proj"), 3.0);
   EXPECT_DOUBLE_EQ(config.scale_of("a.xq_proj"), 8.0);  // a suffix counts only at a dot
 }

@@ -47,6 +47,18 @@ template <typename... Args>
   throw Error(category, fmt::format(format, std::forward<Args>(args)...));
 }
 
+// What `read` returns; an Error it throws is thrown again with "origin: " in front, unless it names its origin already.
+// For readers of values that do not know which file they came from.
+template <typename Read>
+auto with_origin(const std::string& origin, Read&& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    if (std::string_view(error.what()).starts_with(origin)) throw;
+    throw Error(error.category(), origin + ": " + error.what());
+  }
+}
+
 // Prints the failed promise and aborts; used through INSTRUCT_CHECK only.
 [[noreturn]] void check_failed(const char* condition, const char* file, int line);
 

@@ -19,7 +19,12 @@ struct Options {
 tensor::DType stored_type(const Options& options) {
   const std::string name = options.quantise.empty() ? (options.format == "gguf" ? "f16" : "bf16") : options.quantise;
   const auto dtype = tensor::dtype_from_name(name);
-  if (!dtype) raise(ErrorCategory::kInvalidArgument, "unknown type '{}': expected f32, f16, bf16, q8_0 or q4_0", name);
+  const std::string known = options.format == "gguf" ? "f32, f16, bf16, q8_0 or q4_0" : "f32, f16 or bf16";
+  using tensor::DType;
+  const bool possible = dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
+                        (options.format == "gguf" && (dtype == DType::kQ8_0 || dtype == DType::kQ4_0));
+  if (!possible)
+    raise(ErrorCategory::kInvalidArgument, "--quantize {}: --format {} takes {}", name, options.format, known);
   return *dtype;
 }
 
@@ -28,6 +33,7 @@ void run(const Options& options) {
     raise(ErrorCategory::kInvalidArgument, "'{}' exists already: choose another --output or give --overwrite",
           options.output);
   }
+  const tensor::DType stored = stored_type(options);
   const auto session = open_session(options.model);
   const models::LoadedAdapter* adapter = session->adapter.adapter == nullptr ? nullptr : &session->adapter;
   const std::string& chat_template = session->dialogue->template_source();
@@ -36,8 +42,7 @@ void run(const Options& options) {
     raise(ErrorCategory::kInvalidArgument, "--format {} needs --adapter", options.format);
   if (options.format == "gguf") {
     models::write_gguf(options.output, session->package, chat_template,
-                       models::merged_weights(session->package, adapter, session->engine->allocator()),
-                       stored_type(options));
+                       models::merged_weights(session->package, adapter, session->engine->allocator()), stored);
   } else if (options.format == "gguf-lora") {
     models::write_gguf_lora(options.output, session->package, *adapter);
   } else {
@@ -45,9 +50,10 @@ void run(const Options& options) {
     if (options.format == "hf") {
       models::write_hugging_face_files(folder.path(), session->package, chat_template,
                                        models::merged_weights(session->package, adapter, session->engine->allocator()),
-                                       stored_type(options));
+                                       stored);
     } else {
-      models::write_peft_files(folder.path(), *adapter->adapter, adapter->masters, session->origin());
+      models::write_peft_files(folder.path(), *adapter->adapter, adapter->masters, session->origin(),
+                               session->package.config.layers);
     }
     folder.commit();
   }

@@ -388,7 +388,8 @@ models::WeightLookup TrainRun::full_weights() const {
 
 void TrainRun::write_model(const fs::path& folder) const {
   if (is_lora()) {
-    models::write_peft_files(folder, *session_->adapter.adapter, masters(), session_->origin());
+    models::write_peft_files(folder, *session_->adapter.adapter, masters(), session_->origin(),
+                             session_->package.config.layers);
   } else {
     models::write_hugging_face_files(folder, session_->package, session_->dialogue->template_source(), full_weights(),
                                      tensor::DType::kF32);

@@ -2,6 +2,7 @@
 // infos (string, rank u32, dims u64 innermost first, type u32, offset u64), padding to the alignment, tensor data.
 #include "formats/gguf.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <optional>
@@ -16,6 +17,8 @@ using tensor::DType;
 static_assert(std::endian::native == std::endian::little, "GGUF files are little-endian");
 
 constexpr std::size_t kMaxString = 64U << 20;
+// Far above any vocabulary: what an array claims must not become memory before its elements were seen.
+constexpr std::uint64_t kMaxArray = 1U << 24;
 
 enum ValueType : std::uint32_t {
   kUint8,
@@ -151,6 +154,7 @@ GgufValue read_array(Cursor& cursor, std::string_view what) {
   if (type == kArray || type > kFloat64)
     cursor.fail(what, "an array of numbers or texts", fmt::format("element type {}", type));
   const std::uint64_t count = cursor.read_count(what, size_of_type(type));
+  if (count > kMaxArray) cursor.fail(what, fmt::format("at most {} elements", kMaxArray), fmt::format("{}", count));
   if (type == kString) {
     std::vector<std::string> texts;
     texts.reserve(static_cast<std::size_t>(count));
@@ -253,6 +257,9 @@ void GgufFile::parse_all() {
   }
   cursor.read<std::uint32_t>("magic");
   const auto version = cursor.read<std::uint32_t>("version");
+  if (version == 2U << 24 || version == 3U << 24) {
+    raise(ErrorCategory::kUnsupported, "{}: a big-endian GGUF file: this program reads little-endian ones", origin_);
+  }
   if (version < 2 || version > 3) {
     raise(ErrorCategory::kUnsupported, "{}: GGUF version {}: this program reads versions 2 and 3", origin_, version);
   }
@@ -271,21 +278,38 @@ void GgufFile::parse_all() {
     }
     tensors_.push_back(std::move(entry));
   }
+  place_tensors(cursor.position());
+}
+
+// Where the data section begins, and that every tensor lies inside it, aligned and alone.
+void GgufFile::place_tensors(std::size_t header_bytes) {
   const std::int64_t alignment = integer_or("general.alignment", 32);
-  if (alignment < 1 || alignment > (1 << 20) || !std::has_single_bit(static_cast<std::uint64_t>(alignment))) {
-    raise(ErrorCategory::kBadData, "{}: general.alignment is {}, expected a power of two", origin_, alignment);
+  if (alignment < 8 || alignment > (1 << 20) || !std::has_single_bit(static_cast<std::uint64_t>(alignment))) {
+    raise(ErrorCategory::kBadData, "{}: general.alignment is {}, expected a power of two from 8 to 1048576", origin_,
+          alignment);
   }
   const auto unit = static_cast<std::size_t>(alignment);
-  data_begin_ = (cursor.position() + unit - 1) / unit * unit;
+  data_begin_ = (header_bytes + unit - 1) / unit * unit;
   const std::size_t data_bytes = bytes_.size() - std::min(bytes_.size(), data_begin_);
+  std::vector<const GgufTensorInfo*> ordered;
   for (const GgufTensorInfo& entry : tensors_) {
     if (entry.offset > data_bytes || static_cast<std::uint64_t>(entry.bytes) > data_bytes - entry.offset) {
       raise(ErrorCategory::kBadData,
-            "{}: tensor '{}' needs bytes {} to {} of the data section, which has {}: is the file truncated?", origin_,
-            entry.name, entry.offset, entry.offset + static_cast<std::uint64_t>(entry.bytes), data_bytes);
+            "{}: tensor '{}' needs {} bytes from byte {} of the data section, which has {}: is the file truncated?",
+            origin_, entry.name, entry.bytes, entry.offset, data_bytes);
     }
-    if (entry.offset % std::min<std::size_t>(unit, 8) != 0) {
-      raise(ErrorCategory::kBadData, "{}: tensor '{}': offset {} is not aligned", origin_, entry.name, entry.offset);
+    if (entry.offset % unit != 0) {
+      raise(ErrorCategory::kBadData, "{}: tensor '{}': expected an offset that is a multiple of {}, got {}", origin_,
+            entry.name, unit, entry.offset);
+    }
+    ordered.push_back(&entry);
+  }
+  std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) { return a->offset < b->offset; });
+  for (std::size_t i = 1; i < ordered.size(); ++i) {
+    const GgufTensorInfo& before = *ordered[i - 1];
+    if (before.offset + static_cast<std::uint64_t>(before.bytes) > ordered[i]->offset) {
+      raise(ErrorCategory::kBadData, "{}: tensors '{}' and '{}' overlap at byte {} of the data section", origin_,
+            before.name, ordered[i]->name, ordered[i]->offset);
     }
   }
 }

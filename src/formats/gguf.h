@@ -63,6 +63,7 @@ class GgufFile {
  private:
   GgufFile() = default;
   void parse_all();
+  void place_tensors(std::size_t header_bytes);
 
   std::string origin_;
   std::span<const std::byte> bytes_;

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "formats/gguf.h"
 
@@ -110,6 +111,7 @@ void GgufWriter::write(const std::filesystem::path& path) const {
   AtomicFile file(path);
   file.write(header);
   for (const Entry& entry : entries_) {
+    throw_if_cancelled("writing " + path.string());
     const tensor::Tensor value = entry.make();
     INSTRUCT_CHECK(value.shape() == entry.shape && value.dtype() == entry.dtype && value.contiguous());
     file.write(value.raw(), static_cast<std::size_t>(value.bytes()));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/cancel.h"
 #include "base/error.h"
 #include "base/json.h"
 
@@ -68,36 +69,56 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::parse(std::span<const st
   std::uint64_t length = 0;
   if (bytes.size() >= 8) std::memcpy(&length, bytes.data(), 8);
   if (bytes.size() < 8 || length > std::min<std::uint64_t>(bytes.size() - 8, kMaxHeader)) {
-    raise(ErrorCategory::kBadData, "{}: not a safetensors file, or truncated: header of {} bytes in a file of {}",
-          file->origin_, length, bytes.size());
+    raise(ErrorCategory::kBadData,
+          "{}: byte 0: not a safetensors file, or truncated: a header of {} bytes in a file of {} (at most {})",
+          file->origin_, length, bytes.size(), kMaxHeader);
   }
   const std::string_view header(reinterpret_cast<const char*>(bytes.data() + 8), static_cast<std::size_t>(length));
   const Value root = parse_json(header, file->origin_ + " (header)");
   if (!root.is_object()) raise(ErrorCategory::kBadData, "{}: the header is no JSON object", file->origin_);
   file->data_begin_ = 8 + static_cast<std::size_t>(length);
   const auto data_bytes = static_cast<std::int64_t>(bytes.size() - file->data_begin_);
-  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;
   for (const auto& [name, description] : root.as_object()) {
     if (name == "__metadata__") {
+      if (!description.is_object())
+        raise(ErrorCategory::kBadData, "{}: '__metadata__': expected an object, got {}", file->origin_,
+              kind_name(description.kind()));
       file->metadata_ = description;
       continue;
     }
-    file->add(name, description, data_bytes);
-    ranges.emplace_back(file->entries_.at(name).begin, file->entries_.at(name).end);
+    try {
+      file->entries_.emplace(name, entry_from(description, data_bytes));
+    } catch (const Error& error) {
+      raise(ErrorCategory::kBadData, "{}: tensor '{}': {}", file->origin_, name, error.what());
+    }
   }
-  std::sort(ranges.begin(), ranges.end());
-  std::int64_t next = 0;
-  for (const auto& [begin, end] : ranges) {
-    if (begin < next) raise(ErrorCategory::kBadData, "{}: tensors overlap at data byte {}", file->origin_, begin);
-    next = std::max(next, end);
-  }
+  file->check_layout(data_bytes);
   return file;
 }
 
-void SafetensorsFile::add(const std::string& name, const Value& description, std::int64_t data_bytes) {
-  const auto fail = [&](const std::string& what) {
-    raise(ErrorCategory::kBadData, "{}: tensor '{}': {}", origin_, name, what);
-  };
+// The format leaves no byte to two tensors or to none: a hole could hide data from everyone who checks the tensors.
+void SafetensorsFile::check_layout(std::int64_t data_bytes) const {
+  std::vector<std::pair<const std::string*, const Entry*>> ordered;
+  for (const auto& [name, entry] : entries_) ordered.emplace_back(&name, &entry);
+  std::sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.second->begin, a.second->end) < std::pair(b.second->begin, b.second->end);
+  });
+  std::int64_t next = 0;
+  for (const auto& [name, entry] : ordered) {
+    if (entry->begin != next) {
+      raise(ErrorCategory::kBadData, "{}: tensor '{}' begins at data byte {}, expected {}: {}", origin_, *name,
+            entry->begin, next, entry->begin < next ? "tensors overlap" : "there is a hole before it");
+    }
+    next = entry->end;
+  }
+  if (next != data_bytes) {
+    raise(ErrorCategory::kBadData, "{}: the tensors end at data byte {}, the file has {} bytes of data", origin_, next,
+          data_bytes);
+  }
+}
+
+SafetensorsFile::Entry SafetensorsFile::entry_from(const Value& description, std::int64_t data_bytes) {
+  const auto fail = [](const std::string& what) { raise(ErrorCategory::kBadData, "{}", what); };
   if (!description.is_object()) fail("expected an object with dtype, shape and data_offsets");
   Entry entry;
   entry.dtype = description.at("dtype").as_string();
@@ -107,16 +128,18 @@ void SafetensorsFile::add(const std::string& name, const Value& description, std
   std::int64_t bytes = type->bytes;
   for (const Value& dim : description.at("shape").as_array()) {
     const std::int64_t size = dim.as_integer();
-    if (size < 0 || size > (std::int64_t{1} << 40) || __builtin_mul_overflow(bytes, size, &bytes))
+    // Shape promises that the product overflows nowhere, not even beside a dimension of 0.
+    if (size < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes))
       fail(fmt::format("dimension {} is out of range", size));
     dims.push_back(size);
   }
+  if (std::find(dims.begin(), dims.end(), 0) != dims.end()) bytes = 0;
   if (dims.size() > tensor::kMaxRank)
     fail(fmt::format("has {} dimensions, at most {} are supported", dims.size(), tensor::kMaxRank));
   if (dims.empty()) dims.push_back(1);
   entry.shape = tensor::Shape(std::span<const std::int64_t>(dims));
   const Value::Array& offsets = description.at("data_offsets").as_array();
-  if (offsets.size() != 2) fail("data_offsets needs two numbers");
+  if (offsets.size() != 2) fail(fmt::format("data_offsets: expected 2 numbers, got {}", offsets.size()));
   entry.begin = offsets[0].as_integer();
   entry.end = offsets[1].as_integer();
   if (entry.begin < 0 || entry.end < entry.begin || entry.end > data_bytes) {
@@ -127,7 +150,7 @@ void SafetensorsFile::add(const std::string& name, const Value& description, std
     fail(fmt::format("{} bytes for {} {}, expected {}", entry.end - entry.begin, entry.dtype, entry.shape.text(),
                      bytes));
   }
-  entries_.emplace(name, std::move(entry));
+  return entry;
 }
 
 std::vector<std::string> SafetensorsFile::names() const {
@@ -144,8 +167,13 @@ tensor::Tensor SafetensorsFile::tensor(const std::string& name) const {
     raise(ErrorCategory::kUnsupported, "{}: tensor '{}' has type {}, which this program cannot compute with", origin_,
           name, type->name);
   }
-  return tensor::Tensor::borrow(bytes_.data() + data_begin_ + found->second.begin, found->second.shape,
-                                static_cast<DType>(type->dtype), owner_);
+  const Entry& entry = found->second;
+  const std::byte* data = bytes_.data() + data_begin_ + entry.begin;
+  if (reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(type->bytes) == 0)
+    return tensor::Tensor::borrow(data, entry.shape, static_cast<DType>(type->dtype), owner_);
+  // The format does not promise alignment; a copy has it.
+  const auto copy = std::make_shared<const std::vector<std::byte>>(data, data + (entry.end - entry.begin));
+  return tensor::Tensor::borrow(copy->data(), entry.shape, static_cast<DType>(type->dtype), copy);
 }
 
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
@@ -171,6 +199,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
   file.write(&length, 8);
   file.write(text);
   for (const TensorToWrite& tensor : tensors) {
+    throw_if_cancelled("writing " + path.string());
     const tensor::Tensor value = tensor.make();
     INSTRUCT_CHECK(value.shape() == tensor.shape && value.dtype() == tensor.dtype && value.contiguous());
     file.write(value.raw(), static_cast<std::size_t>(value.bytes()));

@@ -16,9 +16,9 @@ namespace instruct::formats {
 
 class SafetensorsFile {
  public:
-  // Raises BadData naming file and tensor for anything malformed: header out of bounds, overlapping or missing bytes,
-  // a size that does not fit shape and type. A dtype this program cannot read is Unsupported when the tensor is asked
-  // for.
+  // Raises BadData naming file and tensor for anything malformed: header out of bounds, bytes that belong to two
+  // tensors or none, a size that does not fit shape and type. A dtype this program cannot read is Unsupported when the
+  // tensor is asked for.
   static std::shared_ptr<const SafetensorsFile> open(const std::filesystem::path& path);
   static std::shared_ptr<const SafetensorsFile> parse(std::span<const std::byte> bytes, std::string origin,
                                                       std::shared_ptr<const void> owner);
@@ -26,7 +26,7 @@ class SafetensorsFile {
   const std::string& origin() const { return origin_; }
   std::vector<std::string> names() const;
   bool has(const std::string& name) const { return entries_.contains(name); }
-  // A view into the file. Raises NotFound or Unsupported.
+  // A view into the file (a copy where the file left it unaligned). Raises NotFound or Unsupported.
   tensor::Tensor tensor(const std::string& name) const;
   // The "__metadata__" object, or an empty object.
   const Value& metadata() const { return metadata_; }
@@ -39,7 +39,8 @@ class SafetensorsFile {
     std::int64_t end = 0;
   };
   SafetensorsFile() = default;
-  void add(const std::string& name, const Value& description, std::int64_t data_bytes);
+  static Entry entry_from(const Value& description, std::int64_t data_bytes);
+  void check_layout(std::int64_t data_bytes) const;
 
   std::string origin_;
   std::span<const std::byte> bytes_;

@@ -20,17 +20,26 @@ using adapters::LoraConfig;
 
 constexpr std::string_view kPrefix = "base_model.model.";
 
-// Only keys that old PEFT versions know: an unknown one makes them fail.
-Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin) {
-  const LoraConfig& config = adapter.config();
+// Short names when the adapter has every layer of that name, else full paths: PEFT makes a module for each match, and
+// one without matrices would be a warning there.
+std::vector<std::string> target_modules(const LoraAdapter& adapter, std::int64_t blocks) {
+  std::map<std::string, std::vector<std::string>> by_part;
+  for (const adapters::LoraModule& module : adapter.modules())
+    by_part[module.name.substr(module.name.rfind('.') + 1)].push_back(module.name);
   std::vector<std::string> targets;
-  for (const adapters::LoraModule& module : adapter.modules()) {
-    const std::string part = module.name.substr(module.name.rfind('.') + 1);
-    if (std::find(targets.begin(), targets.end(), part) == targets.end()) targets.push_back(part);
+  for (const auto& [part, names] : by_part) {
+    const bool everywhere = part == "lm_head" || names.size() == static_cast<std::size_t>(blocks);
+    if (everywhere) targets.push_back(part);
+    if (!everywhere) targets.insert(targets.end(), names.begin(), names.end());
   }
-  std::sort(targets.begin(), targets.end());
+  return targets;
+}
+
+// Only keys that old PEFT versions know: an unknown one makes them fail.
+Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std::int64_t blocks) {
+  const LoraConfig& config = adapter.config();
   Value target_values = Value::array();
-  for (const std::string& target : targets) target_values.push(target);
+  for (const std::string& target : target_modules(adapter, blocks)) target_values.push(target);
   Value ranks = Value::object();
   for (const auto& [key, rank] : config.rank_pattern) ranks.set(key, rank);
   Value alphas = Value::object();
@@ -69,6 +78,17 @@ void refuse_unknown_kind(const Value& json, const std::string& origin) {
   raise(ErrorCategory::kBadData, "{}: 'peft_type' is missing: is this a PEFT adapter?", origin);
 }
 
+// PEFT reads pattern keys as regular expressions. Ends of module names, perhaps after "^", are what people write; any
+// other expression is refused, for a module with the wrong scale would go unnoticed.
+std::string pattern_suffix(const std::string& key, const std::string& origin) {
+  const std::string suffix = key.starts_with('^') ? key.substr(1) : key;
+  if (suffix.find_first_of("^$*+?()[]{}|\\") != std::string::npos) {
+    raise(ErrorCategory::kUnsupported,
+          "{}: pattern '{}': expected the end of a module name, as \"layers.0.mlp.up_proj\"", origin, key);
+  }
+  return suffix;
+}
+
 LoraConfig config_from(const Value& json, const std::string& origin) {
   refuse_unknown_kind(json, origin);
   const auto is_set = [&](const char* key) {
@@ -90,10 +110,12 @@ LoraConfig config_from(const Value& json, const std::string& origin) {
   if (const Value* dropout = json.find("lora_dropout")) config.dropout = dropout->as_double();
   config.rank_stabilised = is_set("use_rslora");
   if (const Value* ranks = json.find("rank_pattern"); ranks != nullptr && ranks->is_object()) {
-    for (const auto& [key, rank] : ranks->as_object()) config.rank_pattern[key] = rank.as_integer();
+    for (const auto& [key, rank] : ranks->as_object())
+      config.rank_pattern.emplace_back(pattern_suffix(key, origin), rank.as_integer());
   }
   if (const Value* alphas = json.find("alpha_pattern"); alphas != nullptr && alphas->is_object()) {
-    for (const auto& [key, alpha] : alphas->as_object()) config.alpha_pattern[key] = alpha.as_double();
+    for (const auto& [key, alpha] : alphas->as_object())
+      config.alpha_pattern.emplace_back(pattern_suffix(key, origin), alpha.as_double());
   }
   return config;
 }
@@ -101,7 +123,8 @@ LoraConfig config_from(const Value& json, const std::string& origin) {
 }  // namespace
 
 void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
-                      const std::vector<std::pair<Tensor, Tensor>>& masters, const AdapterOrigin& origin) {
+                      const std::vector<std::pair<Tensor, Tensor>>& masters, const AdapterOrigin& origin,
+                      std::int64_t blocks) {
   std::vector<formats::TensorToWrite> tensors;
   for (std::size_t i = 0; i < adapter.modules().size(); ++i) {
     const std::string name = std::string(kPrefix) + adapter.modules()[i].name;
@@ -110,7 +133,8 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
     tensors.push_back({name + ".lora_B.weight", b.shape(), tensor::DType::kF32, [b = b] { return b; }});
   }
   formats::write_safetensors(folder / "adapter_model.safetensors", tensors, Value::object({{"format", "pt"}}));
-  write_file_atomic(folder / "adapter_config.json", dump_json(config_value(adapter, origin), {.indent = 2}) + "\n");
+  write_file_atomic(folder / "adapter_config.json",
+                    dump_json(config_value(adapter, origin, blocks), {.indent = 2}) + "\n");
   const Value ours = Value::object({{"format_version", 1},
                                     {"base_model", origin.base_model},
                                     {"base_fingerprint", origin.base_fingerprint},
@@ -125,8 +149,13 @@ LoadedAdapter load_peft_folder(const fs::path& folder, Llama& model, tensor::All
     raise(ErrorCategory::kNotFound, "adapter '{}': adapter_config.json is missing: expected a PEFT folder",
           folder.string());
   }
-  const LoraConfig config =
-      config_from(parse_json(read_file(config_path, 16 << 20), config_path.string()), config_path.string());
+  const LoraConfig config = with_origin(config_path.string(), [&] {
+    return config_from(parse_json(read_file(config_path, 16 << 20), config_path.string()), config_path.string());
+  });
+  if (!fs::exists(folder / "adapter_model.safetensors")) {
+    raise(ErrorCategory::kNotFound, "adapter '{}': adapter_model.safetensors is missing{}", folder.string(),
+          fs::exists(folder / "adapter_model.bin") ? ": adapter_model.bin is not read; save it again with PEFT" : "");
+  }
   const auto file = formats::SafetensorsFile::open(folder / "adapter_model.safetensors");
   std::map<std::string, LoraAdapter::Weights> found;
   for (const std::string& name : file->names()) {
@@ -157,7 +186,8 @@ LoadedAdapter load_peft_folder(const fs::path& folder, Llama& model, tensor::All
     }
   }
   LoadedAdapter loaded;
-  loaded.adapter = LoraAdapter::load(config, ordered, layers, model.dtype(), allocator);
+  loaded.adapter = with_origin(folder.string(),
+                               [&] { return LoraAdapter::load(config, ordered, layers, model.dtype(), allocator); });
   for (const LoraAdapter::Weights& weights : ordered) loaded.masters.emplace_back(weights.a, weights.b);
   loaded.origin.base_model = "";
   if (fs::exists(folder / "instruct.json")) {

@@ -18,10 +18,11 @@ struct AdapterOrigin {
   std::string chat_template;         // to show a difference
 };
 
-// Writes the folder's files into an existing folder (usually the temporary one of an AtomicFolder). `values` gives the
-// f32 master of a parameter name ("<module>.lora_A"), in the order of the adapter's modules.
+// Writes the folder's files into an existing folder (usually the temporary one of an AtomicFolder). `masters` are A and
+// B in f32, in the order of the adapter's modules; `blocks` is how many the model has.
 void write_peft_files(const std::filesystem::path& folder, const adapters::LoraAdapter& adapter,
-                      const std::vector<std::pair<Tensor, Tensor>>& masters, const AdapterOrigin& origin);
+                      const std::vector<std::pair<Tensor, Tensor>>& masters, const AdapterOrigin& origin,
+                      std::int64_t blocks);
 
 struct LoadedAdapter {
   std::unique_ptr<adapters::LoraAdapter> adapter;  // attached to the model's layers

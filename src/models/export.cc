@@ -1,6 +1,8 @@
 #include "models/export.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <memory>
 
@@ -54,17 +56,30 @@ std::vector<NamedShape> shapes_of(const LlamaConfig& config) {
   return result;
 }
 
-Tensor encoded(const Tensor& f32, DType dtype, tensor::Allocator& allocator) {
+// A weight as stored. What the type cannot hold is refused: an infinite weight would answer nonsense without a word.
+Tensor encoded(const std::string& name, const Tensor& f32, DType dtype, tensor::Allocator& allocator) {
+  const std::span values(f32.data<float>(), static_cast<std::size_t>(f32.elements()));
+  const float most = dtype == DType::kF16 ? 65504.0F : std::numeric_limits<float>::max();
+  const auto bad =
+      std::find_if(values.begin(), values.end(), [most](float value) { return !(std::abs(value) <= most); });
+  if (bad != values.end()) {
+    raise(ErrorCategory::kNumeric, "weight '{}' has the value {}, which {} cannot hold{}", name, *bad,
+          tensor::info(dtype).name, std::isfinite(*bad) ? ": use bf16 or f32" : "");
+  }
   if (dtype == DType::kF32) return f32;
   Tensor result = Tensor::empty(f32.shape(), dtype, allocator);
-  tensor::encode_elements(dtype, std::span(f32.data<float>(), static_cast<std::size_t>(f32.elements())), result.raw());
+  tensor::encode_elements(dtype, values, result.raw());
   return result;
+}
+
+// In GGUF a model of Mistral's is a llama; in transformers only Mistral has the sliding window.
+std::string model_type(const LlamaConfig& config) {
+  return config.architecture == "llama" && config.sliding_window > 0 ? "mistral" : config.architecture;
 }
 
 Value architecture_name(const LlamaConfig& config) {
   if (config.architecture == "qwen2") return "Qwen2ForCausalLM";
-  if (config.architecture == "mistral") return "MistralForCausalLM";
-  return "LlamaForCausalLM";
+  return model_type(config) == "mistral" ? "MistralForCausalLM" : "LlamaForCausalLM";
 }
 
 Value rope_scaling(const nn::RotaryConfig& rotary) {
@@ -90,12 +105,43 @@ Value rope_scaling(const nn::RotaryConfig& rotary) {
   return {};
 }
 
+// What divides each frequency in GGUF: the file's own factors, or those that llama3 scaling amounts to.
+std::vector<float> frequency_factors(const nn::RotaryConfig& rotary) {
+  if (rotary.scaling != nn::RotaryConfig::Scaling::kLlama3) return rotary.frequency_factors;
+  nn::RotaryConfig plain = rotary;
+  plain.scaling = nn::RotaryConfig::Scaling::kNone;
+  const std::vector<double> before = nn::rotary_frequencies(plain, 1);
+  const std::vector<double> after = nn::rotary_frequencies(rotary, 1);
+  std::vector<float> factors;
+  for (std::size_t i = 0; i < before.size(); ++i) factors.push_back(static_cast<float>(before[i] / after[i]));
+  return factors;
+}
+
+// Hugging Face has no list of factors, so they are traced back to the llama3 scaling that gives them (frequency bounds
+// 1 and 4, as in every Llama 3).
+nn::RotaryConfig without_factors(const nn::RotaryConfig& rotary) {
+  if (rotary.frequency_factors.empty()) return rotary;
+  const std::vector<float>& wanted = rotary.frequency_factors;
+  nn::RotaryConfig guess = rotary;
+  guess.frequency_factors.clear();
+  if (std::all_of(wanted.begin(), wanted.end(), [](float factor) { return factor == 1.0F; })) return guess;
+  guess.scaling = nn::RotaryConfig::Scaling::kLlama3;
+  guess.factor = static_cast<double>(*std::max_element(wanted.begin(), wanted.end()));
+  for (guess.original_context = 32; guess.original_context <= 1 << 20; guess.original_context *= 2) {
+    const std::vector<float> factors = frequency_factors(guess);
+    const auto near = [](float a, float b) { return std::abs(a - b) <= 1e-4F * std::abs(b); };
+    if (std::equal(factors.begin(), factors.end(), wanted.begin(), wanted.end(), near)) return guess;
+  }
+  raise(ErrorCategory::kUnsupported,
+        "a Hugging Face folder cannot hold this model's rope_freqs: they are no llama3 scaling; export it as gguf");
+}
+
 Value config_json(const Package& package, DType dtype) {
   Value config = package.hugging_face_config;
   const LlamaConfig& c = package.config;
   if (!config.is_object()) {
     config = Value::object({{"architectures", Value(Value::Array{architecture_name(c)})},
-                            {"model_type", c.architecture},
+                            {"model_type", model_type(c)},
                             {"hidden_act", "silu"},
                             {"hidden_size", c.width},
                             {"intermediate_size", c.feed_forward_width},
@@ -107,16 +153,22 @@ Value config_json(const Package& package, DType dtype) {
                             {"max_position_embeddings", c.context_length},
                             {"rms_norm_eps", static_cast<double>(c.norm_epsilon)},
                             {"rope_theta", c.rotary.theta},
-                            {"rope_scaling", rope_scaling(c.rotary)},
+                            {"rope_scaling", rope_scaling(without_factors(c.rotary))},
                             {"attention_bias", c.output_bias},
                             {"mlp_bias", false}});
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
+    if (c.sliding_window > 0) config.set("sliding_window", c.sliding_window);
+    if (c.attention_bias && !c.output_bias && c.architecture != "qwen2")
+      raise(ErrorCategory::kUnsupported,
+            "a Hugging Face folder cannot hold this model: q, k and v have biases, o has none");
     config.set("bos_token_id", id(package.tokenizer->bos()));
     config.set("eos_token_id", id(package.tokenizer->eos()));
     config.set("pad_token_id", id(package.tokenizer->pad()));
   }
   config.set("tie_word_embeddings", c.tied_embeddings);
-  config.set("torch_dtype", dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16");
+  const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
+  config.set("torch_dtype", name);
+  if (config.find("dtype") != nullptr) config.set("dtype", name);  // newer folders; it wins over the other
   return config;
 }
 
@@ -153,6 +205,7 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
         [&, name = key](const auto& stored) {
           using T = std::remove_cvref_t<decltype(stored)>;
           if constexpr (std::is_same_v<T, std::int64_t>) {
+            if (stored < 0 || stored > UINT32_MAX) return;  // an id of -1 means there is none
             writer.set(name, static_cast<std::uint32_t>(stored));
           } else if constexpr (std::is_same_v<T, double>) {
             writer.set(name, static_cast<float>(stored));
@@ -307,8 +360,14 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   if (c.rotary.scaling == Scaling::kLinear || c.rotary.scaling == Scaling::kYarn) {
     writer.set(prefix + "rope.scaling.type", std::string(c.rotary.scaling == Scaling::kLinear ? "linear" : "yarn"));
     writer.set(prefix + "rope.scaling.factor", static_cast<float>(c.rotary.factor));
-    if (c.rotary.scaling == Scaling::kYarn)
+    if (c.rotary.scaling == Scaling::kYarn) {
+      const double usual = 0.1 * std::log(std::max(c.rotary.factor, 1.0)) + 1.0;
+      const double factor = c.rotary.attention_factor > 0 ? c.rotary.attention_factor : usual;
+      if (c.rotary.beta_fast != 32 || c.rotary.beta_slow != 1 || std::abs(factor - usual) > 1e-4)
+        raise(ErrorCategory::kUnsupported,
+              "GGUF export of yarn with its own beta or attention_factor is not supported");
       number("rope.scaling.original_context_length", static_cast<std::int64_t>(c.rotary.original_context));
+    }
   }
 }
 
@@ -346,7 +405,7 @@ void write_hugging_face_files(const fs::path& folder, const Package& package, co
   std::vector<formats::TensorToWrite> tensors;
   for (const NamedShape& entry : shapes_of(package.config)) {
     tensors.push_back({entry.name, entry.shape, dtype, [&weights, &allocator, name = entry.name, dtype] {
-                         return encoded(weights(name), dtype, *allocator);
+                         return encoded(name, weights(name), dtype, *allocator);
                        }});
   }
   write_file_atomic(folder / "config.json", dump_json(config_json(package, dtype), {.indent = 2}) + "\n");
@@ -376,11 +435,11 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
       Tensor weight = weights(name);
       std::int64_t heads = 0;
       if (has_moved_rows(package.config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
-      return encoded(weight, stored, *allocator);
+      return encoded(name, weight, stored, *allocator);
     });
   }
-  if (!package.config.rotary.frequency_factors.empty()) {
-    const std::vector<float>& factors = package.config.rotary.frequency_factors;
+  const std::vector<float> factors = frequency_factors(package.config.rotary);
+  if (!factors.empty()) {
     writer.add("rope_freqs.weight", {static_cast<std::int64_t>(factors.size())}, DType::kF32, [&factors, &allocator] {
       return Tensor::from_floats(factors, {static_cast<std::int64_t>(factors.size())}, *allocator);
     });
@@ -394,7 +453,9 @@ void write_gguf_lora(const fs::path& path, const Package& package, const LoadedA
   writer.set("general.type", std::string("adapter"));
   writer.set("general.architecture", std::string(package.config.architecture == "qwen2" ? "qwen2" : "llama"));
   writer.set("adapter.type", std::string("lora"));
-  const auto alpha = static_cast<float>(adapter.adapter->config().alpha);
+  // Readers take an alpha of 0 for "no scaling"; here the scale of 0 goes into B.
+  const double given = adapter.adapter->config().alpha;
+  const auto alpha = given > 0 ? static_cast<float>(given) : 1.0F;
   writer.set("adapter.lora.alpha", alpha);
   const auto modules = adapter.adapter->modules();
   for (std::size_t i = 0; i < modules.size(); ++i) {

@@ -77,6 +77,18 @@ void LlamaConfig::check(const std::string& origin) const {
   require(head_width % 2 == 0, origin, "head_dim (odd)", static_cast<double>(head_width));
   require(norm_epsilon > 0 && norm_epsilon < 1, origin, "rms_norm_eps", static_cast<double>(norm_epsilon));
   require(rotary.theta > 1 && std::isfinite(rotary.theta), origin, "rope_theta", rotary.theta);
+  require(rotary.original_context >= 1 && rotary.original_context <= 1 << 24, origin,
+          "original_max_position_embeddings", rotary.original_context);
+  require(rotary.low_frequency_factor > 0 && rotary.high_frequency_factor > rotary.low_frequency_factor &&
+              std::isfinite(rotary.high_frequency_factor),
+          origin, "high_freq_factor", rotary.high_frequency_factor);
+  require(rotary.beta_slow > 0 && rotary.beta_fast >= rotary.beta_slow && std::isfinite(rotary.beta_fast), origin,
+          "beta_fast", rotary.beta_fast);
+  const std::vector<float>& factors = rotary.frequency_factors;
+  require(factors.empty() || static_cast<std::int64_t>(factors.size()) * 2 == head_width, origin,
+          "the number of rope frequency factors", static_cast<double>(factors.size()));
+  for (const float divisor : factors)
+    require(divisor > 0, origin, "a rope frequency factor", static_cast<double>(divisor));
   require(rotary.factor > 0 && std::isfinite(rotary.factor), origin, "rope scaling factor", rotary.factor);
 }
 

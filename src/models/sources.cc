@@ -72,19 +72,15 @@ class FolderSource final : public WeightSource {
  public:
   explicit FolderSource(const fs::path& folder) : folder_(folder) {
     const fs::path index = folder / "model.safetensors.index.json";
-    if (!fs::exists(index)) {
+    if (fs::exists(index)) {
+      with_origin(index.string(), [&] { add_shards(parse_json(read_file(index, 1 << 30), index.string())); });
+    } else if (fs::exists(folder / "model.safetensors")) {
       add(formats::SafetensorsFile::open(folder / "model.safetensors"));
-      return;
-    }
-    const Value json = parse_json(read_file(index), index.string());
-    std::map<std::string, std::vector<std::string>> shards;
-    for (const auto& [name, shard] : json.at("weight_map").as_object()) shards[shard.as_string()].push_back(name);
-    for (const auto& [shard, names] : shards) {
-      if (fs::path(shard).filename() != fs::path(shard) || !fs::exists(folder / shard)) {
-        raise(ErrorCategory::kNotFound, "{}: shard '{}' is missing: was the download complete?", folder.string(),
-              shard);
-      }
-      add(formats::SafetensorsFile::open(folder / shard));
+    } else {
+      const bool pickled =
+          fs::exists(folder / "pytorch_model.bin") || fs::exists(folder / "pytorch_model.bin.index.json");
+      raise(ErrorCategory::kNotFound, "{}: model.safetensors is missing{}", folder.string(),
+            pickled ? ": pytorch_model.bin is not read; save the model as safetensors first" : "");
     }
   }
   bool has(const std::string& name) const override { return files_.contains(name); }
@@ -96,6 +92,20 @@ class FolderSource final : public WeightSource {
   std::string origin() const override { return folder_.string(); }
 
  private:
+  void add_shards(const Value& index) {
+    std::map<std::string, std::vector<std::string>> shards;
+    for (const auto& [name, shard] : index.at("weight_map").as_object()) shards[shard.as_string()].push_back(name);
+    for (const auto& [shard, names] : shards) {
+      if (shard.empty() || fs::path(shard).filename() != fs::path(shard) || !fs::exists(folder_ / shard))
+        raise(ErrorCategory::kNotFound, "shard '{}' is missing: was the download complete?", shard);
+      const auto file = formats::SafetensorsFile::open(folder_ / shard);
+      for (const std::string& name : names) {
+        if (!file->has(name))
+          raise(ErrorCategory::kNotFound, "tensor '{}' is not in shard '{}', where the index says it is", name, shard);
+      }
+      add(file);
+    }
+  }
   void add(const std::shared_ptr<const formats::SafetensorsFile>& file) {
     for (const std::string& name : file->names()) files_[name] = file;
   }
@@ -125,6 +135,94 @@ nn::RotaryConfig::Scaling scaling_from_name(const std::string& name, const std::
   if (name == "llama3") return Scaling::kLlama3;
   raise(ErrorCategory::kUnsupported, "{}: rope scaling '{}': this program knows linear, dynamic, yarn and llama3",
         origin, name);
+}
+
+// A member that is neither absent nor null.
+const Value* given(const Value& json, const char* key) {
+  const Value* value = json.find(key);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+std::int64_t integer_or(const Value& json, const char* key, std::int64_t otherwise) {
+  const Value* value = given(json, key);
+  return value == nullptr ? otherwise : value->as_integer();
+}
+double number_or(const Value& json, const char* key, double otherwise) {
+  const Value* value = given(json, key);
+  return value == nullptr ? otherwise : value->as_double();
+}
+bool boolean_or(const Value& json, const char* key, bool otherwise) {
+  const Value* value = given(json, key);
+  return value == nullptr ? otherwise : value->as_bool();
+}
+
+// What would be computed wrongly without a word.
+void refuse_variants(const Value& json) {
+  const auto refuse = [](const std::string& what) { raise(ErrorCategory::kUnsupported, "{}", what); };
+  if (const Value* activation = given(json, "hidden_act"); activation != nullptr && activation->as_string() != "silu")
+    refuse("hidden_act '" + activation->as_string() + "': this program knows silu");
+  if (boolean_or(json, "mlp_bias", false)) refuse("mlp_bias: feed-forward layers with a bias are not supported");
+  if (given(json, "quantization_config") != nullptr)
+    refuse("quantization_config: this program reads f32, f16 and bf16 folders, and quantised models as GGUF");
+  if (number_or(json, "partial_rotary_factor", 1.0) != 1.0)
+    refuse("partial_rotary_factor: heads that are rotated in part are not supported");
+}
+
+LlamaConfig sizes_from_json(const Value& json) {
+  LlamaConfig config;
+  config.architecture = json.at("model_type").as_string();
+  config.layers = json.at("num_hidden_layers").as_integer();
+  config.width = json.at("hidden_size").as_integer();
+  config.feed_forward_width = json.at("intermediate_size").as_integer();
+  config.heads = json.at("num_attention_heads").as_integer();
+  config.key_value_heads = integer_or(json, "num_key_value_heads", config.heads);
+  config.head_width = integer_or(json, "head_dim", config.heads > 0 ? config.width / config.heads : 0);
+  config.vocabulary = json.at("vocab_size").as_integer();
+  config.context_length = integer_or(json, "max_position_embeddings", 2048);
+  config.norm_epsilon = static_cast<float>(number_or(json, "rms_norm_eps", 1e-6));
+  config.tied_embeddings = boolean_or(json, "tie_word_embeddings", false);
+  const bool qwen2 = config.architecture == "qwen2";
+  config.attention_bias = qwen2 || boolean_or(json, "attention_bias", false);
+  config.output_bias = config.attention_bias && !qwen2;
+  // Mistral names a window to use it; Qwen2 names one always and says beside it whether, and from which layer on.
+  if (config.architecture == "mistral" || boolean_or(json, "use_sliding_window", false))
+    config.sliding_window = integer_or(json, "sliding_window", 0);
+  if (qwen2 && config.sliding_window > 0 && integer_or(json, "max_window_layers", 0) > 0)
+    raise(ErrorCategory::kUnsupported, "max_window_layers: a sliding window on some layers only is not supported");
+  return config;
+}
+
+// Newer folders keep everything about rotary positions in rope_parameters, older ones in rope_theta and rope_scaling.
+void read_rotary(const Value& json, const std::string& origin, LlamaConfig& config) {
+  using Scaling = nn::RotaryConfig::Scaling;
+  nn::RotaryConfig& rotary = config.rotary;
+  rotary.width = config.head_width;
+  rotary.theta = number_or(json, "rope_theta", 10000.0);
+  rotary.original_context = static_cast<double>(config.context_length);
+  const Value* scaling = given(json, "rope_parameters");
+  if (scaling == nullptr) scaling = given(json, "rope_scaling");
+  if (scaling == nullptr) return;
+  rotary.theta = number_or(*scaling, "rope_theta", rotary.theta);
+  const Value* type = given(*scaling, "rope_type");
+  if (type == nullptr) type = given(*scaling, "type");
+  if (type == nullptr && given(*scaling, "factor") != nullptr)
+    raise(ErrorCategory::kBadData, "rope_scaling has a factor but no rope_type");
+  rotary.scaling = scaling_from_name(type != nullptr ? type->as_string() : "", origin);
+  if (number_or(*scaling, "partial_rotary_factor", 1.0) != 1.0 || !boolean_or(*scaling, "truncate", true))
+    raise(ErrorCategory::kUnsupported, "rope_scaling: partial_rotary_factor and truncate are not supported");
+  if (rotary.scaling == Scaling::kNone) return;
+  // Dynamic scaling starts past the context the model was trained with, and nothing longer is accepted here.
+  if (rotary.scaling != Scaling::kDynamic)
+    rotary.original_context = number_or(*scaling, "original_max_position_embeddings", rotary.original_context);
+  const bool from_lengths = rotary.scaling == Scaling::kYarn && given(*scaling, "factor") == nullptr;
+  rotary.factor = from_lengths ? static_cast<double>(config.context_length) / rotary.original_context
+                               : scaling->at("factor").as_double();
+  rotary.low_frequency_factor = number_or(*scaling, "low_freq_factor", 1.0);
+  rotary.high_frequency_factor = number_or(*scaling, "high_freq_factor", 4.0);
+  rotary.beta_fast = number_or(*scaling, "beta_fast", 32.0);
+  rotary.beta_slow = number_or(*scaling, "beta_slow", 1.0);
+  rotary.attention_factor = number_or(*scaling, "attention_factor", 0.0);
+  if (given(*scaling, "mscale") != nullptr || given(*scaling, "mscale_all_dim") != nullptr)
+    raise(ErrorCategory::kUnsupported, "rope_scaling: mscale and mscale_all_dim are not supported");
 }
 
 }  // namespace
@@ -197,6 +295,13 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
       file.number_or(prefix + "rope.scaling.original_context_length", static_cast<double>(config.context_length));
   if (file.has_tensor("rope_freqs.weight"))
     config.rotary.frequency_factors = file.tensor("rope_freqs.weight").to_floats();
+  if (file.integer_or(prefix + "expert_count", 0) > 0)
+    raise(ErrorCategory::kUnsupported, "{}: a mixture of experts is not supported", file.origin());
+  if (const std::int64_t width = file.integer_or(prefix + "attention.value_length", config.head_width);
+      width != config.head_width) {
+    raise(ErrorCategory::kUnsupported, "{}: values of width {} beside keys of width {}", file.origin(), width,
+          config.head_width);
+  }
   if (config.rotary.width != config.head_width) {
     raise(ErrorCategory::kUnsupported, "{}: rotary width {} differs from the head width {}", file.origin(),
           config.rotary.width, config.head_width);
@@ -205,55 +310,13 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
 }
 
 LlamaConfig config_from_json(const Value& json, const std::string& origin) {
-  LlamaConfig config;
-  config.architecture = json.at("model_type").as_string();
-  require_known(config.architecture, origin);
-  const auto integer_or = [&](const char* key, std::int64_t otherwise) {
-    const Value* value = json.find(key);
-    return value == nullptr || value->is_null() ? otherwise : value->as_integer();
-  };
-  const auto number_or = [](const Value& object, const char* key, double otherwise) {
-    const Value* value = object.find(key);
-    return value == nullptr || value->is_null() ? otherwise : value->as_double();
-  };
-  config.layers = json.at("num_hidden_layers").as_integer();
-  config.width = json.at("hidden_size").as_integer();
-  config.feed_forward_width = json.at("intermediate_size").as_integer();
-  config.heads = json.at("num_attention_heads").as_integer();
-  config.key_value_heads = integer_or("num_key_value_heads", config.heads);
-  config.head_width = integer_or("head_dim", config.heads > 0 ? config.width / config.heads : 0);
-  config.vocabulary = json.at("vocab_size").as_integer();
-  config.context_length = integer_or("max_position_embeddings", 2048);
-  config.norm_epsilon = static_cast<float>(number_or(json, "rms_norm_eps", 1e-6));
-  const Value* use_window = json.find("use_sliding_window");
-  if (use_window == nullptr || !use_window->is_bool() || use_window->as_bool())
-    config.sliding_window = integer_or("sliding_window", 0);
-  const Value* tied = json.find("tie_word_embeddings");
-  config.tied_embeddings = tied != nullptr && tied->is_bool() && tied->as_bool();
-  const Value* bias = json.find("attention_bias");
-  config.attention_bias = config.architecture == "qwen2" || (bias != nullptr && bias->is_bool() && bias->as_bool());
-  config.output_bias = config.attention_bias && config.architecture != "qwen2";
-  config.rotary.width = config.head_width;
-  // Newer folders keep everything about rotary positions in rope_parameters, older ones in rope_theta and rope_scaling.
-  const Value* parameters = json.find("rope_parameters");
-  const Value* scaling = parameters != nullptr && parameters->is_object() ? parameters : json.find("rope_scaling");
-  config.rotary.theta = number_or(json, "rope_theta", 10000.0);
-  config.rotary.original_context = static_cast<double>(config.context_length);
-  if (scaling != nullptr && scaling->is_object()) {
-    config.rotary.theta = number_or(*scaling, "rope_theta", config.rotary.theta);
-    const Value* type = scaling->find("rope_type");
-    if (type == nullptr) type = scaling->find("type");
-    config.rotary.scaling = scaling_from_name(type != nullptr && type->is_string() ? type->as_string() : "", origin);
-    config.rotary.factor = number_or(*scaling, "factor", 1.0);
-    config.rotary.low_frequency_factor = number_or(*scaling, "low_freq_factor", 1.0);
-    config.rotary.high_frequency_factor = number_or(*scaling, "high_freq_factor", 4.0);
-    config.rotary.original_context =
-        number_or(*scaling, "original_max_position_embeddings", config.rotary.original_context);
-    config.rotary.beta_fast = number_or(*scaling, "beta_fast", 32.0);
-    config.rotary.beta_slow = number_or(*scaling, "beta_slow", 1.0);
-    config.rotary.attention_factor = number_or(*scaling, "attention_factor", 0.0);
-  }
-  return config;
+  return with_origin(origin, [&] {
+    require_known(json.at("model_type").as_string(), origin);
+    refuse_variants(json);
+    LlamaConfig config = sizes_from_json(json);
+    read_rotary(json, origin, config);
+    return config;
+  });
 }
 
 std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const GgufFile> file, const LlamaConfig& config,

@@ -72,7 +72,8 @@ ops::RotaryTables make_rotary_tables(const RotaryConfig& config, std::int64_t po
   const std::vector<double> frequencies = rotary_frequencies(config, positions);
   double magnitude = 1.0;
   if (config.scaling == Scaling::kYarn) {
-    magnitude = config.attention_factor > 0 ? config.attention_factor : 0.1 * std::log(config.factor) + 1.0;
+    magnitude =
+        config.attention_factor > 0 ? config.attention_factor : 0.1 * std::log(std::max(config.factor, 1.0)) + 1.0;
   }
   const auto half = static_cast<std::int64_t>(frequencies.size());
   ops::RotaryTables tables{tensor::Tensor::empty({positions, half}, tensor::DType::kF32, allocator),

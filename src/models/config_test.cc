@@ -1,0 +1,203 @@
+// Configurations from config.json and GGUF metadata, the rotary scalings against transformers
+// (tests/goldens/models/rotary.py).
+#include <gmock/gmock.h>
+
+#include "formats/gguf.h"
+#include "models/sources.h"
+#include "models/test_support.h"
+
+namespace instruct::models {
+namespace {
+
+using ::testing::HasSubstr;
+
+Value golden_config() {
+  return parse_json(read_file(golden_model("llama-tied") / "config.json"), "config.json");
+}
+
+LlamaConfig read(const Value& json) {
+  LlamaConfig config = config_from_json(json, "config.json");
+  config.check("config.json");
+  return config;
+}
+
+TEST(Config, RotaryScalingsAreThoseOfTransformers) {
+  const Value golden = parse_json(read_file(INSTRUCT_GOLDENS "/models/rotary.json"), "rotary.json");
+  const auto allocator = tensor::make_host_allocator();
+  EXPECT_EQ(golden.at("cases").size(), 9U);
+  for (const Value& sample : golden.at("cases").as_array()) {
+    const std::string& name = sample.at("name").as_string();
+    const LlamaConfig config = read(sample.at("config"));
+    const std::vector<double> frequencies = nn::rotary_frequencies(config.rotary, 100);
+    const Value::Array& expected = sample.at("frequencies").as_array();
+    ASSERT_EQ(frequencies.size(), expected.size()) << name;
+    for (std::size_t i = 0; i < frequencies.size(); ++i)  // transformers computes them in f32
+      EXPECT_NEAR(frequencies[i], expected[i].as_double(), 2e-6 * expected[i].as_double()) << name << " pair " << i;
+    const ops::RotaryTables tables = nn::make_rotary_tables(config.rotary, 1, *allocator);
+    EXPECT_NEAR(static_cast<double>(tables.cosine.data<float>()[0]), sample.at("magnitude").as_double(), 1e-6) << name;
+  }
+}
+
+struct Change {
+  const char* key;
+  Value value;
+  const char* message;
+};
+
+TEST(Config, WhatCannotBeRightIsNamed) {
+  const Value rope = Value::object({{"rope_type", "longrope"}, {"factor", 2.0}});
+  const auto scaled = [](std::initializer_list<Value::Member> members) { return Value::object(members); };
+  const std::vector<Change> changes{
+      {"model_type", "gpt2", "unsupported: config.json: unknown architecture 'gpt2'"},
+      {"model_type", "lama", "did you mean 'llama'"},
+      {"model_type", 3, "bad data: config.json: "},
+      {"hidden_size", "32", "expected integer, got string"},
+      {"hidden_size", 0, "hidden_size is 0"},
+      {"num_hidden_layers", -1, "num_hidden_layers is -1"},
+      {"num_attention_heads", 0, "num_attention_heads is 0"},
+      {"num_key_value_heads", 3, "num_attention_heads modulo num_key_value_heads is 1"},
+      {"head_dim", 7, "head_dim (odd) is 7"},
+      {"vocab_size", std::int64_t{1} << 40, "vocab_size is"},
+      {"rms_norm_eps", 0.0, "rms_norm_eps is 0"},
+      {"tie_word_embeddings", "yes", "expected bool, got string"},
+      {"hidden_act", "gelu", "unsupported: config.json: hidden_act 'gelu'"},
+      {"mlp_bias", true, "mlp_bias"},
+      {"quantization_config", scaled({{"quant_method", "gptq"}}), "quantised models as GGUF"},
+      {"rope_parameters", rope, "rope scaling 'longrope': this program knows linear, dynamic, yarn and llama3"},
+      {"rope_parameters", scaled({{"factor", 2.0}}), "rope_scaling has a factor but no rope_type"},
+      {"rope_parameters", scaled({{"rope_type", "linear"}}), "not found: config.json: "},
+      {"rope_parameters", scaled({{"rope_type", "linear"}, {"factor", 0.0}}), "rope scaling factor is 0"},
+      {"rope_parameters", scaled({{"rope_type", "default"}, {"rope_theta", 0.5}}), "rope_theta is 0.5"},
+      {"rope_parameters", scaled({{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}), "partial_rotary_factor"},
+      {"rope_parameters", scaled({{"rope_type", "llama3"}, {"factor", 8.0}, {"high_freq_factor", 1.0}}),
+       "high_freq_factor is 1"},
+      {"rope_parameters", scaled({{"rope_type", "yarn"}, {"factor", 8.0}, {"original_max_position_embeddings", 0}}),
+       "original_max_position_embeddings is 0"},
+      {"rope_parameters", scaled({{"rope_type", "yarn"}, {"factor", 8.0}, {"mscale", 1.0}}), "mscale"},
+  };
+  for (const Change& change : changes) {
+    Value json = golden_config();
+    json.set(change.key, change.value);
+    EXPECT_THAT(message_of([&] { read(json); }), HasSubstr(change.message)) << change.key;
+    EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("config.json: ")) << change.key;
+  }
+  for (const char* key :
+       {"model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size"}) {
+    const Value whole = golden_config();
+    Value json = Value::object();
+    for (const auto& [name, value] : whole.as_object()) {
+      if (name != key) json.set(name, value);
+    }
+    EXPECT_THAT(message_of([&] { read(json); }), HasSubstr(fmt::format("key '{}' is missing", key)));
+  }
+}
+
+TEST(Config, AWindowCountsWhereTheFamilyUsesIt) {
+  Value json = golden_config();
+  json.set("sliding_window", 128);
+  EXPECT_EQ(read(json).sliding_window, 0);
+  json.set("model_type", "mistral");
+  EXPECT_EQ(read(json).sliding_window, 128);
+  json.set("sliding_window", Value());
+  EXPECT_EQ(read(json).sliding_window, 0);
+  json.set("model_type", "qwen2");
+  json.set("sliding_window", 128);
+  EXPECT_EQ(read(json).sliding_window, 0);
+  json.set("use_sliding_window", true);
+  EXPECT_EQ(read(json).sliding_window, 128);
+  json.set("max_window_layers", 1);
+  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("max_window_layers"));
+}
+
+// Metadata of a small llama, each key by its own setter so that a test can leave one out or change it.
+class GgufConfig : public Folder {
+ protected:
+  GgufConfig() {
+    text_["general.architecture"] = "llama";
+    for (const auto& [key, value] : {std::pair{"block_count", 2U},
+                                     {"embedding_length", 32U},
+                                     {"feed_forward_length", 64U},
+                                     {"attention.head_count", 4U},
+                                     {"attention.head_count_kv", 2U},
+                                     {"context_length", 512U}})
+      number_[key] = value;
+  }
+  std::string read_message() {
+    return message_of([&] { read_config(); });
+  }
+  LlamaConfig read_config() {
+    formats::GgufWriter writer;
+    for (const auto& [key, value] : text_) writer.set(key, value);
+    for (const auto& [key, value] : number_) writer.set("llama." + key, value);
+    writer.set("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+    writer.set("llama.rope.scaling.factor", factor_);
+    const auto allocator = tensor::make_host_allocator();
+    writer.add("token_embd.weight", {40, 32}, DType::kF16, [&] {
+      return Tensor::zeros({40, 32}, DType::kF16, *allocator);
+    });
+    if (factors_ > 0) {
+      writer.add("rope_freqs.weight", {factors_}, DType::kF32, [&] {
+        return Tensor::from_floats(std::vector<float>(static_cast<std::size_t>(factors_), 2.0F), {factors_},
+                                   *allocator);
+      });
+    }
+    writer.write(folder_ / "m.gguf");
+    LlamaConfig config = config_from_gguf(*formats::GgufFile::open(folder_ / "m.gguf"));
+    config.check("m.gguf");
+    return config;
+  }
+  std::map<std::string, std::string> text_;
+  std::map<std::string, std::uint32_t> number_;
+  float factor_ = 1.0F;
+  std::int64_t factors_ = 0;
+};
+
+TEST_F(GgufConfig, IsReadFromMetadata) {
+  text_["llama.rope.scaling.type"] = "yarn";
+  number_["rope.scaling.original_context_length"] = 128;
+  factor_ = 4.0F;
+  const LlamaConfig config = read_config();
+  EXPECT_EQ(config.layers, 2);
+  EXPECT_EQ(config.head_width, 8);
+  EXPECT_EQ(config.vocabulary, 40);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(config.rotary.scaling, nn::RotaryConfig::Scaling::kYarn);
+  EXPECT_EQ(config.rotary.original_context, 128);
+  EXPECT_EQ(config.rotary.factor, 4.0);
+}
+
+TEST_F(GgufConfig, FrequencyFactorsDivide) {
+  factors_ = 4;
+  const LlamaConfig config = read_config();
+  EXPECT_DOUBLE_EQ(nn::rotary_frequencies(config.rotary, 1)[0], 0.5);
+  factors_ = 3;
+  EXPECT_THAT(read_message(), HasSubstr("the number of rope frequency factors is 3"));
+}
+
+TEST_F(GgufConfig, WhatCannotBeRightIsNamed) {
+  const auto saved = number_;
+  const auto with = [&](const char* key, std::uint32_t value) {
+    number_ = saved;
+    number_[key] = value;
+    return read_message();
+  };
+  for (const auto& [key, value] : saved) {
+    if (key == "attention.head_count_kv") continue;
+    number_ = saved;
+    number_.erase(key);
+    EXPECT_THAT(read_message(), HasSubstr("m.gguf: key 'llama." + key + "' is missing"));
+  }
+  EXPECT_THAT(with("attention.head_count_kv", 3), HasSubstr("modulo num_key_value_heads is 1"));
+  EXPECT_THAT(with("attention.head_count", 0), HasSubstr("num_attention_heads"));
+  EXPECT_THAT(with("rope.dimension_count", 4), HasSubstr("rotary width 4 differs from the head width 8"));
+  EXPECT_THAT(with("attention.value_length", 16), HasSubstr("values of width 16 beside keys of width 8"));
+  EXPECT_THAT(with("expert_count", 8), HasSubstr("mixture of experts"));
+  number_ = saved;
+  text_["llama.rope.scaling.type"] = "longrope";
+  EXPECT_THAT(read_message(), HasSubstr("rope scaling 'longrope'"));
+  text_["general.architecture"] = "qwen3";
+  EXPECT_THAT(read_message(), HasSubstr("unknown architecture 'qwen3'"));
+}
+
+}  // namespace
+}  // namespace instruct::models

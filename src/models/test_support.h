@@ -1,0 +1,71 @@
+// Tiny models of tests/goldens/models, temporary folders, and the logits of a few tokens.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "models/package.h"
+#include "ops/engine.h"
+
+namespace instruct::models {
+
+inline std::filesystem::path golden_model(const std::string& name) {
+  return std::filesystem::path(INSTRUCT_GOLDENS) / "models" / name;
+}
+
+class Folder : public ::testing::Test {
+ protected:
+  Folder() { std::filesystem::create_directories(folder_); }
+  ~Folder() override { std::filesystem::remove_all(folder_); }
+  // A copy of a golden model that a test may damage.
+  std::filesystem::path copy_of(const std::string& model) {
+    std::filesystem::copy(golden_model(model), folder_ / model, std::filesystem::copy_options::recursive);
+    return folder_ / model;
+  }
+  std::filesystem::path folder_ =
+      std::filesystem::temp_directory_path() / fmt::format("instruct-models-{}", ::getpid());
+};
+
+struct Opened {
+  explicit Opened(const std::filesystem::path& path, const WeightOptions& options = {})
+      : engine(1), package(open_package(path, PackageParts::kAll, options, engine.allocator())) {}
+  // [24, V] logits of fixed tokens.
+  std::vector<float> logits() {
+    std::vector<std::int32_t> tokens(24), positions(24);
+    for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::int32_t>(i * 13 % 97);
+    std::iota(positions.begin(), positions.end(), 0);
+    const tensor::AttentionPlan plan = tensor::plan_of({{0, 24, -1}});
+    return package.model->logits(engine.context(), {.tokens = tokens, .positions = positions, .plan = &plan})
+        .to_floats();
+  }
+  ops::Engine engine;
+  Package package;
+};
+
+inline float largest_gap(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  float most = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
+}
+
+// The message of the Error that `act` throws, its category in front.
+template <typename Act>
+std::string message_of(Act act) {
+  try {
+    act();
+  } catch (const Error& error) {
+    return fmt::format("{}: {}", category_name(error.category()), error.what());
+  }
+  return "no error";
+}
+
+}  // namespace instruct::models
