@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 
 #include <fmt/core.h>
 
@@ -68,6 +69,7 @@ Progress::Progress(std::string title, std::int64_t total, std::string unit)
 }
 
 Progress::~Progress() {
+  if (std::uncaught_exceptions() > 0) drop();  // the error is what counts now
   finish();
 }
 
@@ -85,7 +87,7 @@ void Progress::finish() {
 }
 
 void Progress::drop() {
-  clear();
+  if (!finished_) clear();
   finished_ = true;
 }
 

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/session.h"
 #include "data/convert.h"
 #include "data/lint.h"
 #include "data/show.h"
@@ -53,10 +54,9 @@ class Encoder {
     if (!options.instructions.empty()) set_ = instructions::load_instruction_set(options.instructions);
     if (options.model.empty()) return;
     package_ = models::open_package(options.model, models::PackageParts::kTokenizer, {}, *allocator_);
-    std::string chat_template = package_.chat_template;
-    if (!options.chat_template.empty()) chat_template = read_file(options.chat_template, 16 << 20);
     dialogue_ = std::make_unique<instructions::DialogueEncoder>(
-        *package_.tokenizer, chat_template, options.chat_template.empty() ? options.model : options.chat_template);
+        *package_.tokenizer, chat_template_of(package_, options.chat_template),
+        options.chat_template.empty() ? options.model : options.chat_template);
     rows_ = std::make_unique<data::RowEncoder>(*dialogue_, set());
   }
   const instructions::InstructionSet* set() const { return set_ ? &*set_ : nullptr; }

@@ -217,10 +217,11 @@ void TrainRun::train() {
       raise(ErrorCategory::kCancelled, "training was stopped at step {}; continue with --resume_from_checkpoint auto",
             state_.position.step);
     }
-    if (error.category() == ErrorCategory::kNumeric && state_.position.step > 0) {
-      save();
-      raise(ErrorCategory::kNumeric, "{}; checkpoint-{} has the weights from before it", error.what(),
-            state_.position.step);
+    if (error.category() == ErrorCategory::kNumeric) {
+      // The weights of this moment are what went wrong: the checkpoints before it are left as they are.
+      const std::optional<fs::path> last = train::newest_checkpoint(config_.output_dir);
+      raise(ErrorCategory::kNumeric, "{}; {}", error.what(),
+            last ? "the last checkpoint is " + last->string() : "no checkpoint was saved before it");
     }
     throw;
   }

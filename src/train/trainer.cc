@@ -135,7 +135,11 @@ StepReport Trainer::step(Rows rows, const Position& position, const Observer& ob
   report.loss = sum / static_cast<double>(report.trained_tokens);
   report.gradient_norm = optimizer_.gradient_norm(engine_.context());
   report.learning_rate = schedule_.rate(position.step);
-  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
+  // Activations that overflow need not end in NaN: a norm divides them by infinity, and what is behind it is zero,
+  // gradients included, at the loss of a guess. Exact zeros with a loss mean that.
+  constexpr double kLearnt = 1e-3;  // below this loss a gradient may round to nothing
+  const bool vanished = report.gradient_norm == 0 && report.loss > kLearnt;
+  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm) || vanished) {
     raise(
         ErrorCategory::kNumeric,
         "step {}: loss {}, gradient norm {} at learning rate {}: training has diverged; a lower learning_rate or more "

@@ -42,18 +42,19 @@ class BadFiles : public testing::Test {
 };
 
 TEST_F(BadFiles, Programs) {
-  expect_program("[sumary('1st paragraph')]", 2, "did you mean 'summary'?");
-  expect_program("[summary('1st paragaph')]", 2, "did you mean");
-  expect_program("[summary(txt)]", 2, "did you mean 'text'?");
-  expect_program("[summary('1st paragraph')", 2, "expected");
-  expect_program("[summary('9th paragraph')]", 2, "2 paragraphs");
-  expect_program("[]", 2, "expected");
-  expect_program("[summary('1st paragraph'), ...] x", 2, "expected");
+  expect_program("[sumary('1st paragraph')]", 3, "did you mean 'summary'?");
+  expect_program("[summary('1st paragaph')]", 3, "did you mean");
+  expect_program("[summary(txt)]", 3, "did you mean 'text'?");
+  expect_program("[summary('1st paragraph')", 3, "expected");
+  expect_program("[summary('9th paragraph')]", 4, "2 paragraphs");
+  expect_program("[]", 3, "expected");
+  expect_program("[summary('1st paragraph'), ...] x", 3, "expected");
 }
 
 TEST_F(BadFiles, Documents) {
-  EXPECT_EQ(run_program({}, "").code, 3);
-  EXPECT_THAT(run_program({}, "").err, HasSubstr("empty"));
+  const Outcome empty = run_program({}, "");
+  EXPECT_EQ(empty.code, 4);
+  EXPECT_THAT(empty.err, HasSubstr("the document has no text"));
   const Outcome latin = run_program({}, "caf\xe9\n");
   EXPECT_EQ(latin.code, 3);
   EXPECT_THAT(latin.err, HasSubstr("byte 3 is not UTF-8"));
@@ -69,7 +70,7 @@ TEST_F(BadFiles, Documents) {
 
 TEST_F(BadFiles, Sets) {
   expect_set("", 3, "empty");
-  expect_set("name: [", 3, ":1");
+  expect_set("name: [", 3, "line 1");
   expect_set("naem: x\n", 3, "did you mean 'name'?");
   expect_set("name: x\nvariables: {text: {type: txt}}\ninstructions: {}\n", 3, "did you mean 'text'?");
   expect_set(
@@ -84,10 +85,11 @@ TEST_F(BadFiles, Sets) {
 
 TEST_F(BadFiles, Templates) {
   expect_template("", 3, "empty");
-  expect_template("{% for message in messages %}\n{{ message.content ", 3, ":2");
+  expect_template("{% for message in messages %}\n{{ message.content ", 3, "line 2");
   expect_template("{% for m in messages %}{{ m.content | no_such_filter }}{% endfor %}", 3, "no_such_filter");
-  expect_template("{% for i in range(1000000000) %}{% for j in range(1000000000) %}x{% endfor %}{% endfor %}", 3, ":1");
-  expect_template("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", 3, ":1");
+  expect_template("{% for i in range(1000000000) %}{% for j in range(1000000000) %}x{% endfor %}{% endfor %}", 3,
+                  "line 1");
+  expect_template("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", 3, "line 1");
   expect_template("{{ raise_exception('no system please') }}", 3, "no system please");
 }
 

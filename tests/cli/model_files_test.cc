@@ -75,7 +75,7 @@ TEST_F(Gguf, TruncatedAnywhere) {
 
 TEST_F(Gguf, LyingCounts) {
   const std::string huge = bytes_of(std::uint64_t{1} << 62);
-  expect_file(overwritten(whole_, 8, huge), 3, "tensors");
+  expect_file(overwritten(whole_, 8, huge), 3, "tensor count");
   expect_file(overwritten(whole_, 16, huge), 3, "m.gguf");
   expect_file(overwritten(whole_, 24, huge), 3, "m.gguf");  // length of the first key
   const std::size_t dimensions = whole_.find("blk.0.attn_q.weight") + std::strlen("blk.0.attn_q.weight");
@@ -123,7 +123,7 @@ TEST_F(HuggingFace, DamagedWeights) {
   }
   expect_file(name, overwritten(weights_, 0, bytes_of(std::uint64_t{1} << 62)), 3, name);
   expect_file(name, overwritten(weights_, 0, bytes_of(std::uint64_t{10})), 3, name);
-  expect_file(name, replaced(weights_, "\"F32\"", "\"F99\""), 6, "F99");
+  expect_file(name, replaced(weights_, "\"F32\"", "\"F99\""), 3, "unknown dtype 'F99'");
   expect_file(name, replaced(weights_, "layers.0.self_attn.q_proj", "layers.0.self_attn.z_proj"), 4, "q_proj");
   expect_file(name, replaced(weights_, "data_offsets\":[", "data_offsets\":[9"), 3, name);
 }
@@ -131,8 +131,9 @@ TEST_F(HuggingFace, DamagedWeights) {
 TEST_F(HuggingFace, OtherFiles) {
   const std::string config = content_of(folder_ / "m/config.json");
   expect_file("config.json", "", 3, "config.json");
-  expect_file("config.json", "{\"model_type\": ", 3, "config.json:1");
-  expect_file("config.json", replaced(config, "\"hidden_size\": 32", "\"hidden_size\": 33"), 3, "config.json");
+  expect_file("config.json", "{\"model_type\": ", 3, "line 1");
+  expect_file("config.json", replaced(config, "\"hidden_size\": 32", "\"hidden_size\": 33"), 3,
+              "the configuration says");
   expect_file("config.json", replaced(config, "\"hidden_size\": 32", "\"hidden_size\": -32"), 3, "hidden_size");
   expect_file("config.json",
               replaced(replaced(config, "\"llama\"", "\"mamba\""), "LlamaForCausalLM", "MambaForCausalLM"), 6, "mamba");

@@ -147,7 +147,7 @@ TEST(Resume, DamagedCheckpointsArePassedOverAndOtherConfigurationsNamed) {
   EXPECT_EQ(outcome.code, 0);
   EXPECT_THAT(outcome.err, testing::AllOf(testing::HasSubstr("checkpoint-4 is damaged"),
                                           testing::HasSubstr("Resuming from " + folder / "run" + "/checkpoint-2"),
-                                          testing::HasSubstr("learning_rate (was 0.0002)")));
+                                          testing::HasSubstr("learning_rate (was 2e-04)")));
   words.back() = "2e-4";
   words.insert(words.end(), {"--lora_rank", "4"});
   const Outcome other = run(words);

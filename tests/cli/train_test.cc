@@ -68,7 +68,7 @@ TEST(Train, DevelopmentTableBestStepAndTestTable) {
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, AllOf(HasSubstr("epoch"), HasSubstr("summary"), HasSubstr("accuracy")));
   EXPECT_EQ(outcome.json().at("best_step").as_integer(), outcome.json().at("global_step").as_integer());
-  EXPECT_TRUE(outcome.json().at("test").at("kind").at("f1").is_number());
+  EXPECT_TRUE(outcome.json().at("test").at("kind").at("accuracy").is_number());
   EXPECT_THAT(folder.names("run"), IsSupersetOf({"generated_predictions.jsonl", "test_results.json"}));
 }
 
@@ -134,7 +134,8 @@ TEST(Train, RefusesBeforeAnythingIsWritten) {
   refused({"--eval_strategy", "epoch"}, 2, "give eval_dataset or val_size");
   refused({"--early_stopping_patience", "2"}, 2, "give eval_dataset or val_size");
   refused({"--metric_for_best_model", "eval_blue", "--val_size", "2"}, 2, "eval_loss");
-  refused({"--cutoff_len", "5"}, 3, "cutoff_len");
+  refused({"--cutoff_len", "5"}, 2, "cutoff_len");
+  refused({"--cutoff_len", "20"}, 3, "cutoff_len");
   refused({"--lora_target", "q_prj"}, 2, "q_prj");
   refused({"--chat_template", "llama3"}, 4, "llama3");
 }
@@ -161,18 +162,21 @@ TEST(Train, OverwritingForgetsTheCheckpointsOfTheOldRun) {
   EXPECT_THAT(folder.names("run"), testing::Not(Contains("checkpoint-6")));
 }
 
-TEST(Train, ALossThatIsNotFiniteNamesStepRateAndNormAndKeepsTheLastWeights) {
+TEST(Train, DivergenceNamesStepRateAndNormAndKeepsTheLastGoodCheckpoint) {
   const Folder folder;
+  ASSERT_EQ(train(folder, {"--max_steps", "2", "--save_steps", "2"}).code, 0);
+  const std::string good = content_of(folder / "run/checkpoint-2/adapter_model.safetensors");
   const Outcome outcome = train(folder, {"--learning_rate", "1e6", "--max_grad_norm", "0", "--max_steps", "60",
-                                         "--finetuning_type", "full", "--lr_scheduler_type", "constant"});
+                                         "--save_steps", "50", "--resume_from_checkpoint", "auto"});
   EXPECT_EQ(outcome.code, 7);
-  EXPECT_THAT(outcome.err, AllOf(HasSubstr("step "), HasSubstr("gradient norm"), HasSubstr("learning rate"),
-                                 HasSubstr("checkpoint-")));
-  const std::vector<std::string> names = folder.names("run");
-  const auto last =
-      std::find_if(names.begin(), names.end(), [](const auto& n) { return n.starts_with("checkpoint-"); });
-  ASSERT_NE(last, names.end());
-  EXPECT_TRUE(std::filesystem::exists(folder.path() / "run" / *last / "optimizer.safetensors"));
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("step 4: loss"), HasSubstr("gradient norm"), HasSubstr("learning rate"),
+                                 HasSubstr("the last checkpoint is " + folder / "run" + "/checkpoint-2")));
+  EXPECT_EQ(content_of(folder / "run/checkpoint-2/adapter_model.safetensors"), good);
+  const Folder fresh;
+  const Outcome first = train(fresh, {"--learning_rate", "1e6", "--max_steps", "60", "--save_strategy", "no",
+                                      "--finetuning_type", "full", "--lr_scheduler_type", "constant"});
+  EXPECT_EQ(first.code, 7);
+  EXPECT_THAT(first.err, HasSubstr("no checkpoint was saved before it"));
 }
 
 }  // namespace

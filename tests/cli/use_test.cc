@@ -61,10 +61,10 @@ TEST(Eval, TableJsonAndEveryAnswer) {
               dialogue.find("perplexity") != nullptr);
 }
 
-TEST(Eval, VerbsOfAnInstructionSetWithFewShots) {
+TEST(Eval, VerbsOfAnInstructionSet) {
   const Folder folder;
   const Outcome outcome = run({"eval", "--model", golden_model(), "--instructions", write_set(folder), "--data",
-                               write_rows(folder, "rows.jsonl", 6), "--shots", "1", "--bootstrap", "0", "--json"});
+                               write_rows(folder, "rows.jsonl", 6), "--bootstrap", "0", "--json"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(outcome.json().at("summary").at("rows").as_integer(), 4);
   EXPECT_NE(outcome.json().at("kind").find("accuracy"), nullptr);
