@@ -1,14 +1,17 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
+#include "base/cancel.h"
 #include "base/error.h"
 
 namespace instruct {
@@ -44,12 +47,24 @@ std::int64_t open_size(const Descriptor& file, const fs::path& path) {
   return status.st_size;
 }
 
+// Waits in short turns, so that a stop asked for just before a read that would wait forever is seen.
+void wait_for_bytes(int descriptor) {
+  constexpr int kTurnMilliseconds = 100;
+  pollfd ready{.fd = descriptor, .events = POLLIN, .revents = 0};
+  do {
+    throw_if_cancelled("reading");
+  } while (::poll(&ready, 1, kTurnMilliseconds) <= 0);
+}
+
 // Reads to the end; works for pipes too.
 std::string read_all(int descriptor, const fs::path& path, std::int64_t expected, std::int64_t max_bytes) {
   std::string content;
   content.reserve(static_cast<std::size_t>(std::min(expected, max_bytes)) + 1);
   char buffer[1 << 16];
+  struct stat status {};
+  const bool may_wait = ::fstat(descriptor, &status) == 0 && !S_ISREG(status.st_mode);
   for (;;) {
+    if (may_wait) wait_for_bytes(descriptor);
     const ssize_t got = ::read(descriptor, buffer, sizeof(buffer));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) raise_errno("read", path, errno);
@@ -180,6 +195,13 @@ void AtomicFolder::commit() {
   if (fs::exists(target_)) {
     if (existing_ == Existing::kRefuse) {
       raise(ErrorCategory::kInvalidArgument, "'{}' appeared while it was being written", target_.string());
+    }
+    // Both names change hands at once, where the file system can do that; else there is a moment without a target.
+    if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
+      committed_ = true;
+      fs::remove_all(temporary_, code);
+      sync_folder(target_);
+      return;
     }
     old = target_;
     old += fmt::format(".{}.old", ::getpid());

@@ -26,8 +26,12 @@ LogLevel log_level_from_name(std::string_view name) {
   raise(ErrorCategory::kInvalidArgument, "unknown log level '{}'{}", name, did_you_mean(name, known));
 }
 
+bool log_enabled(LogLevel level) {
+  return level >= g_level;
+}
+
 void log_message(LogLevel level, std::string_view message) {
-  if (level < g_level) return;
+  if (!log_enabled(level)) return;
   const char* prefix = level == LogLevel::kWarning ? "warning: " : level == LogLevel::kError ? "error: " : "";
   const std::string line = fmt::format("{}{}\n", prefix, message);
   std::fwrite(line.data(), 1, line.size(), stderr);

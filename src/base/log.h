@@ -13,6 +13,7 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError, kOff };
 void set_log_level(LogLevel level);
 // Raises InvalidArgument for an unknown name.
 LogLevel log_level_from_name(std::string_view name);
+bool log_enabled(LogLevel level);
 void log_message(LogLevel level, std::string_view message);
 
 template <typename... Args>

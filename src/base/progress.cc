@@ -6,8 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <exception>
 
 #include <fmt/core.h>
+
+#include "base/log.h"
 
 namespace instruct {
 namespace {
@@ -17,6 +21,12 @@ using Clock = std::chrono::steady_clock;
 int terminal_width() {
   winsize size{};
   return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+// A bar is redrawn in place, which a dumb terminal (an editor's, a recorder's) does not know.
+bool is_terminal() {
+  const char* kind = std::getenv("TERM");
+  return isatty(STDERR_FILENO) == 1 && (kind == nullptr || std::string_view(kind) != "dumb");
 }
 
 std::string bar(double share, int width) {
@@ -51,13 +61,15 @@ Progress::Progress(std::string title, std::int64_t total, std::string unit)
     : title_(std::move(title)),
       total_(total),
       unit_(std::move(unit)),
-      terminal_(isatty(STDERR_FILENO) == 1),
+      shown_(log_enabled(LogLevel::kInfo)),
+      terminal_(is_terminal()),
       start_(Clock::now()),
       last_draw_(start_ - std::chrono::hours(1)) {
   draw(false);
 }
 
 Progress::~Progress() {
+  if (std::uncaught_exceptions() > 0) drop();  // the error is what counts now
   finish();
 }
 
@@ -74,13 +86,19 @@ void Progress::finish() {
   draw(true);
 }
 
+void Progress::drop() {
+  if (!finished_) clear();
+  finished_ = true;
+}
+
 void Progress::clear() {
-  if (!terminal_) return;
+  if (!terminal_ || !shown_) return;
   std::fputs("\r\x1b[K", stderr);
   last_draw_ = start_ - std::chrono::hours(1);
 }
 
 void Progress::draw(bool final) {
+  if (!shown_) return;
   last_draw_ = Clock::now();
   const std::chrono::duration<double> elapsed = last_draw_ - start_;
   const double rate = elapsed.count() > 0.05 ? static_cast<double>(done_) / elapsed.count() : 0.0;

@@ -1,4 +1,5 @@
-// A progress bar with rate and time left on a terminal, and plain lines every few seconds elsewhere. Writes to stderr.
+// A progress bar with rate and time left on a terminal, and plain lines every few seconds elsewhere. Writes to stderr,
+// and nothing at all where the log level leaves out information.
 #pragma once
 
 #include <chrono>
@@ -19,6 +20,8 @@ class Progress {
   void update(std::int64_t done, std::string_view note = {});
   // Draws the final state and ends the line. Called by the destructor when not called before.
   void finish();
+  // Wipes the bar and ends, for work whose result says all.
+  void drop();
   // Wipes the bar so that a message can be printed; the next update draws it again.
   void clear();
 
@@ -29,6 +32,7 @@ class Progress {
   std::string unit_;
   std::string note_;
   std::int64_t done_ = 0;
+  bool shown_;
   bool terminal_;
   bool finished_ = false;
   std::chrono::steady_clock::time_point start_;

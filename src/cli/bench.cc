@@ -79,6 +79,7 @@ void add_train(CLI::App& parent) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command->add_flag("--keep-quantised", all->options.keep_quantised, "convert a quantised base by tile");
+  command->footer("\nExample:\n  instruct bench train --model M.gguf --batch 4 --length 512");
   command->callback([all] {
     const bool lora = all->type == "lora";
     const auto session =
@@ -104,6 +105,7 @@ void add_score(CLI::App& parent) {
   CLI::App* command = parent.add_subcommand("score", "Log-probabilities of random tokens");
   all->options.add_to(*command);
   add_pass_options(*command, all->pass);
+  command->footer("\nExample:\n  instruct bench score --model M.gguf --batch 8 --length 256");
   command->callback([all] {
     const auto session = open_session(all->options.model);
     show(bench::bench_score(*session->engine, *session->package.model, all->pass), all->options.json);
@@ -126,6 +128,8 @@ void add_generate(CLI::App& parent) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command->add_option("--repeats", all->generate.repeats)->capture_default_str()->check(CLI::PositiveNumber);
+  command->footer(
+      "\nExample:\n  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");
   command->callback([all] {
     const auto session = open_session(all->options.model);
     show(bench::bench_generate(*session->engine, *session->package.model, *session->package.tokenizer, all->generate),
@@ -142,6 +146,7 @@ void add_kernels(CLI::App& parent) {
   CLI::App* command = parent.add_subcommand("kernels", "Matrix products of a model's shapes, and memory");
   all->options.add_to(*command);
   command->add_option("--tokens", all->rows, "rows of the products")->capture_default_str()->check(CLI::PositiveNumber);
+  command->footer("\nExample:\n  instruct bench kernels --model M.gguf --tokens 2048");
   command->callback([all] {
     const auto session = open_session(all->options.model);
     show(bench::bench_kernels(*session->engine, *session->package.model, all->rows), all->options.json);

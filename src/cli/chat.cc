@@ -3,6 +3,7 @@
 
 #include <iostream>
 
+#include "base/cancel.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/session.h"
@@ -43,7 +44,8 @@ void run(const Options& options) {
   std::uint64_t turn = 0;
   for (;;) {
     if (terminal) std::cerr << "> " << std::flush;
-    if (!std::getline(std::cin, line) || (terminal && trim(line).empty())) return;
+    if (!std::getline(std::cin, line)) return throw_if_cancelled("chat");
+    if (terminal && trim(line).empty()) return;
     if (trim(line).empty()) continue;
     messages.push_back({"user", repair_utf8(line), {}});
     generate::Request request{.prompt = session->dialogue->encode_prompt(messages),

@@ -3,14 +3,15 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstdlib>
 #include <iostream>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/session.h"
 #include "data/convert.h"
 #include "data/lint.h"
 #include "data/show.h"
@@ -41,6 +42,7 @@ struct EncoderOptions {
         ->capture_default_str();
     command.add_option("--shots", encode.shots, "examples of the instruction set before each row")
         ->check(CLI::NonNegativeNumber);
+    command.add_option("--seed", encode.seed, "of the choice among a verb's templates")->capture_default_str();
     command.add_flag("--mask-history", encode.mask.mask_history, "train the last answer of a dialogue only");
     command.add_flag("--train-on-prompt", encode.mask.train_on_prompt, "train every token");
   }
@@ -52,10 +54,9 @@ class Encoder {
     if (!options.instructions.empty()) set_ = instructions::load_instruction_set(options.instructions);
     if (options.model.empty()) return;
     package_ = models::open_package(options.model, models::PackageParts::kTokenizer, {}, *allocator_);
-    std::string chat_template = package_.chat_template;
-    if (!options.chat_template.empty()) chat_template = read_file(options.chat_template, 16 << 20);
     dialogue_ = std::make_unique<instructions::DialogueEncoder>(
-        *package_.tokenizer, chat_template, options.chat_template.empty() ? options.model : options.chat_template);
+        *package_.tokenizer, chat_template_of(package_, options.chat_template),
+        options.chat_template.empty() ? options.model : options.chat_template);
     rows_ = std::make_unique<data::RowEncoder>(*dialogue_, set());
   }
   const instructions::InstructionSet* set() const { return set_ ? &*set_ : nullptr; }
@@ -77,6 +78,17 @@ struct Source {
     command.add_option("--dataset-dir", dataset_dir, "folder of dataset_info.json");
   }
 };
+
+// A terminal whose user has not asked for plain text (no-color.org).
+bool wants_colour() {
+  const char* refused = std::getenv("NO_COLOR");
+  return isatty(STDOUT_FILENO) == 1 && (refused == nullptr || *refused == '\0');
+}
+
+// What was written where, as a message or as JSON.
+Value written(std::size_t rows, const std::string& file) {
+  return Value::object({{"file", file}, {"rows", static_cast<std::int64_t>(rows)}});
+}
 
 void add_lint(CLI::App& parent) {
   struct Options {
@@ -156,7 +168,7 @@ void add_show(CLI::App& parent) {
       log_info("wrote {}", options->html);
       return;
     }
-    const bool colour = options->colour == "always" || (options->colour == "auto" && isatty(STDOUT_FILENO) == 1);
+    const bool colour = options->colour == "always" || (options->colour == "auto" && wants_colour());
     for (const data::ShownRow& row : shown) {
       std::cout << data::show_row(row, tokenizer, colour ? data::Colour::kAlways : data::Colour::kNever) << '\n';
     }
@@ -172,7 +184,7 @@ void add_convert(CLI::App& parent) {
   struct Options {
     Source source;
     std::string output, format, instructions;
-    bool overwrite = false;
+    bool overwrite = false, json = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = parent.add_subcommand("convert", "Rows in another format or file type");
@@ -182,6 +194,7 @@ void add_convert(CLI::App& parent) {
       ->required();
   command->add_option("--instructions,-i", options->instructions, "instruction set that words instruction rows");
   command->add_flag("--overwrite", options->overwrite, "replace the file");
+  command->add_flag("--json", options->json, "say what was written as JSON");
   command->footer(
       "\nExample:\n  instruct data convert notes.jsonl notes.json --to sharegpt --instructions notes.iset.yaml");
   command->callback([options] {
@@ -191,7 +204,11 @@ void add_convert(CLI::App& parent) {
     const Encoder encoder({.instructions = options->instructions});
     const std::vector<Value> rows = data::convert_rows(dataset, format, encoder.set());
     data::write_rows(options->output, rows);
-    log_info("wrote {} rows to {}", rows.size(), options->output);
+    if (options->json) {
+      std::cout << dump_json(written(rows.size(), options->output)) << '\n';
+    } else {
+      log_info("wrote {} rows to {}", rows.size(), options->output);
+    }
   });
 }
 
@@ -199,7 +216,7 @@ void add_split(CLI::App& parent) {
   struct Options {
     std::string data, output = ".", parts = "train=0.9,test=0.1", by;
     std::uint64_t seed = 42;
-    bool overwrite = false;
+    bool overwrite = false, json = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = parent.add_subcommand("split", "Cut a file into training, development and test rows");
@@ -209,6 +226,7 @@ void add_split(CLI::App& parent) {
   command->add_option("--output,-o", options->output, "folder for NAME.EXT of each part")->capture_default_str();
   command->add_option("--seed", options->seed, "of the choice")->capture_default_str();
   command->add_flag("--overwrite", options->overwrite, "replace files");
+  command->add_flag("--json", options->json, "say what was written as JSON");
   command->footer(
       "\nExample:\n  instruct data split all.jsonl --parts train=0.8,dev=100,test=200 --by package --output notes");
   command->callback([options] {
@@ -226,12 +244,15 @@ void add_split(CLI::App& parent) {
     }
     const auto chosen = data::split_rows(keys, parts, options->seed);
     fs::create_directories(options->output);
+    Value report = Value::object();
     for (std::size_t p = 0; p < parts.size(); ++p) {
       std::vector<Value> part;
       for (const std::int64_t row : chosen[p]) part.push_back(rows[static_cast<std::size_t>(row)]);
       data::write_rows(file(parts[p]), part);
-      log_info("wrote {} rows to {}", part.size(), file(parts[p]).string());
+      report.set(parts[p].name, written(part.size(), file(parts[p]).string()));
+      if (!options->json) log_info("wrote {} rows to {}", part.size(), file(parts[p]).string());
     }
+    if (options->json) std::cout << dump_json(report) << '\n';
   });
 }
 
@@ -244,6 +265,10 @@ void add_data_command(CLI::App& app) {
   add_show(*command);
   add_convert(*command);
   add_split(*command);
+  command->footer(
+      "\nExamples:\n  instruct data lint train.jsonl --model M.gguf --eval test.jsonl\n"
+      "  instruct data show train.jsonl --model M.gguf --count 5\n"
+      "  instruct data split all.jsonl --parts train=0.9,test=0.1 --output notes");
 }
 
 }  // namespace instruct::cli

@@ -22,9 +22,17 @@ struct Options {
   bool json = false;
 };
 
+// Refuses to overwrite, and finds out before hours of answering whether there can be a folder.
+void prepare(const std::filesystem::path& folder) {
+  for (const char* name : {"results.json", "generated_predictions.jsonl"}) {
+    if (std::filesystem::exists(folder / name))
+      raise(ErrorCategory::kInvalidArgument, "'{}' holds {} already: choose another --output", folder.string(), name);
+  }
+  std::filesystem::create_directories(folder);
+}
+
 void save(const evaluate::TaskReport& report, const std::filesystem::path& folder, const ModelOptions& model,
           const instructions::InstructionSet* set) {
-  std::filesystem::create_directories(folder);
   write_predictions(folder / "generated_predictions.jsonl", report, set);
   Value results = Value::object({{"model", model.model},
                                  {"adapter", model.adapter},
@@ -34,9 +42,7 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
 }
 
 void run(Options& options) {
-  if (!options.output.empty() && std::filesystem::exists(std::filesystem::path(options.output) / "results.json")) {
-    raise(ErrorCategory::kInvalidArgument, "'{}' holds results already: choose another --output", options.output);
-  }
+  if (!options.output.empty()) prepare(options.output);
   if (!options.metrics.empty()) {
     for (const std::string_view name : split(options.metrics, ',')) options.task.metrics.emplace_back(trim(name));
     options.task.metrics = metrics::expand_metric_names(options.task.metrics);
@@ -54,8 +60,10 @@ void run(Options& options) {
       evaluate::evaluate_rows(*session->engine, *session->package.model, *session->dialogue, session->instruction_set(),
                               dataset, options.task, [&](std::int64_t done) { progress.update(done); });
   progress.finish();
+  // Printed first: should saving fail, the results are not lost.
+  std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report))
+            << std::flush;
   if (!options.output.empty()) save(report, options.output, options.model, session->instruction_set());
-  std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report));
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 #include <CLI/CLI.hpp>
 
+#include <iostream>
+
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/session.h"
@@ -14,6 +17,7 @@ struct Options {
   ModelOptions model;
   std::string format, output, quantise;
   bool overwrite = false;
+  bool json = false;
 };
 
 tensor::DType stored_type(const Options& options) {
@@ -57,7 +61,11 @@ void run(const Options& options) {
     }
     folder.commit();
   }
-  log_info("Wrote {}", options.output);
+  if (options.json) {
+    std::cout << dump_json(Value::object({{"output", options.output}, {"format", options.format}})) << '\n';
+  } else {
+    log_info("Wrote {}", options.output);
+  }
 }
 
 }  // namespace
@@ -72,6 +80,7 @@ void add_export_command(CLI::App& app) {
   command->add_option("--quantize", options->quantise, "type of the matrices: f32, f16, bf16, and for gguf q8_0, q4_0");
   command->add_option("--output,-o", options->output, "file (gguf, gguf-lora) or folder")->required();
   command->add_flag("--overwrite", options->overwrite, "replace what is there");
+  command->add_flag("--json", options->json, "say what was written as JSON");
   command->footer(
       "\nExample:\n  instruct export --model M.gguf --adapter runs/notes --format gguf --quantize q8_0 --output "
       "notes.gguf");

@@ -195,10 +195,17 @@ void run(const Options& options) {
   if (!fs::is_directory(path)) return show(model_value(path), options);
   const bool run = fs::exists(path / "train_config.json");
   const bool adapter = fs::exists(path / "adapter_config.json");
-  if (run) show(run_value(path), options);
-  if (adapter) show(adapter_value(path, options.model), options);
-  if (fs::exists(path / "config.json")) return show(model_value(path), options);
-  if (!run && !adapter) {
+  const bool model = fs::exists(path / "config.json");
+  if (run) {
+    Value value = run_value(path);
+    if (adapter) value.set("adapter", adapter_value(path, options.model));
+    if (model) value.set("model", model_value(path));
+    show(value, options);
+  } else if (adapter) {
+    show(adapter_value(path, options.model), options);
+  } else if (model) {
+    show(model_value(path), options);
+  } else {
     raise(ErrorCategory::kBadData,
           "'{}' is no model (config.json), adapter (adapter_config.json) or training run (train_config.json)",
           options.path);

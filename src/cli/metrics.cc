@@ -82,6 +82,7 @@ void add_metrics_command(CLI::App& app) {
   command->add_flag("--stemmer", options->metric.rouge.stemmer, "Porter stemmer in ROUGE");
   command->add_flag("--cjk", options->metric.rouge.cjk, "CJK characters as ROUGE tokens");
   command->add_option("--bootstrap", options->bootstrap, "resamples for 95% intervals")->check(CLI::Range(0, 100000));
+  command->add_option("--seed", options->metric.seed, "of the resamples")->capture_default_str();
   command->add_flag("--json", options->json, "one flat object, metric name to value");
   command->footer(
       "\nExample:\n  instruct metrics --hypotheses out.txt --references ref.txt --metrics bleu,rougeL --json");

@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <iostream>
 
 #include "base/error.h"
@@ -26,12 +27,17 @@ struct Options {
 
 // The document variable gets the input; --set name=value the others.
 Value variables_of(const Options& options, const instructions::InstructionSet& set) {
+  std::vector<std::string> known;
+  for (const instructions::Variable& variable : set.variables) known.push_back(variable.name);
   Value variables = Value::object();
   for (const std::string& assignment : options.variables) {
     const std::size_t equals = assignment.find('=');
     if (equals == std::string::npos)
       raise(ErrorCategory::kInvalidArgument, "--set '{}': expected name=value", assignment);
-    variables.set(assignment.substr(0, equals), assignment.substr(equals + 1));
+    const std::string name = assignment.substr(0, equals);
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      raise(ErrorCategory::kInvalidArgument, "--set: unknown variable '{}'{}", name, did_you_mean(name, known));
+    variables.set(name, assignment.substr(equals + 1));
   }
   const instructions::Variable* document = set.document_variable();
   if (document == nullptr)

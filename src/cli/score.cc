@@ -59,6 +59,8 @@ void add_score_command(CLI::App& app) {
   command->add_option("--shots", options->shots, "examples of the instruction set before each row")
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--separate", options->separate, "compute every row on its own instead of sharing prefixes");
+  command->add_flag_callback(
+      "--json", [] {}, "JSON lines, which this command always writes");
   command->footer(
       "\nExample:\n  instruct score --model M.gguf --data test.jsonl --dtype f32\n\n"
       "Each line: row, logprob (natural log, summed over the answer's tokens and its end token), tokens.");

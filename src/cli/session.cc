@@ -2,7 +2,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/error.h"
 #include "base/file.h"
+#include "base/text.h"
 
 namespace instruct::cli {
 
@@ -22,6 +24,13 @@ models::AdapterOrigin Session::origin() const {
   return {package.path.string(), package.model->fingerprint(), dialogue->fingerprint(), dialogue->template_source()};
 }
 
+std::string chat_template_of(const models::Package& package, const std::string& path) {
+  if (path.empty()) return package.chat_template;
+  std::string source = read_file(path, 16 << 20);
+  if (trim(source).empty()) raise(ErrorCategory::kBadData, "{}: the template is empty", path);
+  return source;
+}
+
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights) {
   auto session = std::make_unique<Session>();
   session->engine = std::make_unique<ops::Engine>(options.threads);
@@ -30,10 +39,8 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =
       models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
-  std::string chat_template = session->package.chat_template;
-  if (!options.chat_template.empty()) chat_template = read_file(options.chat_template, 16 << 20);
   session->dialogue = std::make_unique<instructions::DialogueEncoder>(
-      *session->package.tokenizer, chat_template,
+      *session->package.tokenizer, chat_template_of(session->package, options.chat_template),
       options.chat_template.empty() ? options.model : options.chat_template);
   if (!options.adapter.empty()) {
     session->adapter = models::load_peft_folder(options.adapter, *session->package.model, session->engine->allocator());

@@ -43,6 +43,9 @@ struct Session {
   const instructions::InstructionSet* instruction_set() const { return set ? &*set : nullptr; }
 };
 
+// The template to use: the file at `path`, or the package's own where that is empty. Raises BadData for a blank file.
+std::string chat_template_of(const models::Package& package, const std::string& path);
+
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights = {});
 
 }  // namespace instruct::cli

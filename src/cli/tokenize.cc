@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/commands.h"
 #include "models/package.h"
 
@@ -14,7 +15,18 @@ struct Options {
   std::string file = "-";
   bool ids = false;
   bool specials = false;
+  bool json = false;
 };
+
+// {"ids": [...], "tokens": [...]}.
+Value tokens_value(const tokenizers::Tokenizer& tokenizer, const std::vector<tokenizers::Token>& tokens) {
+  Value ids = Value::array(), names = Value::array();
+  for (const tokenizers::Token& token : tokens) {
+    ids.push(token.id);
+    names.push(tokenizer.spec().tokens[static_cast<std::size_t>(token.id)]);
+  }
+  return Value::object({{"ids", ids}, {"tokens", names}});
+}
 
 void run(const Options& options) {
   const auto allocator = tensor::make_host_allocator();
@@ -23,6 +35,10 @@ void run(const Options& options) {
   for_each_line(text, [&](std::string_view line, std::int64_t) {
     const auto tokens =
         options.specials ? package.tokenizer->encode_with_specials(line) : package.tokenizer->encode_plain(line);
+    if (options.json) {
+      std::cout << dump_json(tokens_value(*package.tokenizer, tokens)) << '\n';
+      return;
+    }
     std::string out;
     for (const tokenizers::Token& token : tokens) {
       if (!out.empty()) out += ' ';
@@ -40,6 +56,7 @@ void add_tokenize_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("tokenize", "Tokens of a text, one line in, one line out");
   command->add_option("--model,-m", options->model, "GGUF file or Hugging Face folder")->required();
   command->add_flag("--ids", options->ids, "print ids instead of tokens");
+  command->add_flag("--json", options->json, "print ids and tokens of each line as JSON");
   command->add_flag("--special", options->specials, "recognise special tokens in the text");
   command->add_option("file", options->file, "text file; - for standard input")->capture_default_str();
   command->footer("\nExample:\n  echo 'Hello world' | instruct tokenize --model M.gguf --ids");

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/progress.h"
 #include "base/text.h"
 #include "data/encode.h"
 
@@ -81,7 +82,8 @@ void TrainEvaluation::choose_metric(const train::TrainConfig& config) {
           config.metric_for_best_model, fmt::format("{}", fmt::join(known, ", ")),
           options_.generate ? "" : "; predict_with_generate: true adds those of generated answers");
   }
-  greater_ = config.greater_is_better.value_or(metric_ != "eval_loss");
+  const bool greater = config.greater_is_better.value_or(metric_ != "eval_loss");
+  direction_ = greater ? train::TrainingState::Direction::kGreater : train::TrainingState::Direction::kLess;
 }
 
 std::string TrainEvaluation::key(const std::string& verb, const std::string& metric) const {
@@ -89,8 +91,11 @@ std::string TrainEvaluation::key(const std::string& verb, const std::string& met
 }
 
 Evaluation TrainEvaluation::run(std::int64_t step, double epoch) {
-  const evaluate::TaskReport report = evaluate::evaluate_rows(
-      *session_.engine, *session_.package.model, *session_.dialogue, session_.instruction_set(), dataset_, options_);
+  Progress progress("Evaluating", static_cast<std::int64_t>(dataset_.examples.size()), "rows");
+  const evaluate::TaskReport report =
+      evaluate::evaluate_rows(*session_.engine, *session_.package.model, *session_.dialogue, session_.instruction_set(),
+                              dataset_, options_, [&](std::int64_t done) { progress.update(done); });
+  progress.drop();
   Evaluation evaluation{.log = Value::object({{"current_steps", step}, {"epoch", epoch}})};
   evaluation.log.set("eval_loss", evaluate::mean_loss(report));
   for (const evaluate::VerbReport& verb : report.verbs) {

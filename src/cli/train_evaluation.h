@@ -7,6 +7,7 @@
 
 #include "cli/session.h"
 #include "evaluate/task.h"
+#include "train/checkpoint.h"
 #include "train/config.h"
 
 namespace instruct::cli {
@@ -26,7 +27,7 @@ class TrainEvaluation {
 
   bool empty() const { return dataset_.examples.empty(); }
   Evaluation run(std::int64_t step, double epoch);
-  bool better(double metric, double than) const { return greater_ ? metric > than : metric < than; }
+  train::TrainingState::Direction direction() const { return direction_; }
   // "eval_loss" or what metric_for_best_model says.
   const std::string& metric_name() const { return metric_; }
 
@@ -42,7 +43,7 @@ class TrainEvaluation {
   std::vector<std::string> columns_;  // metrics of all verbs
   std::size_t verbs_ = 0;
   std::string metric_;
-  bool greater_ = false;
+  train::TrainingState::Direction direction_ = train::TrainingState::Direction::kLess;
   bool headed_ = false;
 };
 

@@ -1,5 +1,7 @@
 #include "cli/train_run.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iostream>
@@ -33,45 +35,35 @@ std::vector<std::int64_t> all_of(const data::Dataset& dataset) {
 }  // namespace
 
 void TrainRun::execute() {
-  check();
+  train::check_train_config(config_);
+  check_output();
   open();
   prepare_rows();
-  prepare_optimizer();
+  trained_ = std::make_unique<TrainedModel>(config_, *session_);
+  log_info("{} trained parameters", trained_->optimizer().parameter_count());
   measure_limit();
   train();
   take_best();
   write_results();
-  test();
-  log_info("Done: {}", config_.output_dir);
+  const Value tested = test();
+  if (results_ == Results::kJson) {
+    std::cout << dump_json(Value::object({{"output_dir", config_.output_dir},
+                                          {"global_step", state_.position.step},
+                                          {"trained_tokens", state_.position.trained_tokens},
+                                          {"best_step", state_.has_best ? Value(state_.best_step) : Value()},
+                                          {"best_metric", state_.has_best ? Value(state_.best_metric) : Value()},
+                                          {"test", tested}}))
+              << '\n';
+  }
+  say_what_next();
 }
 
-void TrainRun::check() const {
-  for (const auto& [key, value] : {std::pair{"model_name_or_path", config_.model_name_or_path},
-                                   {"dataset", config_.dataset},
-                                   {"output_dir", config_.output_dir}}) {
-    if (value.empty())
-      raise(ErrorCategory::kInvalidArgument, "'{}' is missing: give it in the configuration or as --{}", key, key);
-  }
-  if (!is_lora() && !config_.adapter_name_or_path.empty()) {
-    raise(ErrorCategory::kInvalidArgument,
-          "finetuning_type full starts from the model: adapter_name_or_path cannot be given");
-  }
-  const bool judged = config_.eval_strategy == "steps" || config_.eval_strategy == "epoch" ||
-                      config_.load_best_model_at_end || config_.early_stopping_patience > 0;
-  if (judged && config_.eval_dataset.empty() && config_.val_size <= 0) {
-    raise(ErrorCategory::kInvalidArgument,
-          "eval_strategy, load_best_model_at_end and early_stopping_patience need rows to judge by: give eval_dataset "
-          "or val_size");
-  }
-  if (config_.eval_strategy == "steps" && config_.eval_steps < 1)
-    raise(ErrorCategory::kInvalidArgument, "eval_strategy steps needs eval_steps of at least 1");
-  if (config_.save_strategy == "steps" && config_.save_steps < 1)
-    raise(ErrorCategory::kInvalidArgument, "save_strategy steps needs save_steps of at least 1");
-  std::error_code code;
-  if (fs::exists(config_.output_dir) && !fs::is_directory(config_.output_dir, code))
+void TrainRun::check_output() const {
+  const fs::path output = config_.output_dir;
+  if (!fs::exists(output)) return;
+  if (!fs::is_directory(output))
     raise(ErrorCategory::kInvalidArgument, "output_dir '{}' is a file", config_.output_dir);
-  if (fs::exists(config_.output_dir) && !fs::is_empty(config_.output_dir, code) && !config_.overwrite_output_dir &&
-      config_.resume_from_checkpoint.empty()) {
+  if (!fs::is_empty(output) && !config_.overwrite_output_dir && config_.resume_from_checkpoint.empty()) {
     raise(ErrorCategory::kInvalidArgument,
           "output_dir '{}' is not empty: choose another, or set overwrite_output_dir: true, or "
           "resume_from_checkpoint: auto",
@@ -88,7 +80,7 @@ void TrainRun::open() {
                            .dtype = config_.dtype,
                            .threads = static_cast<int>(config_.threads),
                            .seed = config_.seed},
-                          {.keep_quantised = config_.keep_quantised, .trainable = !is_lora()});
+                          {.keep_quantised = config_.keep_quantised, .trainable = config_.finetuning_type == "full"});
 }
 
 std::int64_t TrainRun::cutoff() const {
@@ -141,39 +133,6 @@ void TrainRun::report_rows(const data::EncodeReport& report) const {
   }
 }
 
-void TrainRun::prepare_optimizer() {
-  std::vector<train::Optimizer::Named> parameters;
-  models::Llama& model = *session_->package.model;
-  if (is_lora()) {
-    auto& loaded = session_->adapter;
-    if (loaded.adapter == nullptr) {
-      const std::vector<nn::Linear*> layers = model.linears();
-      loaded.adapter =
-          adapters::LoraAdapter::create({.rank = config_.lora_rank,
-                                         .alpha = config_.alpha(),
-                                         .dropout = config_.lora_dropout,
-                                         .rank_stabilised = config_.use_rslora,
-                                         .target_modules = config_.lora_target},
-                                        layers, model.dtype(), config_.seed, session_->engine->allocator());
-    }
-    for (std::size_t i = 0; i < loaded.adapter->modules().size(); ++i) {
-      const adapters::LoraModule& module = loaded.adapter->modules()[i];
-      const bool stored = i < loaded.masters.size();
-      parameters.push_back({module.name + ".lora_A", module.a, stored ? loaded.masters[i].first : tensor::Tensor()});
-      parameters.push_back({module.name + ".lora_B", module.b, stored ? loaded.masters[i].second : tensor::Tensor()});
-    }
-  } else {
-    for (const models::NamedWeight& weight : model.weights()) parameters.push_back({weight.name, weight.variable, {}});
-  }
-  optimizer_ = std::make_unique<train::Optimizer>(train::AdamwConfig{.beta1 = config_.adam_beta1,
-                                                                     .beta2 = config_.adam_beta2,
-                                                                     .epsilon = config_.adam_epsilon,
-                                                                     .weight_decay = config_.weight_decay,
-                                                                     .max_grad_norm = config_.max_grad_norm},
-                                                  std::move(parameters), session_->engine->allocator());
-  log_info("{} trained parameters", optimizer_->parameter_count());
-}
-
 // What the progress bar's share is a share of.
 void TrainRun::measure_limit() {
   product_limit_ = bench::peak_product_rate(*session_->engine, session_->package.model->dtype(), 0.1);
@@ -191,7 +150,11 @@ train::LoopOptions TrainRun::loop_options() const {
 }
 
 void TrainRun::resume() {
-  if (config_.resume_from_checkpoint.empty()) return;
+  if (config_.resume_from_checkpoint.empty()) {
+    train::remove_checkpoints(config_.output_dir);  // of the run that is being overwritten
+    fs::remove(fs::path(config_.output_dir) / "trainer_state.json");
+    return;
+  }
   const bool newest = config_.resume_from_checkpoint == "auto" || config_.resume_from_checkpoint == "true";
   const std::optional<fs::path> path =
       newest ? train::newest_checkpoint(config_.output_dir) : std::optional<fs::path>(config_.resume_from_checkpoint);
@@ -199,8 +162,13 @@ void TrainRun::resume() {
     log_info("No checkpoint in {}: starting from the beginning", config_.output_dir);
     return;
   }
-  state_ = train::load_checkpoint(*path, *optimizer_, session_->engine->context());
+  Value before;
+  state_ = train::load_checkpoint(*path, trained_->optimizer(), session_->engine->context(), &before);
   log_info("Resuming from {} (step {})", path->string(), state_.position.step);
+  const std::vector<std::string> changed = train::changed_keys(before, train::to_value(config_));
+  if (!changed.empty())
+    log_warning("the run goes on with another configuration, so not as if it had never stopped: {}",
+                fmt::format("{}", fmt::join(changed, ", ")));
 }
 
 // The log as it was when the checkpoint was saved: what a killed run wrote behind that is done again.
@@ -216,6 +184,7 @@ void TrainRun::train() {
   std::error_code code;
   fs::create_directories(config_.output_dir, code);
   if (code) raise(ErrorCategory::kIo, "cannot create '{}': {}", config_.output_dir, code.message());
+  train::remove_unfinished(config_.output_dir);
   resume();
   write_file_atomic(fs::path(config_.output_dir) / "train_config.json",
                     dump_json(train::to_value(config_), {.indent = 2}) + "\n");
@@ -228,11 +197,16 @@ void TrainRun::train() {
                           : static_cast<std::int64_t>(std::ceil(config_.warmup_ratio * static_cast<double>(total)));
   const train::Schedule schedule{train::schedule_from_name(config_.lr_scheduler_type), config_.learning_rate, warmup,
                                  total};
-  train::Trainer trainer(*session_->engine, *session_->package.model, *optimizer_, schedule, loop,
+  train::Trainer trainer(*session_->engine, *session_->package.model, trained_->optimizer(), schedule, loop,
                          session_->package.tokenizer->vocabulary_size());
   start_ = std::chrono::steady_clock::now();
   progress_ = std::make_unique<Progress>("Training", total, "steps");
   try {
+    if (evaluation_due())
+      evaluate_once(static_cast<double>(state_.position.epoch) +
+                    static_cast<double>(state_.position.row) /
+                        static_cast<double>(row_count));  // a stop came in the middle of it
+    if (stopped()) return progress_->finish();
     trainer.run([this](std::int64_t epoch) -> const std::vector<data::EncodedRow>& { return rows_of(epoch); },
                 row_count, state_.position, observer());
   } catch (const Error& error) {
@@ -243,10 +217,11 @@ void TrainRun::train() {
       raise(ErrorCategory::kCancelled, "training was stopped at step {}; continue with --resume_from_checkpoint auto",
             state_.position.step);
     }
-    if (error.category() == ErrorCategory::kNumeric && state_.position.step > 0) {
-      save();
-      raise(ErrorCategory::kNumeric, "{}; checkpoint-{} has the weights from before it", error.what(),
-            state_.position.step);
+    if (error.category() == ErrorCategory::kNumeric) {
+      // The weights of this moment are what went wrong: the checkpoints before it are left as they are.
+      const std::optional<fs::path> last = train::newest_checkpoint(config_.output_dir);
+      raise(ErrorCategory::kNumeric, "{}; {}", error.what(),
+            last ? "the last checkpoint is " + last->string() : "no checkpoint was saved before it");
     }
     throw;
   }
@@ -256,25 +231,32 @@ void TrainRun::train() {
 train::Observer TrainRun::observer() {
   train::Observer observer;
   observer.before_pass = [this](std::int64_t step, std::int64_t micro_batch) {
-    if (is_lora() && config_.lora_dropout > 0)
+    if (trained_->is_lora() && config_.lora_dropout > 0)
       session_->adapter.adapter->attach(
           config_.seed, static_cast<std::uint64_t>(step) << 12 | static_cast<std::uint64_t>(micro_batch));
   };
   observer.on_step = [this](const train::StepReport& report) {
     on_step(report);
-    bool stop = false;
-    if (config_.eval_strategy == "steps" && report.step % config_.eval_steps == 0)
-      stop = evaluate_and_judge(report.epoch);
+    if (evaluation_due()) evaluate_once(report.epoch);
     if (config_.save_strategy == "steps" && report.step % config_.save_steps == 0) save();
-    return stop;
+    return stopped();
   };
-  observer.on_epoch_end = [this](std::int64_t epoch) {
-    const bool each_epoch = config_.eval_strategy == "epoch" || config_.eval_strategy == "auto";
-    const bool stop = each_epoch && evaluate_and_judge(static_cast<double>(epoch));
+  observer.on_epoch_end = [this](double epoch) {
+    if (config_.eval_strategy == "epoch" || config_.eval_strategy == "auto") evaluate_once(epoch);
     if (config_.save_strategy == "epoch") save();
-    return stop;
+    return stopped();
   };
   return observer;
+}
+
+bool TrainRun::evaluation_due() const {
+  return config_.eval_strategy == "steps" && state_.position.step > 0 && state_.position.step % config_.eval_steps == 0;
+}
+
+// Early stopping; also of a run that goes on after it has stopped.
+bool TrainRun::stopped() const {
+  return config_.early_stopping_patience > 0 &&
+         state_.evaluations_without_improvement >= config_.early_stopping_patience;
 }
 
 // Rows of an epoch: encoded anew when templates are sampled.
@@ -292,7 +274,7 @@ const std::vector<data::EncodedRow>& TrainRun::rows_of(std::int64_t epoch) {
 
 void TrainRun::on_step(const train::StepReport& report) {
   const bench::Work work = bench::work_of(*session_->package.model, session_->adapter.adapter.get(), report.cost,
-                                          is_lora() ? bench::Purpose::kLora : bench::Purpose::kFull);
+                                          trained_->is_lora() ? bench::Purpose::kLora : bench::Purpose::kFull);
   progress_->update(report.step, fmt::format("loss {:.4f}, {:.0f} tokens/s, {:.0f}% of limit", report.loss,
                                              static_cast<double>(report.cost.tokens) / report.seconds,
                                              100 * work.total() / (report.seconds * product_limit_)));
@@ -326,30 +308,25 @@ void TrainRun::log_line(const Value& line) {
   if (!log_file_) raise(ErrorCategory::kIo, "cannot write '{}/trainer_log.jsonl'", config_.output_dir);
 }
 
-// Evaluates, logs, keeps the best; true when training should stop.
-bool TrainRun::evaluate_and_judge(double epoch) {
-  if (evaluation_->empty()) return false;
+// Evaluates, logs and judges, unless this step has been evaluated.
+void TrainRun::evaluate_once(double epoch) {
+  if (evaluation_->empty() || state_.evaluated_step == state_.position.step) return;
+  progress_->clear();
   const Evaluation found = evaluation_->run(state_.position.step, epoch);
   log_line(found.log);
-  progress_->clear();
-  std::cerr << found.table_lines << std::flush;
-  if (!state_.has_best || evaluation_->better(found.metric, state_.best_metric)) {
-    state_.best_metric = found.metric;
-    state_.has_best = true;
-    state_.best_step = state_.position.step;
-    state_.evaluations_without_improvement = 0;
-  } else {
-    ++state_.evaluations_without_improvement;
-  }
-  const bool stop =
-      config_.early_stopping_patience > 0 && state_.evaluations_without_improvement >= config_.early_stopping_patience;
-  if (stop) log_info("Stopping early: {} has not improved since step {}", evaluation_->metric_name(), state_.best_step);
-  return stop;
+  if (log_enabled(LogLevel::kInfo)) std::cerr << found.table_lines << std::flush;
+  if (state_.judge(found.metric, evaluation_->direction()) && config_.load_best_model_at_end) save();
+  if (stopped())
+    log_info("Stopping early: {} has not improved since step {}", evaluation_->metric_name(), state_.best_step);
 }
 
+// The checkpoint of this step; once.
 void TrainRun::save() {
-  const fs::path path = train::save_checkpoint(config_.output_dir, state_, *optimizer_, train::to_value(config_),
-                                               [this](const fs::path& folder) { write_model(folder); });
+  if (saved_step_ == state_.position.step) return;
+  const fs::path path =
+      train::save_checkpoint(config_.output_dir, state_, trained_->optimizer(), train::to_value(config_),
+                             [this](const fs::path& folder) { trained_->write(folder); });
+  saved_step_ = state_.position.step;
   train::prune_checkpoints(config_.output_dir, config_.save_total_limit,
                            config_.load_best_model_at_end ? state_.best_step : -1);
   log_debug("saved {}", path.string());
@@ -363,41 +340,13 @@ void TrainRun::take_best() {
                 state_.best_step);
     return;
   }
-  train::load_checkpoint(best, *optimizer_, session_->engine->context());
+  train::load_checkpoint(best, trained_->optimizer(), session_->engine->context());
   log_info("Taking the best checkpoint, step {} ({} {:.4f})", state_.best_step, evaluation_->metric_name(),
            state_.best_metric);
 }
 
-// A and B of each module as the optimizer holds them.
-std::vector<std::pair<tensor::Tensor, tensor::Tensor>> TrainRun::masters() const {
-  std::vector<std::pair<tensor::Tensor, tensor::Tensor>> result;
-  const auto& parameters = optimizer_->parameters();
-  for (std::size_t i = 0; i + 1 < parameters.size(); i += 2)
-    result.emplace_back(parameters[i].master, parameters[i + 1].master);
-  return result;
-}
-
-models::WeightLookup TrainRun::full_weights() const {
-  return [this](const std::string& name) -> tensor::Tensor {
-    for (const train::TrainedParameter& parameter : optimizer_->parameters()) {
-      if (parameter.name == name) return parameter.master;
-    }
-    raise(ErrorCategory::kInternal, "no weight '{}'", name);
-  };
-}
-
-void TrainRun::write_model(const fs::path& folder) const {
-  if (is_lora()) {
-    models::write_peft_files(folder, *session_->adapter.adapter, masters(), session_->origin(),
-                             session_->package.config.layers);
-  } else {
-    models::write_hugging_face_files(folder, session_->package, session_->dialogue->template_source(), full_weights(),
-                                     tensor::DType::kF32);
-  }
-}
-
 void TrainRun::write_results() const {
-  write_model(config_.output_dir);
+  trained_->write(config_.output_dir);
   write_file_atomic(fs::path(config_.output_dir) / "trainer_state.json",
                     dump_json(Value::object({{"global_step", state_.position.step},
                                              {"best_metric", state_.has_best ? Value(state_.best_metric) : Value()},
@@ -407,9 +356,9 @@ void TrainRun::write_results() const {
                         "\n");
 }
 
-// The final table, from the weights that were written.
-void TrainRun::test() {
-  if (test_dataset_.examples.empty()) return;
+// The final table, from the weights that were written. Null where there are no rows for it.
+Value TrainRun::test() {
+  if (test_dataset_.examples.empty()) return {};
   evaluate::TaskOptions options{.shots = config_.shots,
                                 .generate = test_dataset_.format != data::RowFormat::kText,
                                 .likelihood = true,
@@ -419,10 +368,28 @@ void TrainRun::test() {
       *session_->engine, *session_->package.model, *session_->dialogue, session_->instruction_set(), test_dataset_,
       options, [&](std::int64_t done) { progress.update(done); });
   progress.finish();
+  if (results_ == Results::kText) std::cout << evaluate::report_table(report) << std::flush;
   const fs::path folder = config_.output_dir;
+  Value results = evaluate::report_value(report);
   write_predictions(folder / "generated_predictions.jsonl", report, session_->instruction_set());
-  write_file_atomic(folder / "test_results.json", dump_json(evaluate::report_value(report), {.indent = 2}) + "\n");
-  std::cout << evaluate::report_table(report) << std::flush;
+  write_file_atomic(folder / "test_results.json", dump_json(results, {.indent = 2}) + "\n");
+  return results;
+}
+
+void TrainRun::say_what_next() const {
+  const std::string& output = config_.output_dir;
+  const std::string model =
+      trained_->is_lora() ? fmt::format("{} --adapter {}", config_.model_name_or_path, output) : output;
+  const std::string set = config_.instructions.empty() ? "" : " --instructions " + config_.instructions;
+  log_info("{} in {} after {} steps. Next, for instance:", trained_->is_lora() ? "Adapter" : "Model", output,
+           state_.position.step);
+  log_info("  instruct eval --model {}{} --data TEST.jsonl", model, set);
+  if (set.empty()) {
+    log_info("  instruct chat --model {}", model);
+  } else {
+    log_info("  instruct run --model {}{} --input FILE", model, set);
+  }
+  log_info("  instruct export --model {} --format gguf --output {}.gguf", model, output);
 }
 
 }  // namespace instruct::cli

@@ -252,6 +252,7 @@ std::shared_ptr<const GgufFile> GgufFile::parse(std::span<const std::byte> bytes
 
 void GgufFile::parse_all() {
   Cursor cursor(bytes_, origin_);
+  if (bytes_.empty()) raise(ErrorCategory::kBadData, "{}: the file is empty", origin_);
   if (bytes_.size() < 4 || std::memcmp(bytes_.data(), "GGUF", 4) != 0) {
     raise(ErrorCategory::kBadData, "{}: not a GGUF file: it does not start with 'GGUF'", origin_);
   }

@@ -139,8 +139,14 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   if (!fs::exists(folder / "tokenizer.json")) {
     raise(ErrorCategory::kNotFound, "{}: tokenizer.json is missing", folder.string());
   }
-  package.tokenizer = std::make_unique<tokenizers::Tokenizer>(tokenizers::spec_from_tokenizer_json(
-      json("tokenizer.json"), &tokenizer_config, (folder / "tokenizer.json").string()));
+  const std::string tokenizer_file = (folder / "tokenizer.json").string();
+  try {
+    package.tokenizer = std::make_unique<tokenizers::Tokenizer>(
+        tokenizers::spec_from_tokenizer_json(json("tokenizer.json"), &tokenizer_config, tokenizer_file));
+  } catch (const Error& error) {  // a part that is missing does not know of which file
+    if (error.category() != ErrorCategory::kNotFound) throw;
+    raise(ErrorCategory::kBadData, "{}: {}", tokenizer_file, error.what());
+  }
   package.chat_template = folder_template(folder, tokenizer_config);
   if (parts == PackageParts::kTokenizer) return;
   const auto source = make_folder_source(folder);

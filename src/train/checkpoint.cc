@@ -50,6 +50,7 @@ Value state_value(const TrainingState& state, const Value& config, const std::st
                         {"best_metric", state.has_best ? Value(state.best_metric) : Value()},
                         {"best_step", state.best_step},
                         {"evaluations_without_improvement", state.evaluations_without_improvement},
+                        {"evaluated_step", state.evaluated_step},
                         {"optimizer_sha256", hash},
                         {"config", config},
                         {"log_history", state.log}});
@@ -79,7 +80,21 @@ fs::path save_checkpoint(const fs::path& output, const TrainingState& state, con
   return target;
 }
 
-TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, const ops::Context& context) {
+bool TrainingState::judge(double metric, Direction better) {
+  evaluated_step = position.step;
+  if (has_best && !(better == Direction::kGreater ? metric > best_metric : metric < best_metric)) {
+    ++evaluations_without_improvement;
+    return false;
+  }
+  best_metric = metric;
+  has_best = true;
+  best_step = position.step;
+  evaluations_without_improvement = 0;
+  return true;
+}
+
+TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, const ops::Context& context,
+                              Value* config) {
   const fs::path state_path = folder / "trainer_state.json";
   const fs::path optimizer_path = folder / "optimizer.safetensors";
   const Value json = parse_json(read_file(state_path, std::int64_t{1} << 30), state_path.string());
@@ -109,7 +124,9 @@ TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, cons
   if (state.has_best) state.best_metric = json.at("best_metric").as_double();
   state.best_step = json.at("best_step").as_integer();
   state.evaluations_without_improvement = json.at("evaluations_without_improvement").as_integer();
+  state.evaluated_step = json.at("evaluated_step").as_integer();
   state.log = json.at("log_history");
+  if (config != nullptr) *config = json.at("config");
   optimizer.set_steps(state.position.step);
   optimizer.refresh_copies(context);
   return state;
@@ -128,6 +145,24 @@ std::optional<fs::path> newest_checkpoint(const fs::path& output) {
     }
   }
   return std::nullopt;
+}
+
+void remove_unfinished(const fs::path& output) {
+  if (!fs::is_directory(output)) return;
+  for (const auto& entry : fs::directory_iterator(output)) {
+    // NAME.<process>.tmp and .old, as base/file.h makes them.
+    const fs::path ending = entry.path().extension();
+    const std::string process = entry.path().stem().extension().string();
+    const bool number = process.size() > 1 && process.find_first_not_of("0123456789", 1) == std::string::npos;
+    if ((ending != ".tmp" && ending != ".old") || !number) continue;
+    std::error_code code;
+    fs::remove_all(entry.path(), code);
+    if (code) log_warning("cannot delete {}: {}", entry.path().string(), code.message());
+  }
+}
+
+void remove_checkpoints(const fs::path& output) {
+  for (const auto& [step, path] : checkpoints(output)) fs::remove_all(path);
 }
 
 void prune_checkpoints(const fs::path& output, std::int64_t keep, std::int64_t protect_step) {

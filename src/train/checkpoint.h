@@ -20,7 +20,12 @@ struct TrainingState {
   bool has_best = false;
   std::int64_t best_step = 0;
   std::int64_t evaluations_without_improvement = 0;
-  Value log = Value::array();  // log_history
+  std::int64_t evaluated_step = 0;  // of the last evaluation
+  Value log = Value::array();       // log_history
+
+  // Takes the metric of an evaluation at the current step; true when it is the best so far.
+  enum class Direction { kLess, kGreater };
+  bool judge(double metric, Direction better);
 };
 
 // Writes output/checkpoint-<step>. `write_model` adds the model or adapter files to the folder it is given.
@@ -29,11 +34,18 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& output, const
                                       const std::function<void(const std::filesystem::path&)>& write_model);
 
 // Reads masters, moments and state back. Raises BadData when the folder belongs to another set of parameters or is
-// damaged.
-TrainingState load_checkpoint(const std::filesystem::path& folder, Optimizer& optimizer, const ops::Context& context);
+// damaged. `config`, where given, gets the configuration it was saved with.
+TrainingState load_checkpoint(const std::filesystem::path& folder, Optimizer& optimizer, const ops::Context& context,
+                              Value* config = nullptr);
+
+// Deletes what a killed run left half-written in `output`.
+void remove_unfinished(const std::filesystem::path& output);
 
 // The checkpoint with the highest step that is whole; damaged ones are passed over with a warning.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& output);
+
+// Deletes all checkpoints: those of a run that is being replaced.
+void remove_checkpoints(const std::filesystem::path& output);
 
 // Deletes the oldest checkpoints until `keep` are left (0 keeps all); `protect` is never deleted.
 void prune_checkpoints(const std::filesystem::path& output, std::int64_t keep, std::int64_t protect_step);

@@ -6,12 +6,16 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <variant>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
 #include "base/text.h"
+#include "train/foreign_keys.h"
 
 namespace instruct::train {
 namespace {
@@ -68,7 +72,7 @@ std::vector<Key> data_keys() {
        "rows side by side (true), one after another (false), or shared prefixes once (tree)",
        {"true", "false", "tree"}},
       {"shuffle", {}, &C::shuffle, "new order every epoch", {}},
-      {"train_on_prompt", {}, &C::train_on_prompt, "train on all tokens, not on answers alone", {}},
+      {"train_on_prompt", {"train_on_inputs"}, &C::train_on_prompt, "train on all tokens, not on answers alone", {}},
       {"mask_history", {}, &C::mask_history, "train on the last answer of a dialogue only", {}},
       {"shots", {"num_fewshot"}, &C::shots, "examples of the instruction set before each row", {}, 0, 1000},
   };
@@ -130,7 +134,7 @@ std::vector<Key> optimiser_keys() {
       {"max_grad_norm", {"gradient_clipping"}, &C::max_grad_norm, "clips the global gradient norm; 0 for none", {}, 0},
       {"dtype", {}, &C::dtype, "compute type", {"auto", "bf16", "f32"}},
       {"threads", {}, &C::threads, "threads; 0 takes all processors", {}, 0, 4096},
-      {"seed", {}, &C::seed, "of shuffling, dropout and fresh weights", {}},
+      {"seed", {}, &C::seed, "of shuffling, dropout and fresh weights", {}, 0},
   };
 }
 
@@ -264,15 +268,63 @@ void assign(TrainConfig& config, const Key& key, const Value& value, const Sourc
       key.field);
 }
 
-const Key& find_key(const std::vector<Key>& keys, const std::string& name, const std::string& where) {
+const Key* find_key(const std::vector<Key>& keys, const std::string& name) {
+  for (const Key& key : keys) {
+    if (key.name == name || std::find(key.aliases.begin(), key.aliases.end(), name) != key.aliases.end()) return &key;
+  }
+  return nullptr;
+}
+
+// A key that is not ours: fine where it asks for what is done anyway, else an error that says what is done instead.
+void take_foreign(const std::vector<Key>& keys, const Source& source, const Value& value) {
+  const std::string text = value.is_null()    ? ""
+                           : value.is_array() ? fmt::format("{}", fmt::join(names(value), ","))
+                                              : as_text(value);
+  const ForeignAnswer answer = foreign_key(source.key, to_lower_ascii(text));
+  if (answer.kind == ForeignKey::kIgnored) log_info("{}: '{}' is not used: {}", source.where, source.key, answer.why);
+  if (answer.kind == ForeignKey::kUnsupported) {
+    raise(ErrorCategory::kUnsupported, "{}: '{}: {}' is not supported yet: {}", source.where, source.key, text,
+          answer.why);
+  }
+  if (answer.kind != ForeignKey::kUnknown) return;
   std::vector<std::string> known;
   for (const Key& key : keys) {
-    if (key.name == name || std::find(key.aliases.begin(), key.aliases.end(), name) != key.aliases.end()) return key;
     known.push_back(key.name);
     known.insert(known.end(), key.aliases.begin(), key.aliases.end());
   }
-  raise(ErrorCategory::kInvalidArgument, "{}: unknown key '{}'{}", where, name, did_you_mean(name, known));
+  raise(ErrorCategory::kInvalidArgument, "{}: unknown key '{}'{}", source.where, source.key,
+        did_you_mean(source.key, known));
 }
+
+// Reads the values of one source after the other; knows which keys were given.
+class Reader {
+ public:
+  explicit Reader(TrainConfig& config) : keys_(all_keys()), config_(config) {}
+
+  void take(const std::string& given_name, const Value& given_value, const std::string& where, bool may_repeat) {
+    std::string name = given_name;
+    Value value = given_value;
+    if ((name == "bf16" || name == "pure_bf16") && !value.is_null()) {  // how others spell dtype
+      if (!boolean({where, name}, value)) return;
+      std::tie(name, value) = std::pair("dtype", Value("bf16"));
+    }
+    const Key* key = find_key(keys_, name);
+    if (key == nullptr) return take_foreign(keys_, {where, name}, value);
+    if (!may_repeat && given(key->name))
+      raise(ErrorCategory::kInvalidArgument, "{}: key '{}' repeats '{}' under another name", where, given_name,
+            key->name);
+    if (value.is_null()) return;
+    seen_.push_back(key->name);
+    assign(config_, *key, value, {where, given_name});
+  }
+
+  bool given(std::string_view key) const { return std::find(seen_.begin(), seen_.end(), key) != seen_.end(); }
+
+ private:
+  std::vector<Key> keys_;
+  TrainConfig& config_;
+  std::vector<std::string> seen_;
+};
 
 Value value_of(const TrainConfig& config, const Key& key) {
   return std::visit(
@@ -298,27 +350,70 @@ Value value_of(const TrainConfig& config, const Key& key) {
 
 TrainConfig parse_train_config(const Value& file, std::string_view origin,
                                const std::vector<std::pair<std::string, std::string>>& overrides) {
-  const std::vector<Key> keys = all_keys();
   TrainConfig config;
-  std::vector<std::string> seen;
+  Reader reader(config);
   if (!file.is_null() && !file.is_object()) {
     raise(ErrorCategory::kBadData, "{}: expected 'key: value' lines, got {}", origin, kind_name(file.kind()));
   }
   if (file.is_object()) {
-    for (const auto& [name, value] : file.as_object()) {
-      const std::string where = fmt::format("{}:{}", origin, value.mark().line);
-      const Key& key = find_key(keys, name, where);
-      if (std::find(seen.begin(), seen.end(), key.name) != seen.end()) {
-        raise(ErrorCategory::kInvalidArgument, "{}: key '{}' repeats '{}' under another name", where, name, key.name);
-      }
-      seen.push_back(key.name);
-      if (!value.is_null()) assign(config, key, value, {where, name});
-    }
+    for (const auto& [name, value] : file.as_object())
+      reader.take(name, value, fmt::format("{}:{}", origin, value.mark().line), false);
   }
-  for (const auto& [name, value] : overrides) {
-    assign(config, find_key(keys, name, "command line"), Value(value), {"command line", name});
-  }
+  for (const auto& [name, value] : overrides) reader.take(name, Value(value), "command line", true);
+  // A number of steps alone says that steps are meant.
+  if (config.save_steps > 0 && !reader.given("save_strategy")) config.save_strategy = "steps";
+  if (config.eval_steps > 0 && !reader.given("eval_strategy")) config.eval_strategy = "steps";
   return config;
+}
+
+void check_train_config(const TrainConfig& config) {
+  for (const auto& [key, value] : {std::pair{"model_name_or_path", config.model_name_or_path},
+                                   {"dataset", config.dataset},
+                                   {"output_dir", config.output_dir}}) {
+    if (value.empty())
+      raise(ErrorCategory::kInvalidArgument, "'{}' is missing: give it in the configuration or as --{}", key, key);
+  }
+  if (config.finetuning_type == "full" && !config.adapter_name_or_path.empty()) {
+    raise(ErrorCategory::kInvalidArgument,
+          "finetuning_type full starts from the model: adapter_name_or_path cannot be given");
+  }
+  const bool judged = config.eval_strategy == "steps" || config.eval_strategy == "epoch" ||
+                      config.load_best_model_at_end || config.early_stopping_patience > 0;
+  if (judged && config.eval_dataset.empty() && config.val_size <= 0) {
+    raise(ErrorCategory::kInvalidArgument,
+          "eval_strategy, load_best_model_at_end and early_stopping_patience need rows to judge by: give eval_dataset "
+          "or val_size");
+  }
+  if ((config.load_best_model_at_end || config.early_stopping_patience > 0) && config.eval_strategy == "no")
+    raise(ErrorCategory::kInvalidArgument,
+          "load_best_model_at_end and early_stopping_patience need evaluations: eval_strategy is no");
+  if (config.eval_strategy == "steps" && config.eval_steps < 1)
+    raise(ErrorCategory::kInvalidArgument, "eval_strategy steps needs eval_steps of at least 1");
+  if (config.save_strategy == "steps" && config.save_steps < 1)
+    raise(ErrorCategory::kInvalidArgument, "save_strategy steps needs save_steps of at least 1");
+}
+
+std::vector<std::string> changed_keys(const Value& before, const Value& now) {
+  // These change what is written and how fast, not what is learnt.
+  static const std::vector<std::string> free{"output_dir",
+                                             "overwrite_output_dir",
+                                             "resume_from_checkpoint",
+                                             "threads",
+                                             "logging_steps",
+                                             "save_strategy",
+                                             "save_steps",
+                                             "save_total_limit",
+                                             "test_dataset",
+                                             "dataset_dir",
+                                             "per_device_eval_batch_size"};
+  std::vector<std::string> changed;
+  for (const auto& [key, value] : now.as_object()) {
+    const Value* old = before.find(key);
+    if (old != nullptr && !(dump_json(*old) == dump_json(value)) &&
+        std::find(free.begin(), free.end(), key) == free.end())
+      changed.push_back(fmt::format("{} (was {})", key, dump_json(*old)));
+  }
+  return changed;
 }
 
 Value to_value(const TrainConfig& config) {

@@ -73,7 +73,7 @@ struct TrainConfig {
   std::int64_t early_stopping_patience = 0;  // evaluations without improvement; 0: off
   std::string output_dir;
   bool overwrite_output_dir = false;
-  std::string resume_from_checkpoint;  // path, "auto" or "true": the newest valid one in output_dir
+  std::string resume_from_checkpoint;  // path, "auto" or "true": the newest valid one in output_dir; "false": none
 
   // Run.
   std::string dtype = "auto";
@@ -85,8 +85,16 @@ struct TrainConfig {
 
 // Reads a configuration. `overrides` are "key", "value" pairs from the command line and win over the file. Raises
 // InvalidArgument (or BadData for the file) naming line, key and what was expected; unknown keys get the nearest name.
+// Keys of other trainers are read where they ask for what is done here anyway (train/foreign_keys.h).
 TrainConfig parse_train_config(const Value& file, std::string_view origin,
                                const std::vector<std::pair<std::string, std::string>>& overrides);
+
+// What can be refused without opening anything: missing keys, and keys that contradict one another. Raises
+// InvalidArgument.
+void check_train_config(const TrainConfig& config);
+
+// "learning_rate (was 0.0005)" of every key that makes another training of it; both as to_value wrote them.
+std::vector<std::string> changed_keys(const Value& before, const Value& now);
 
 // Every value under its main key, as saved with a run.
 Value to_value(const TrainConfig& config);

@@ -84,10 +84,13 @@ std::int64_t Trainer::total_steps(std::int64_t rows, const LoopOptions& options)
 void Trainer::run(const RowSource& source, std::int64_t row_count, Position& position, const Observer& observer) {
   const std::int64_t window = options_.micro_batch_rows * options_.accumulation;
   const std::int64_t total = total_steps(row_count, options_);
-  while (position.step < total) {
+  for (;;) {
     const std::vector<data::EncodedRow>& rows = source(position.epoch);
     const auto count = static_cast<std::int64_t>(rows.size());
     const std::vector<std::int64_t> order = order_of(rows, options_, position.epoch);
+    const auto epoch = [&] {
+      return static_cast<double>(position.epoch) + static_cast<double>(position.row) / static_cast<double>(count);
+    };
     while (position.row < count && position.step < total) {
       throw_if_cancelled("training");
       std::vector<const data::EncodedRow*> chosen;
@@ -101,16 +104,15 @@ void Trainer::run(const RowSource& source, std::int64_t row_count, Position& pos
       position.trained_tokens += report.trained_tokens;
       report.step = position.step;
       report.total_steps = total;
-      report.epoch = static_cast<double>(position.epoch) + static_cast<double>(end) / static_cast<double>(count);
-      const bool epoch_over = position.row >= count;
-      if (epoch_over) {
-        ++position.epoch;
-        position.row = 0;
-      }
+      report.epoch = epoch();
       if (observer.on_step && observer.on_step(report)) return;
-      if (epoch_over) break;
     }
-    if (position.row == 0 && observer.on_epoch_end && observer.on_epoch_end(position.epoch)) return;
+    // The position stays at the end of the epoch until its observers are done, so that a run that is stopped in them
+    // begins with them when it goes on.
+    if (observer.on_epoch_end && observer.on_epoch_end(epoch())) return;
+    if (position.step >= total) return;
+    ++position.epoch;
+    position.row = 0;
   }
 }
 
@@ -133,7 +135,11 @@ StepReport Trainer::step(Rows rows, const Position& position, const Observer& ob
   report.loss = sum / static_cast<double>(report.trained_tokens);
   report.gradient_norm = optimizer_.gradient_norm(engine_.context());
   report.learning_rate = schedule_.rate(position.step);
-  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
+  // Activations that overflow need not end in NaN: a norm divides them by infinity, and what is behind it is zero,
+  // gradients included, at the loss of a guess. Exact zeros with a loss mean that.
+  constexpr double kLearnt = 1e-3;  // below this loss a gradient may round to nothing
+  const bool vanished = report.gradient_norm == 0 && report.loss > kLearnt;
+  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm) || vanished) {
     raise(
         ErrorCategory::kNumeric,
         "step {}: loss {}, gradient norm {} at learning rate {}: training has diverged; a lower learning_rate or more "

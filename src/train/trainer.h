@@ -34,7 +34,7 @@ struct LoopOptions {
 struct Position {
   std::int64_t step = 0;   // optimizer steps done
   std::int64_t epoch = 0;  // current epoch
-  std::int64_t row = 0;    // rows of the current epoch already used
+  std::int64_t row = 0;    // rows of the current epoch already used; all of them until its end is dealt with
   std::int64_t trained_tokens = 0;
 };
 
@@ -53,8 +53,8 @@ struct StepReport {
 // What the loop tells others. Return true from on_step to stop (early stopping).
 struct Observer {
   std::function<bool(const StepReport&)> on_step;
-  // After the last step of an epoch; returns true to stop.
-  std::function<bool(std::int64_t epoch)> on_epoch_end;
+  // After the last step of an epoch, whole or not (with fraction); returns true to stop.
+  std::function<bool(double epoch)> on_epoch_end;
   // Called before each forward and backward pass of a step (dropout streams).
   std::function<void(std::int64_t step, std::int64_t micro_batch)> before_pass;
 };

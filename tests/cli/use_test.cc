@@ -1,0 +1,196 @@
+// Commands that use a model: what they print, and that machines can read it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/json.h"
+#include "program.h"
+
+namespace instruct::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+std::vector<std::string> with(std::vector<std::string> words, const std::vector<std::string>& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST(Score, OneObjectARowEqualToTheReference) {
+  const Outcome outcome = run({"score", "--model", golden_model(), "--data", golden_rows(), "--dtype", "f32"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const std::vector<Value> lines = outcome.json_lines();
+  ASSERT_EQ(lines.size(), 7u);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    EXPECT_EQ(lines[i].at("row").as_integer(), static_cast<std::int64_t>(i) + 1);
+    EXPECT_LT(lines[i].at("logprob").as_double(), 0);
+    EXPECT_GT(lines[i].at("tokens").as_integer(), 0);
+  }
+  EXPECT_THAT(outcome.err, HasSubstr("7/7 rows"));
+}
+
+TEST(Score, SharedPrefixesAndThreadsChangeNothing) {
+  const std::vector<std::string> base{"score", "--model", golden_model(), "--data", golden_rows(), "--dtype", "f32"};
+  const Outcome one = run(with(base, {"--threads", "1"}));
+  const Outcome two = run(with(base, {"--threads", "2"}));
+  EXPECT_EQ(one.out, two.out);
+  const std::vector<Value> shared = one.json_lines(), separate = run(with(base, {"--separate"})).json_lines();
+  ASSERT_EQ(shared.size(), separate.size());
+  for (std::size_t i = 0; i < shared.size(); ++i)
+    EXPECT_NEAR(shared[i].at("logprob").as_double(), separate[i].at("logprob").as_double(), 1e-3);
+}
+
+TEST(Eval, TableJsonAndEveryAnswer) {
+  const Folder folder;
+  const std::vector<std::string> base{"eval",   "--model",     golden_model(),     "--adapter", golden_adapter(),
+                                      "--data", golden_rows(), "--max-new-tokens", "3",         "--bootstrap",
+                                      "20"};
+  const Outcome table = run(with(base, {"--output", folder / "out"}));
+  ASSERT_EQ(table.code, 0) << table.err;
+  EXPECT_THAT(table.out, HasSubstr("rougeL"));
+  EXPECT_THAT(folder.names("out"), ElementsAre("generated_predictions.jsonl", "results.json"));
+  EXPECT_EQ(
+      parse_json(content_of(folder / "out/results.json"), "r").at("results").at("dialogue").at("rows").as_integer(), 7);
+  const Outcome json = run(with(base, {"--json", "--likelihood", "--metrics", "em,chrf"}));
+  const Value dialogue = json.json().at("dialogue");
+  EXPECT_TRUE(dialogue.find("em_low") != nullptr && dialogue.find("chrf") != nullptr &&
+              dialogue.find("perplexity") != nullptr);
+}
+
+TEST(Eval, VerbsOfAnInstructionSet) {
+  const Folder folder;
+  const Outcome outcome = run({"eval", "--model", golden_model(), "--instructions", write_set(folder), "--data",
+                               write_rows(folder, "rows.jsonl", 6), "--bootstrap", "0", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.json().at("summary").at("rows").as_integer(), 4);
+  EXPECT_NE(outcome.json().at("kind").find("accuracy"), nullptr);
+}
+
+TEST(Run, ProgramOverADocumentFromFileAndStandardInput) {
+  const Folder folder;
+  const std::string text = "A tool to read mail.\n\nThe library reads files.\n";
+  const std::vector<std::string> base{"run", "--model", golden_model(), "--instructions", write_set(folder)};
+  const Outcome file = run(with(base, {"--input", folder.write("page.txt", text), "--json"}));
+  ASSERT_EQ(file.code, 0) << file.err;
+  const Outcome piped = run(with(base, {"--json"}), {.input = text});
+  EXPECT_EQ(file.out, piped.out);
+  EXPECT_EQ(piped.json().as_array().size(), 2u);
+  const Outcome label = run(with(base, {"kind(text)", "--json"}), {.input = text});
+  ASSERT_EQ(label.code, 0) << label.err;
+  double sum = 0;
+  for (const auto& [name, value] : label.json().as_array().front().at("probabilities").as_object())
+    sum += value.as_double();
+  EXPECT_NEAR(sum, 1, 1e-6);
+}
+
+TEST(Chat, AnswersEachLineOfAPipe) {
+  const Outcome outcome = run({"chat", "--model", golden_model(), "--max-new-tokens", "2", "--temperature", "0"},
+                              {.input = "Hello\n\nAnd again\n"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, Not(HasSubstr("> ")));
+}
+
+TEST(Tokenize, IdsAndTokensLineByLine) {
+  const std::string text = "The library reads.\n\n<|im_end|> naïve 数据库\n";
+  const Outcome ids = run({"tokenize", "--model", golden_model(), "--ids"}, {.input = text});
+  ASSERT_EQ(ids.code, 0) << ids.err;
+  EXPECT_EQ(std::count(ids.out.begin(), ids.out.end(), '\n'), 3);
+  EXPECT_EQ(ids.out.find_first_not_of("0123456789 \n"), std::string::npos);
+  EXPECT_THAT(ids.out, Not(HasSubstr("\n1 ")));  // what a user writes is no special token
+  EXPECT_THAT(run({"tokenize", "--model", golden_model(), "--ids", "--special"}, {.input = text}).out,
+              HasSubstr("\n1 "));
+  EXPECT_EQ(run({"tokenize", "--model", golden_model()}, {.input = "The library"}).out, "The Ġlibrary\n");
+}
+
+TEST(Metrics, OneFlatObject) {
+  const Folder folder;
+  const std::string same = folder.write("a", "the cat sat on the mat\na b\n");
+  const Outcome outcome = run({"metrics", "--hypotheses", same, "--references", same, "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* name : {"bleu", "rouge1", "rouge2", "rougeL", "rougeLsum", "chrf", "em", "f1"})
+    EXPECT_NEAR(outcome.json().at(name).as_double(), 100, 1e-9) << name;
+  const Outcome uneven =
+      run({"metrics", "--hypotheses", same, "--references", folder.write("b", "one line\n"), "--json"});
+  EXPECT_EQ(uneven.code, 3);
+  EXPECT_THAT(uneven.err, HasSubstr("has 2 lines"));
+}
+
+TEST(Bench, TinySizes) {
+  const std::string model = golden_model();
+  const Value train =
+      run({"bench", "train", "--model", model, "--batch", "1", "--length", "8", "--repeats", "1", "--json"}).json();
+  EXPECT_GT(train.at("tokens_per_second").as_double(), 0);
+  const Value generate = run({"bench", "generate", "--model", model, "--prompt-tokens", "4", "--new-tokens", "2",
+                              "--batch", "1", "--repeats", "1", "--json"})
+                             .json();
+  EXPECT_TRUE(generate.is_object());
+  EXPECT_EQ(run({"bench", "score", "--model", model, "--batch", "1", "--length", "8", "--repeats", "1"}).code, 0);
+  EXPECT_EQ(run({"bench", "kernels", "--model", model, "--tokens", "8", "--json"}).json().at("dtype").is_string(),
+            true);
+}
+
+TEST(Inspect, ModelAdapterSetAndRows) {
+  const Folder folder;
+  const Value model = run({"inspect", golden_model(), "--json"}).json();
+  EXPECT_EQ(model.at("layers").as_integer(), 2);
+  const Value adapter = run({"inspect", golden_adapter(), "--model", golden_model(), "--json"}).json();
+  EXPECT_EQ(adapter.at("kind").as_string(), "adapter");
+  EXPECT_NE(adapter.find("modules"), nullptr);
+  EXPECT_EQ(run({"inspect", golden_rows(), "--json"}).json().at("rows").as_integer(), 7);
+  const Outcome set = run({"inspect", write_set(folder), "--model", golden_model()});
+  EXPECT_EQ(set.code, 0);
+  EXPECT_THAT(set.out, HasSubstr("summary"));
+  EXPECT_THAT(set.out, HasSubstr("«"));
+}
+
+TEST(Export, EveryFormatIsReadBackWithTheSameScores) {
+  const Folder folder;
+  const std::vector<std::string> score{"score", "--data", golden_rows(), "--dtype", "f32"};
+  const std::vector<Value> expected =
+      run(with(score, {"--model", golden_model(), "--adapter", golden_adapter()})).json_lines();
+  const auto check = [&](const std::vector<std::string>& model, double tolerance) {
+    const std::vector<Value> lines = run(with(score, model)).json_lines();
+    ASSERT_EQ(lines.size(), expected.size());
+    for (std::size_t i = 0; i < lines.size(); ++i)
+      EXPECT_NEAR(lines[i].at("logprob").as_double(), expected[i].at("logprob").as_double(), tolerance);
+  };
+  const std::vector<std::string> base{"export", "--model", golden_model(), "--adapter", golden_adapter()};
+  const Outcome gguf = run(with(base, {"--format", "gguf", "--quantize", "f32", "--output", folder / "m.gguf"}));
+  ASSERT_EQ(gguf.code, 0) << gguf.err;
+  EXPECT_THAT(gguf.out, IsEmpty());
+  check({"--model", folder / "m.gguf"}, 1e-3);
+  // 8 and 16 bits a weight move the scores of a random model by at most a few hundredths of a nat a token.
+  for (const char* type : {"f16", "bf16", "q8_0"}) {
+    const std::string file = folder / (std::string(type) + ".gguf");
+    ASSERT_EQ(run(with(base, {"--format", "gguf", "--quantize", type, "--output", file})).code, 0) << type;
+    check({"--model", file}, 1.0);
+  }
+  ASSERT_EQ(run(with(base, {"--format", "hf", "--quantize", "f32", "--output", folder / "hf"})).code, 0);
+  check({"--model", folder / "hf"}, 1e-3);
+  ASSERT_EQ(run(with(base, {"--format", "peft", "--output", folder / "peft"})).code, 0);
+  check({"--model", golden_model(), "--adapter", folder / "peft"}, 1e-6);
+  const Outcome lora = run(with(base, {"--format", "gguf-lora", "--output", folder / "lora.gguf", "--json"}));
+  ASSERT_EQ(lora.code, 0) << lora.err;
+  EXPECT_EQ(lora.json().at("output").as_string(), folder / "lora.gguf");
+  EXPECT_EQ(content_of(folder / "lora.gguf").substr(0, 4), "GGUF");
+}
+
+TEST(Export, NeverReplacesUnasked) {
+  const Folder folder;
+  const std::string file = folder.write("m.gguf", "mine");
+  const std::vector<std::string> base{"export", "--model", golden_model(), "--format", "gguf", "--output", file};
+  const Outcome refused = run(base);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("exists already"));
+  EXPECT_EQ(content_of(file), "mine");
+  EXPECT_EQ(run(with(base, {"--overwrite"})).code, 0);
+  EXPECT_EQ(content_of(file).substr(0, 4), "GGUF");
+  EXPECT_EQ(run({"export", "--model", golden_model(), "--format", "peft", "--output", folder / "p"}).code, 2);
+}
+
+}  // namespace
+}  // namespace instruct::test
