@@ -134,6 +134,7 @@ TEST(Text, Utf8IsCheckedAndRepairedAsTheStandardSays) {
   EXPECT_EQ(encode_utf8(decode_utf8("aé中😀")), "aé中😀");
   EXPECT_EQ(incomplete_utf8_tail("a\xE4\xB8"), 2U);
   EXPECT_EQ(incomplete_utf8_tail("a中"), 0U);
+  EXPECT_EQ(incomplete_utf8_tail("a\xFF"), 0U);
 }
 
 TEST(Text, NearestNameIsOfferedOnlyWhenNear) {

@@ -10,11 +10,11 @@ namespace instruct {
 namespace {
 
 // The one piece of process-wide state that cannot be passed in: a signal handler has no arguments of ours.
-std::atomic<bool> g_cancelled{false};
-static_assert(std::atomic<bool>::is_always_lock_free);  // what makes it usable in a handler
+std::atomic<int> g_signal{0};                          // 0: none
+static_assert(std::atomic<int>::is_always_lock_free);  // what makes it usable in a handler
 
-void on_signal(int /*signal*/) {
-  g_cancelled = true;
+void on_signal(int signal) {
+  g_signal = signal;
 }
 
 }  // namespace
@@ -29,15 +29,19 @@ void install_cancel_handlers() {
 }
 
 bool cancel_requested() {
-  return g_cancelled;
+  return g_signal != 0;
+}
+
+int cancel_signal() {
+  return g_signal;
 }
 
 void request_cancel() {
-  g_cancelled = true;
+  g_signal = SIGINT;
 }
 
 void clear_cancel() {
-  g_cancelled = false;
+  g_signal = 0;
 }
 
 void throw_if_cancelled(std::string_view work) {

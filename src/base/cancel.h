@@ -9,9 +9,11 @@ namespace instruct {
 // kind ends the process at once.
 void install_cancel_handlers();
 bool cancel_requested();
+// The signal that asked (SIGINT, SIGTERM), 0 when none did.
+int cancel_signal();
 // Sets the flag as a signal would (tests, servers).
 void request_cancel();
-void clear_cancel();
+void clear_cancel();  // a handler that was used up must be installed again
 // Raises Cancelled naming the work when a stop was asked for.
 void throw_if_cancelled(std::string_view work);
 

@@ -122,7 +122,7 @@ std::string encode_utf8(std::u32string_view text) {
 std::size_t incomplete_utf8_tail(std::string_view text) {
   for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
     const auto byte = static_cast<unsigned char>(text[text.size() - back]);
-    if (byte < 0x80) return 0;
+    if (byte < 0x80 || byte >= 0xF5) return 0;  // nothing starts with a byte past F4
     if (byte >= 0xC0) {
       const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
       return length > back ? back : 0;

@@ -133,7 +133,7 @@ Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers
     request.prompt = random_tokens(options.prompt_tokens, tokenizer.vocabulary_size(), random);
     request.ignore_end = true;
   }
-  generate::Generator generator(engine, model, tokenizer, {.max_batch = options.batch, .max_batch_tokens = INT64_MAX});
+  generate::Generator generator(engine, model, tokenizer, {.max_batch = options.batch, .max_slots = INT64_MAX});
   const auto run = [&](std::int64_t new_tokens) {
     for (generate::Request& request : requests) request.max_new_tokens = new_tokens;
     const std::vector<double> seconds = timings(options.repeats, [&] { generator.run(requests); });

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/generation.h"
 #include "cli/results.h"
 #include "cli/session.h"
 #include "evaluate/task.h"
@@ -19,6 +20,7 @@ struct Options {
   ModelOptions model;
   std::string data, dataset_dir, metrics, output, tokenizer = "13a";
   evaluate::TaskOptions task;
+  GenerationOptions generation;
   bool json = false;
 };
 
@@ -28,14 +30,23 @@ void prepare(const std::filesystem::path& folder) {
     if (std::filesystem::exists(folder / name))
       raise(ErrorCategory::kInvalidArgument, "'{}' holds {} already: choose another --output", folder.string(), name);
   }
-  std::filesystem::create_directories(folder);
+  std::error_code failure;
+  std::filesystem::create_directories(folder, failure);
+  if (failure) raise(ErrorCategory::kIo, "--output: cannot make '{}': {}", folder.string(), failure.message());
 }
 
-void save(const evaluate::TaskReport& report, const std::filesystem::path& folder, const ModelOptions& model,
+void save(const evaluate::TaskReport& report, const std::filesystem::path& folder, const Options& options,
           const instructions::InstructionSet* set) {
   write_predictions(folder / "generated_predictions.jsonl", report, set);
-  Value results = Value::object({{"model", model.model},
-                                 {"adapter", model.adapter},
+  const generate::SamplingOptions& sampling = options.task.responder.sampling;
+  Value results = Value::object({{"model", options.model.model},
+                                 {"adapter", options.model.adapter},
+                                 {"instructions", options.model.instructions},
+                                 {"data", options.data},
+                                 {"rows", static_cast<std::int64_t>(report.answers.size())},
+                                 {"shots", options.task.shots},
+                                 {"temperature", sampling.temperature},
+                                 {"seed", static_cast<std::int64_t>(sampling.seed)},
                                  {"seconds", report.seconds},
                                  {"results", evaluate::report_value(report)}});
   write_file_atomic(folder / "results.json", dump_json(results, {.indent = 2}) + "\n");
@@ -50,7 +61,10 @@ void run(Options& options) {
   options.task.metric.tokenizer = metrics::bleu_tokenizer_from_name(options.tokenizer);
   options.task.metric.rouge.cjk = options.tokenizer == "zh" || options.tokenizer == "char";
   options.task.seed = options.model.seed;
+  options.task.max_new_tokens = options.generation.max_new_tokens;
+  options.task.responder.sampling = options.generation.sampling;
   options.task.responder.sampling.seed = options.model.seed;
+  options.task.responder.stop = options.generation.stop;
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
   const auto session = open_session(options.model);
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
@@ -63,7 +77,7 @@ void run(Options& options) {
   // Printed first: should saving fail, the results are not lost.
   std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report))
             << std::flush;
-  if (!options.output.empty()) save(report, options.output, options.model, session->instruction_set());
+  if (!options.output.empty()) save(report, options.output, options, session->instruction_set());
 }
 
 }  // namespace
@@ -84,16 +98,12 @@ void add_eval_command(CLI::App& app) {
   command->add_flag("--stemmer", options->task.metric.rouge.stemmer, "Porter stemmer in ROUGE");
   command->add_option("--shots", options->task.shots, "examples of the instruction set before each row")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--max-new-tokens", options->task.max_new_tokens, "longest answer; 0 takes the verb's")
-      ->check(CLI::NonNegativeNumber);
   command->add_option("--limit", options->task.limit, "first rows only")->check(CLI::NonNegativeNumber);
   command->add_option("--bootstrap", options->task.bootstrap, "resamples for the 95% intervals; 0 for none")
       ->capture_default_str()
       ->check(CLI::Range(0, 100000));
   command->add_flag("--likelihood", options->task.likelihood, "also loss and perplexity of the reference answers");
-  command->add_option("--temperature", options->task.responder.sampling.temperature, "0 is greedy")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--top-p", options->task.responder.sampling.top_p)->check(CLI::Range(0.0, 1.0));
+  options->generation.add_to(*command);
   command->add_flag("!--free,!--unconstrained", options->task.responder.constrained,
                     "generate typed outputs as free text instead of allowing only values of their type");
   command->add_option("--output,-o", options->output, "folder for every answer and the results");

@@ -11,6 +11,7 @@ void write_predictions(const std::filesystem::path& file, const evaluate::TaskRe
   for (const evaluate::AnsweredRow& row : report.answers) {
     Value line = Value::object({{"row", row.row},
                                 {"verb", row.verb},
+                                {"prompt", row.prompt},
                                 {"predict", row.answer},
                                 {"label", row.reference},
                                 {"logprob", row.log_probability},

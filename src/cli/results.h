@@ -7,8 +7,8 @@
 
 namespace instruct::cli {
 
-// One JSON object an answered row: row, verb, predict, label, logprob, finished, and the probabilities of labels. Whole
-// or not at all.
+// One JSON object an answered row: row, verb, prompt, predict, label, logprob, finished, and the probabilities of
+// labels. Whole or not at all.
 void write_predictions(const std::filesystem::path& file, const evaluate::TaskReport& report,
                        const instructions::InstructionSet* set);
 

@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/generation.h"
 #include "cli/session.h"
 #include "evaluate/program.h"
 #include "instructions/program_check.h"
@@ -21,7 +22,7 @@ struct Options {
   std::string program, input = "-";
   std::vector<std::string> variables;
   evaluate::ProgramOptions run;
-  generate::SamplingOptions sampling;
+  GenerationOptions generation;
   bool json = false;
 };
 
@@ -35,8 +36,10 @@ Value variables_of(const Options& options, const instructions::InstructionSet& s
     if (equals == std::string::npos)
       raise(ErrorCategory::kInvalidArgument, "--set '{}': expected name=value", assignment);
     const std::string name = assignment.substr(0, equals);
-    if (std::find(known.begin(), known.end(), name) == known.end())
-      raise(ErrorCategory::kInvalidArgument, "--set: unknown variable '{}'{}", name, did_you_mean(name, known));
+    if (set.find_variable(name) == nullptr) {
+      raise(ErrorCategory::kInvalidArgument, "--set '{}': {} has no variable '{}'{}", assignment, set.origin, name,
+            did_you_mean(name, known));
+    }
     variables.set(name, assignment.substr(equals + 1));
   }
   const instructions::Variable* document = set.document_variable();
@@ -44,7 +47,8 @@ Value variables_of(const Options& options, const instructions::InstructionSet& s
     raise(ErrorCategory::kInvalidArgument, "{}: there is no text variable to read the input into", set.origin);
   std::string text = read_file(options.input);
   if (const auto byte = find_invalid_utf8(text))
-    raise(ErrorCategory::kBadData, "{}: byte {} is not UTF-8", options.input, *byte);
+    raise(ErrorCategory::kBadData, "{}: byte {} is not UTF-8", options.input == "-" ? "standard input" : options.input,
+          *byte);
   variables.set(document->name, std::move(text));
   return variables;
 }
@@ -58,9 +62,10 @@ void run(Options& options) {
   const instructions::Program program = instructions::parse_checked_program(source, set, "program");
   const instructions::Plan plan = instructions::make_plan(program, set, variables_of(options, set));
   const auto session = open_session(options.model);
-  options.sampling.seed = options.model.seed;
+  options.generation.sampling.seed = options.model.seed;
+  options.run.max_new_tokens = options.generation.max_new_tokens;
   evaluate::Responder responder(*session->engine, *session->package.model, *session->dialogue,
-                                {.sampling = options.sampling});
+                                {.sampling = options.generation.sampling, .stop = options.generation.stop});
   Progress progress("Running", static_cast<std::int64_t>(plan.calls.size()), "calls");
   const evaluate::ProgramResult result = evaluate::run_plan(responder, *session->dialogue, set, plan, options.run,
                                                             [&](std::int64_t done) { progress.update(done); });
@@ -81,7 +86,7 @@ void add_run_command(CLI::App& app) {
   command->add_option("--set", options->variables, "further variables, name=value");
   command->add_option("--shots", options->run.shots, "examples of the set before each call, as far as a verb has any")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--temperature", options->sampling.temperature, "0 is greedy")->check(CLI::NonNegativeNumber);
+  options->generation.add_to(*command);
   command->add_flag("--json", options->json, "every call with its output, and the probabilities of labels, as JSON");
   command->footer(
       "\nExample:\n  instruct run --model M.gguf --instructions notes.iset.yaml \"[summary('1st paragraph'), "

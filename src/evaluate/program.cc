@@ -23,7 +23,9 @@ ProgramResult run_plan(Responder& responder, const instructions::DialogueEncoder
       question.messages = instructions::decode_call(set, *question.instruction, question.variables,
                                                     {.shots = std::min(options.shots, known)});
       question.prompt = dialogue.encode_prompt(question.messages);
-      question.max_new_tokens = question.instruction->output.max_tokens;
+      question.max_new_tokens =
+          options.max_new_tokens > 0 ? options.max_new_tokens : question.instruction->output.max_tokens;
+      question.stream = index;
       questions.push_back(std::move(question));
     }
     std::vector<Reply> replies = responder.reply(questions, [&](std::int64_t count) {

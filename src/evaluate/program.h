@@ -13,6 +13,7 @@ namespace instruct::evaluate {
 
 struct ProgramOptions {
   std::int64_t shots = 0;
+  std::int64_t max_new_tokens = 0;  // 0: those of each verb
 };
 
 struct ProgramResult {

@@ -64,14 +64,14 @@ void Responder::reply_labels(std::span<const Question> questions, std::span<cons
       std::vector<double> log_probabilities;
       for (std::size_t l = 0; l < instruction.output.labels.size(); ++l)
         log_probabilities.push_back(scores[row++].log_probability);
-      choose(instruction, log_probabilities, chosen[i], replies[chosen[i]]);
+      choose(instruction, log_probabilities, questions[chosen[i]].stream, replies[chosen[i]]);
     }
     begin = end;
     if (on_done) on_done(static_cast<std::int64_t>(end));
   }
 }
 
-void Responder::choose(const Instruction& instruction, std::span<const double> log_probabilities, std::size_t index,
+void Responder::choose(const Instruction& instruction, std::span<const double> log_probabilities, std::uint64_t stream,
                        Reply& reply) const {
   const auto normalised = [&](double temperature) {
     const double largest = *std::max_element(log_probabilities.begin(), log_probabilities.end());
@@ -86,7 +86,7 @@ void Responder::choose(const Instruction& instruction, std::span<const double> l
   auto label = static_cast<std::size_t>(std::max_element(log_probabilities.begin(), log_probabilities.end()) -
                                         log_probabilities.begin());
   if (options_.sampling.temperature > 0) {
-    RandomStream random(options_.sampling.seed, RandomPurpose::kSample, index);
+    RandomStream random(options_.sampling.seed, RandomPurpose::kSample, stream);
     double rest = random.next_uniform();
     const std::vector<double> probabilities = normalised(options_.sampling.temperature);
     for (label = 0; label + 1 < probabilities.size() && rest >= probabilities[label]; ++label)
@@ -102,10 +102,13 @@ void Responder::generate(std::span<const Question> questions, std::span<const st
   std::vector<generate::Request> requests;
   for (const std::size_t index : chosen) {
     const Question& question = questions[index];
-    requests.push_back(
-        {.prompt = question.prompt, .max_new_tokens = question.max_new_tokens, .sampling = options_.sampling});
+    requests.push_back({.prompt = question.prompt,
+                        .max_new_tokens = question.max_new_tokens,
+                        .sampling = options_.sampling,
+                        .stream = question.stream});
     if (!options_.constrained || question.instruction == nullptr ||
         question.instruction->output.type == OutputType::kText) {
+      requests.back().stop = options_.stop;
       continue;
     }
     if (vocabulary_ == nullptr)

@@ -26,6 +26,7 @@ struct Question {
   const instructions::Instruction* instruction = nullptr;  // null for a dialogue
   Value variables;                                         // of the call; read for spans only
   std::int64_t max_new_tokens = 256;
+  std::uint64_t stream = 0;  // of random numbers: what is drawn depends on seed and stream alone
 };
 
 struct Reply {
@@ -37,6 +38,7 @@ struct Reply {
 
 struct ResponderOptions {
   generate::SamplingOptions sampling;  // greedy by default
+  std::vector<std::string> stop;       // ends free text before any of these
   bool constrained = true;             // false: typed outputs are generated as free text
 };
 
@@ -55,7 +57,7 @@ class Responder {
   void reply_labels(std::span<const Question> questions, std::span<const std::size_t> chosen,
                     std::vector<Reply>& replies, const std::function<void(std::int64_t)>& on_done);
   void choose(const instructions::Instruction& instruction, std::span<const double> log_probabilities,
-              std::size_t index, Reply& reply) const;
+              std::uint64_t stream, Reply& reply) const;
   void generate(std::span<const Question> questions, std::span<const std::size_t> chosen, std::vector<Reply>& replies,
                 const std::function<void(std::int64_t)>& on_done);
 

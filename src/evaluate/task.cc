@@ -99,12 +99,16 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                     .messages = data::row_question(dataset, example, set, encode),
                     .instruction = call ? &set->instruction(example.verb) : nullptr,
                     .variables = example.variables,
-                    .max_new_tokens = length_of(set, example.verb, options)};
+                    .max_new_tokens = length_of(set, example.verb, options),
+                    .stream = static_cast<std::uint64_t>(example.row)};
     if (static_cast<std::int64_t>(questions[i].prompt.size()) >= model.config().context_length) {
       raise(ErrorCategory::kBadData, "{}: the question has {} tokens, the model's context is {}",
             dataset.where(example), questions[i].prompt.size(), model.config().context_length);
     }
-    report.answers[i] = {.row = example.row, .verb = example.verb, .reference = encoder.reference(dataset, i)};
+    report.answers[i] = {.row = example.row,
+                         .verb = example.verb,
+                         .prompt = dialogue.tokenizer().decode(questions[i].prompt),
+                         .reference = encoder.reference(dataset, i)};
   }
   std::vector<Reply> replies(count);
   if (options.generate) replies = Responder(engine, model, dialogue, options.responder).reply(questions, on_done);

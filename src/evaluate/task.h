@@ -30,6 +30,7 @@ struct TaskOptions {
 struct AnsweredRow {
   std::int64_t row = 0;  // number in the file
   std::string verb;      // empty for dialogues
+  std::string prompt;    // as the model got it, special tokens written out
   std::string answer;
   std::string reference;
   double log_probability = 0;               // of the generated answer

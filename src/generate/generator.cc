@@ -1,28 +1,15 @@
 #include "generate/generator.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "base/cancel.h"
 #include "base/error.h"
-#include "base/text.h"
 #include "data/layout.h"
 
 namespace instruct::generate {
 
 using tensor::KeyRange;
-
-// One answer in the making. Its tokens' keys and values lie in cache slots [first_slot, next_slot).
-struct Generator::Sequence {
-  std::size_t index = 0;         // of the request
-  std::vector<KeyRange> prompt;  // cache slots of the prompt's path through the tree
-  std::int64_t length = 0;       // tokens so far, prompt included
-  std::int64_t first_slot = 0;
-  std::int64_t next_slot = 0;
-  std::int32_t last = 0;
-  RandomStream random{0, RandomPurpose::kSample};
-};
 
 namespace {
 
@@ -37,18 +24,169 @@ std::vector<KeyRange> path_of(const data::Batch& batch, std::int32_t end) {
   raise(ErrorCategory::kInternal, "token {} lies in no segment", end);
 }
 
-// Cuts the text before the first stop text; true when there was one.
-bool cut_at_stop(std::string& text, const std::vector<std::string>& stops) {
-  std::size_t first = std::string::npos;
-  for (const std::string& stop : stops) {
-    if (!stop.empty()) first = std::min(first, text.find(stop));
-  }
-  if (first == std::string::npos) return false;
-  text.resize(first);
-  return true;
+std::vector<KeyRange> shifted(std::vector<KeyRange> ranges, std::int64_t slots) {
+  for (KeyRange& range : ranges) range = {range.begin + slots, range.end + slots};
+  return ranges;
+}
+
+// What a prompt adds to a batch in token order, roughly: all of it, or what it does not share with the one before.
+std::int64_t added_tokens(std::span<const std::int32_t> prompt, std::span<const std::int32_t> before) {
+  const auto shared = std::mismatch(prompt.begin(), prompt.end(), before.begin(), before.end()).first - prompt.begin();
+  const auto length = static_cast<std::int64_t>(prompt.size());
+  return shared >= data::kMinSharedTokens ? length - shared : length;
 }
 
 }  // namespace
+
+// Answers written side by side over one cache. Prompts are computed pass by pass, then every pass adds a token to each
+// answer that goes on.
+class Generator::Batch {
+ public:
+  Batch(Generator& generator, std::span<const Request> requests, const OnText& on_text)
+      : generator_(generator), requests_(requests), on_text_(on_text) {}
+
+  // `passes` are the requests by pass, in token order.
+  void run(const std::vector<std::vector<std::size_t>>& passes, std::vector<Answer>& answers) {
+    std::vector<PromptPass> prompts;
+    for (const std::vector<std::size_t>& pass : passes) prompts.push_back(lay_out(pass));
+    nn::KeyValueCache cache = generator_.model_.make_cache(used_slots_, generator_.engine_.allocator());
+    cache_ = &cache;
+    std::vector<Sequence> active;
+    for (PromptPass& pass : prompts) {
+      throw_if_cancelled("generation");
+      compute(pass, answers);
+      std::move(pass.sequences.begin(), pass.sequences.end(), std::back_inserter(active));
+    }
+    while (!active.empty()) {
+      throw_if_cancelled("generation");
+      advance(active, answers);
+    }
+  }
+
+ private:
+  // One answer in the making. Its tokens' keys and values lie in cache slots [first_slot, next_slot).
+  struct Sequence {
+    std::size_t index = 0;         // of the request
+    std::vector<KeyRange> prompt;  // cache slots of the prompt's path through the tree
+    std::int64_t length = 0;       // tokens so far, prompt included
+    std::int64_t first_slot = 0;
+    std::int64_t next_slot = 0;
+    Writer writer;
+  };
+
+  // Prompts of one pass with the answers they begin.
+  struct PromptPass {
+    data::Batch batch;
+    std::vector<std::int32_t> slots;
+    std::vector<Sequence> sequences;
+  };
+
+  // Gives prompts, and the answers to come, their slots.
+  PromptPass lay_out(const std::vector<std::size_t>& indices) {
+    std::vector<data::EncodedRow> rows(indices.size());
+    std::vector<const data::EncodedRow*> pointers;
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      rows[i].tokens = requests_[indices[i]].prompt;
+      rows[i].trained.assign(rows[i].tokens.size(), 0);
+      pointers.push_back(&rows[i]);
+    }
+    PromptPass pass{.batch = data::make_batch(pointers, data::Layout::kTree)};
+    const auto prompt_tokens = static_cast<std::int64_t>(pass.batch.tokens.size());
+    pass.slots.resize(pass.batch.tokens.size());
+    std::iota(pass.slots.begin(), pass.slots.end(), static_cast<std::int32_t>(used_slots_));
+    std::int64_t next_slot = used_slots_ + prompt_tokens;
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      const Request& request = requests_[indices[i]];
+      const auto length = static_cast<std::int64_t>(request.prompt.size());
+      const std::int64_t room = generator_.model_.config().context_length - length;
+      pass.sequences.push_back({.index = indices[i],
+                                .prompt = shifted(path_of(pass.batch, pass.batch.row_ends[i]), used_slots_),
+                                .length = length,
+                                .first_slot = next_slot,
+                                .next_slot = next_slot,
+                                .writer = Writer(request, generator_.tokenizer_, room)});
+      next_slot += std::min(request.max_new_tokens, room);
+    }
+    for (tensor::QuerySegment& query : pass.batch.plan.queries) {
+      query.self_begin += used_slots_;
+      query.visible = shifted(std::move(query.visible), used_slots_);
+    }
+    used_slots_ = next_slot;
+    return pass;
+  }
+
+  // Computes prompts and writes their answers' first tokens.
+  void compute(PromptPass& pass, std::vector<Answer>& answers) {
+    write(generator_.model_.logits(generator_.engine_.context(), {.tokens = pass.batch.tokens,
+                                                                  .positions = pass.batch.positions,
+                                                                  .plan = &pass.batch.plan,
+                                                                  .cache = cache_,
+                                                                  .slots = pass.slots,
+                                                                  .rows = pass.batch.row_ends}),
+          pass.sequences, answers);
+  }
+
+  // One pass over the last tokens of all sequences; those that are complete leave.
+  void advance(std::vector<Sequence>& sequences, std::vector<Answer>& answers) {
+    std::vector<std::int32_t> tokens, positions, slots;
+    tensor::AttentionPlan plan;
+    for (Sequence& sequence : sequences) {
+      const auto row = static_cast<std::int64_t>(tokens.size());
+      tokens.push_back(sequence.writer.answer().tokens.back());
+      positions.push_back(static_cast<std::int32_t>(sequence.length++));
+      slots.push_back(static_cast<std::int32_t>(sequence.next_slot));
+      tensor::QuerySegment query{
+          .begin = row, .end = row + 1, .self_begin = sequence.next_slot, .visible = sequence.prompt};
+      if (sequence.next_slot > sequence.first_slot) query.visible.push_back({sequence.first_slot, sequence.next_slot});
+      plan.queries.push_back(std::move(query));
+      ++sequence.next_slot;
+    }
+    write(generator_.model_.logits(
+              generator_.engine_.context(),
+              {.tokens = tokens, .positions = positions, .plan = &plan, .cache = cache_, .slots = slots}),
+          sequences, answers);
+  }
+
+  // Adds a token to each sequence by its row of logits. The rows do not depend on each other.
+  void write(tensor::Tensor logits, std::vector<Sequence>& sequences, std::vector<Answer>& answers) {
+    const auto vocabulary = static_cast<std::size_t>(generator_.tokenizer_.vocabulary_size());
+    std::vector<std::uint8_t> goes_on(sequences.size());
+    generator_.engine_.threads().run(static_cast<std::int64_t>(sequences.size()), [&](std::int64_t row) {
+      // Weights may be padded past the tokenizer's vocabulary: those logits belong to no token.
+      const std::span<float> scores(logits.data<float>() + row * logits.dim(1), vocabulary);
+      const auto i = static_cast<std::size_t>(row);
+      goes_on[i] = sequences[i].writer.step(scores) ? 1 : 0;
+    });
+    std::vector<Sequence> still;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      Sequence& sequence = sequences[i];
+      if (on_text_) on_text_(sequence.index, sequence.writer.answer().text);
+      if (goes_on[i] != 0) {
+        still.push_back(std::move(sequence));
+      } else {
+        answers[sequence.index] = sequence.writer.take();
+      }
+    }
+    sequences = std::move(still);
+  }
+
+  Generator& generator_;
+  std::span<const Request> requests_;
+  const OnText& on_text_;
+  nn::KeyValueCache* cache_ = nullptr;
+  std::int64_t used_slots_ = 0;
+};
+
+void check_request(const Request& request, std::int64_t context_length) {
+  const auto length = static_cast<std::int64_t>(request.prompt.size());
+  if (length == 0) raise(ErrorCategory::kInvalidArgument, "a prompt is empty");
+  if (request.max_new_tokens < 1)
+    raise(ErrorCategory::kInvalidArgument, "max_new_tokens is {}, at least 1 is needed", request.max_new_tokens);
+  if (length >= context_length) {
+    raise(ErrorCategory::kInvalidArgument, "the prompt has {} tokens, the model's context is {}", length,
+          context_length);
+  }
+}
 
 Generator::Generator(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
                      const GenerateOptions& options)
@@ -57,146 +195,40 @@ Generator::Generator(ops::Engine& engine, models::Llama& model, const tokenizers
 std::vector<Answer> Generator::run(std::span<const Request> requests, const std::function<void(std::int64_t)>& on_done,
                                    const OnText& on_text) {
   std::vector<Answer> answers(requests.size());
-  for (const Request& request : requests) {
-    const auto length = static_cast<std::int64_t>(request.prompt.size());
-    if (length == 0) raise(ErrorCategory::kInvalidArgument, "a prompt is empty");
-    if (length >= model_.config().context_length) {
-      raise(ErrorCategory::kInvalidArgument, "the prompt has {} tokens, the model's context is {}", length,
-            model_.config().context_length);
-    }
-  }
-  // Neighbours in token order share most; batches are cut from that order.
+  const std::int64_t context_length = model_.config().context_length;
+  for (const Request& request : requests) check_request(request, context_length);
+  // Neighbours in token order share most; passes and batches are cut from that order.
   std::vector<std::size_t> order(requests.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return requests[a].prompt < requests[b].prompt; });
   std::size_t begin = 0;
   while (begin < order.size()) {
+    std::vector<std::vector<std::size_t>> passes;
     std::size_t end = begin;
-    std::int64_t tokens = 0;
-    while (end < order.size() && static_cast<std::int64_t>(end - begin) < options_.max_batch) {
-      tokens += static_cast<std::int64_t>(requests[order[end]].prompt.size());
-      if (end > begin && tokens > options_.max_batch_tokens) break;
-      ++end;
+    std::int64_t slots = 0;
+    std::int64_t pass_tokens = 0;
+    for (; end < order.size() && static_cast<std::int64_t>(end - begin) < options_.max_batch; ++end) {
+      const Request& request = requests[order[end]];
+      const auto length = static_cast<std::int64_t>(request.prompt.size());
+      std::int64_t added = passes.empty() ? length : added_tokens(request.prompt, requests[order[end - 1]].prompt);
+      const bool new_pass = passes.empty() || pass_tokens + added > options_.max_pass_tokens;
+      if (new_pass) added = length;  // nothing is shared across passes
+      const std::int64_t need = added + std::min(request.max_new_tokens, context_length - length);
+      if (end > begin && slots + need > options_.max_slots) break;
+      if (new_pass) {
+        passes.emplace_back();
+        pass_tokens = 0;
+      }
+      passes.back().push_back(order[end]);
+      pass_tokens += added;
+      slots += need;
     }
-    run_batch(requests, std::span(order).subspan(begin, end - begin), answers, on_text);
+    Batch(*this, requests, on_text).run(passes, answers);
     begin = end;
     if (on_done) on_done(static_cast<std::int64_t>(begin));
   }
   return answers;
-}
-
-void Generator::run_batch(std::span<const Request> requests, std::span<const std::size_t> indices,
-                          std::vector<Answer>& answers, const OnText& on_text) {
-  std::vector<data::EncodedRow> rows(indices.size());
-  std::vector<const data::EncodedRow*> pointers;
-  for (std::size_t i = 0; i < indices.size(); ++i) {
-    rows[i].tokens = requests[indices[i]].prompt;
-    rows[i].trained.assign(rows[i].tokens.size(), 0);
-    pointers.push_back(&rows[i]);
-  }
-  const data::Batch batch = data::make_batch(pointers, data::Layout::kTree);
-  const auto prompt_slots = static_cast<std::int64_t>(batch.tokens.size());
-  std::vector<Sequence> active;
-  std::int64_t slots = prompt_slots;
-  for (std::size_t i = 0; i < indices.size(); ++i) {
-    const Request& request = requests[indices[i]];
-    const auto length = static_cast<std::int64_t>(request.prompt.size());
-    Sequence sequence{.index = indices[i],
-                      .prompt = path_of(batch, batch.row_ends[i]),
-                      .length = length,
-                      .first_slot = slots,
-                      .next_slot = slots,
-                      .random = RandomStream(request.sampling.seed, RandomPurpose::kSample, indices[i])};
-    slots += std::min(request.max_new_tokens, model_.config().context_length - length);
-    active.push_back(std::move(sequence));
-  }
-  nn::KeyValueCache cache = model_.make_cache(slots, engine_.allocator());
-  const ops::Context context = engine_.context();
-  std::vector<std::int32_t> prompt_slot_ids(batch.tokens.size());
-  std::iota(prompt_slot_ids.begin(), prompt_slot_ids.end(), 0);
-  tensor::Tensor logits = model_.logits(context, {.tokens = batch.tokens,
-                                                  .positions = batch.positions,
-                                                  .plan = &batch.plan,
-                                                  .cache = &cache,
-                                                  .slots = prompt_slot_ids,
-                                                  .rows = batch.row_ends});
-  while (!active.empty()) {
-    throw_if_cancelled("generation");
-    std::vector<Sequence> still;
-    for (std::size_t i = 0; i < active.size(); ++i) {
-      const auto row = static_cast<std::int64_t>(i);
-      Sequence& sequence = active[i];
-      Answer& answer = answers[sequence.index];
-      const std::span<float> scores(logits.data<float>() + row * logits.dim(1),
-                                    static_cast<std::size_t>(tokenizer_.vocabulary_size()));
-      const bool goes_on = step(requests[sequence.index], sequence, scores, answer);
-      if (on_text) on_text(sequence.index, answer.text);
-      if (goes_on) still.push_back(std::move(sequence));
-    }
-    active = std::move(still);
-    if (active.empty()) break;
-    std::vector<std::int32_t> tokens, positions, slot_ids;
-    tensor::AttentionPlan plan;
-    for (std::size_t i = 0; i < active.size(); ++i) {
-      Sequence& sequence = active[i];
-      const auto row = static_cast<std::int64_t>(i);
-      tokens.push_back(sequence.last);
-      positions.push_back(static_cast<std::int32_t>(sequence.length - 1));
-      slot_ids.push_back(static_cast<std::int32_t>(sequence.next_slot));
-      tensor::QuerySegment query{
-          .begin = row, .end = row + 1, .self_begin = sequence.next_slot, .visible = sequence.prompt};
-      if (sequence.next_slot > sequence.first_slot) query.visible.push_back({sequence.first_slot, sequence.next_slot});
-      plan.queries.push_back(std::move(query));
-      ++sequence.next_slot;
-    }
-    logits = model_.logits(
-        context, {.tokens = tokens, .positions = positions, .plan = &plan, .cache = &cache, .slots = slot_ids});
-  }
-}
-
-// Chooses the next token of one answer; false when the answer is complete.
-bool Generator::step(const Request& request, Sequence& sequence, std::span<float> logits, Answer& answer) {
-  const auto& ends = tokenizer_.end_of_generation();
-  if (request.sampling.repetition_penalty != 1.0) {
-    std::vector<std::int32_t> seen = request.prompt;
-    seen.insert(seen.end(), answer.tokens.begin(), answer.tokens.end());
-    penalise_repeats(logits, seen, request.sampling.repetition_penalty);
-  }
-  if (request.constraint != nullptr) {
-    instructions::TokenMask mask(tokenizer_.vocabulary_size());
-    request.constraint->allowed(mask);
-    mask.apply(logits);
-  }
-  if (request.ignore_end) {
-    for (const std::int32_t end : ends) logits[static_cast<std::size_t>(end)] = -INFINITY;
-  }
-  const std::int32_t token = sample(logits, request.sampling, sequence.random);
-  if (!std::isfinite(logits[static_cast<std::size_t>(token)])) {
-    if (request.constraint == nullptr) raise(ErrorCategory::kNumeric, "the model's logits are not finite");
-    answer.finish = Finish::kStop;  // the constraint allows nothing more
-    return false;
-  }
-  answer.log_probability += log_probability(logits, token);
-  if (std::find(ends.begin(), ends.end(), token) != ends.end()) {
-    answer.finish = Finish::kStop;
-    return false;
-  }
-  answer.tokens.push_back(token);
-  if (request.constraint != nullptr) request.constraint->advance(token);
-  answer.text = tokenizer_.decode(answer.tokens, tokenizers::SpecialTokens::kSkip);
-  if (cut_at_stop(answer.text, request.stop)) {
-    answer.finish = Finish::kStop;
-    return false;
-  }
-  sequence.last = token;
-  ++sequence.length;
-  if (static_cast<std::int64_t>(answer.tokens.size()) < request.max_new_tokens &&
-      sequence.length < model_.config().context_length) {
-    return true;
-  }
-  if (request.constraint != nullptr) answer.text += request.constraint->completion().value_or("");
-  return false;
 }
 
 }  // namespace instruct::generate

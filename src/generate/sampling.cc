@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 namespace instruct::generate {
@@ -24,45 +23,76 @@ std::int32_t argmax(std::span<const float> logits) {
   return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
+namespace {
+
+bool more_likely(const Candidate& a, const Candidate& b) {
+  return a.weight != b.weight ? a.weight > b.weight : a.token < b.token;
+}
+bool less_likely(const Candidate& a, const Candidate& b) {
+  return more_likely(b, a);
+}
+
+void keep_top_k(std::vector<Candidate>& kept, std::int64_t top_k) {
+  if (top_k <= 0 || static_cast<std::size_t>(top_k) >= kept.size()) return;
+  std::nth_element(kept.begin(), kept.begin() + (top_k - 1), kept.end(), more_likely);
+  kept.resize(static_cast<std::size_t>(top_k));
+  std::sort(kept.begin(), kept.end(), more_likely);  // nth_element leaves no order of its own
+}
+
+// The fewest tokens that hold this share of the weight. A heap gives them one by one: the rest is never sorted.
+void keep_top_p(std::vector<Candidate>& kept, double top_p) {
+  if (top_p >= 1.0) return;
+  double total = 0;
+  for (const Candidate& candidate : kept) total += candidate.weight;
+  std::make_heap(kept.begin(), kept.end(), less_likely);
+  auto end = kept.end();
+  double held = 0;
+  do {
+    std::pop_heap(kept.begin(), end, less_likely);
+    held += (--end)->weight;
+  } while (end != kept.begin() && held < top_p * total);
+  kept.erase(kept.begin(), end);  // what was popped lies behind, the most likely last
+  std::reverse(kept.begin(), kept.end());
+}
+
+}  // namespace
+
+std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options) {
+  const auto most = static_cast<double>(logits[static_cast<std::size_t>(argmax(logits))]);
+  std::vector<Candidate> kept;
+  kept.reserve(logits.size());
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const double weight = std::exp((static_cast<double>(logits[i]) - most) / options.temperature);
+    if (weight > 0) kept.push_back({static_cast<std::int32_t>(i), weight});
+  }
+  if (kept.empty()) return {{argmax(logits), 1.0}};  // logits that are not finite: the caller's to find
+  keep_top_k(kept, options.top_k);
+  keep_top_p(kept, options.top_p);
+  if (options.min_p > 0) {
+    std::erase_if(kept, [&](const Candidate& candidate) { return candidate.weight < std::min(1.0, options.min_p); });
+  }
+  return kept;
+}
+
 std::int32_t sample(std::span<const float> logits, const SamplingOptions& options, RandomStream& random) {
   if (options.temperature <= 0) return argmax(logits);
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto more_likely = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)];
-    const float y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  std::size_t keep = order.size();
-  if (options.top_k > 0) keep = std::min(keep, static_cast<std::size_t>(options.top_k));
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(keep), order.end(), more_likely);
-  order.resize(keep);
-  std::vector<double> weights;
-  const double most = static_cast<double>(logits[static_cast<std::size_t>(order.front())]);
+  const std::vector<Candidate> kept = candidates(logits, options);
   double total = 0;
-  for (const std::int32_t token : order) {
-    const double weight =
-        std::exp((static_cast<double>(logits[static_cast<std::size_t>(token)]) - most) / options.temperature);
-    if (weight < options.min_p) break;
-    weights.push_back(weight);
-    total += weight;
+  for (const Candidate& candidate : kept) total += candidate.weight;
+  double draw = random.next_uniform() * total;
+  for (const Candidate& candidate : kept) {
+    draw -= candidate.weight;
+    if (draw < 0) return candidate.token;
   }
-  double kept = 0;
-  std::size_t count = 0;
-  while (count < weights.size() && (count == 0 || kept < options.top_p * total)) kept += weights[count++];
-  double draw = random.next_uniform() * kept;
-  for (std::size_t i = 0; i + 1 < count; ++i) {
-    draw -= weights[i];
-    if (draw < 0) return order[i];
-  }
-  return order[count - 1];
+  return kept.back().token;
 }
 
 double log_probability(std::span<const float> logits, std::int32_t token) {
-  const double most = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+  const float most = logits[static_cast<std::size_t>(argmax(logits))];
+  // Powers in f32 (relative error 1e-7 each, which no sum of positive terms enlarges), their sum in f64.
   double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - most);
-  return static_cast<double>(logits[static_cast<std::size_t>(token)]) - most - std::log(sum);
+  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - most));
+  return static_cast<double>(logits[static_cast<std::size_t>(token)]) - static_cast<double>(most) - std::log(sum);
 }
 
 }  // namespace instruct::generate

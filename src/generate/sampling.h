@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/random.h"
 
@@ -23,7 +24,18 @@ void penalise_repeats(std::span<float> logits, std::span<const std::int32_t> see
 // Index of the largest logit; the lowest index among equals.
 std::int32_t argmax(std::span<const float> logits);
 
-// A token by the options: temperature, then top-k, min-p and top-p (Holtzman et al., 2019), then a draw from `random`.
+// A token that may be drawn. Weights are relative to the most likely token's 1.
+struct Candidate {
+  std::int32_t token = 0;
+  double weight = 0;
+};
+
+// The tokens that are left by temperature (above 0), then top-k, then top-p (Holtzman et al., 2019), then min-p (Nguyen
+// et al., 2024), each on what the one before it left: the order of transformers. At least one; the same order each
+// time.
+std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options);
+
+// A token by the options: the most likely one when greedy, else one draw among candidates().
 std::int32_t sample(std::span<const float> logits, const SamplingOptions& options, RandomStream& random);
 
 // Natural-log probability of one token.

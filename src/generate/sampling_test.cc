@@ -6,6 +6,10 @@
 #include <map>
 #include <vector>
 
+#include "base/file.h"
+#include "base/json.h"
+#include "generate/test_support.h"
+
 namespace instruct::generate {
 namespace {
 
@@ -48,7 +52,53 @@ TEST(Sampling, LogProbabilityIsNormalised) {
   const std::vector<float> logits{100, 101, 99};
   double sum = 0;
   for (std::int32_t i = 0; i < 3; ++i) sum += std::exp(log_probability(logits, i));
-  EXPECT_NEAR(sum, 1.0, 1e-12);
+  EXPECT_NEAR(sum, 1.0, 2e-7);  // powers in f32
+}
+
+// What is left, how likely, and in which order the cuts apply.
+TEST(Sampling, CandidatesEqualTransformersProcessors) {
+  const std::string path = INSTRUCT_GOLDENS "/generate/expected.json";
+  const Value golden = parse_json(read_file(path), path).at("sampling");
+  ASSERT_EQ(golden.size(), 39U);
+  for (const Value& row : golden.as_array()) {
+    SamplingOptions options;
+    for (const auto& [name, value] : row.at("options").as_object()) {
+      if (name == "temperature") options.temperature = value.as_double();
+      if (name == "top_k") options.top_k = value.as_integer();
+      if (name == "top_p") options.top_p = value.as_double();
+      if (name == "min_p") options.min_p = value.as_double();
+      if (name == "repetition_penalty") options.repetition_penalty = value.as_double();
+    }
+    std::vector<float> logits;
+    for (const Value& logit : row.at("logits").as_array()) logits.push_back(static_cast<float>(logit.as_double()));
+    penalise_repeats(logits, ids_of(row.at("seen")), options.repetition_penalty);
+    const std::vector<Candidate> left = candidates(logits, options);
+    double total = 0;
+    for (const Candidate& candidate : left) total += candidate.weight;
+    const Value& expected = row.at("left");
+    EXPECT_EQ(left.size(), expected.size()) << dump_json(row.at("options"));
+    for (const Candidate& candidate : left) {
+      const Value* probability = expected.find(std::to_string(candidate.token));
+      ASSERT_NE(probability, nullptr) << dump_json(row.at("options")) << " token " << candidate.token;
+      // The golden's logits are written with six decimals; a temperature of 0.5 doubles that.
+      EXPECT_NEAR(candidate.weight / total, probability->as_double(), 5e-6) << dump_json(row.at("options"));
+    }
+  }
+}
+
+TEST(Sampling, TokensThatCannotBeAreNeverDrawn) {
+  std::vector<float> logits(50, -INFINITY);
+  logits[17] = -3;
+  logits[31] = -4;
+  RandomStream random(1, RandomPurpose::kTest);
+  for (int i = 0; i < 200; ++i) {
+    for (const SamplingOptions& options :
+         {SamplingOptions{.temperature = 5}, SamplingOptions{.temperature = 5, .top_p = 0.999},
+          SamplingOptions{.temperature = 5, .top_k = 40}}) {
+      const std::int32_t token = sample(logits, options, random);
+      EXPECT_TRUE(token == 17 || token == 31);
+    }
+  }
 }
 
 }  // namespace

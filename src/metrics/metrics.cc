@@ -55,8 +55,7 @@ class Evaluation {
     }
     if (name.starts_with("chrf")) {
       std::vector<ChrfCounts> counts;
-      for (std::size_t i = 0; i < hypotheses_.size(); ++i)
-        counts.push_back(chrf_counts(hypotheses_[i], references_[i].front(), name == "chrf++" ? 2 : 0));
+      for (std::size_t i = 0; i < hypotheses_.size(); ++i) counts.push_back(best_chrf(i, name == "chrf++" ? 2 : 0));
       return pooled<ChrfCounts>(std::move(counts), [](const ChrfCounts& total) { return chrf_score(total); });
     }
     if (name == "accuracy") {
@@ -79,6 +78,20 @@ class Evaluation {
   }
 
  private:
+  // As sacreBLEU: each row counts with its best reference, the first of equals.
+  ChrfCounts best_chrf(std::size_t row, int word_order) const {
+    ChrfCounts best;
+    double most = -1;
+    for (const std::string& reference : references_[row]) {
+      ChrfCounts counts = chrf_counts(hypotheses_[row], reference, word_order);
+      if (const double score = chrf_score(counts); score > most) {
+        most = score;
+        best = std::move(counts);
+      }
+    }
+    return best;
+  }
+
   std::vector<double> best(const std::function<double(const std::string&, const std::string&)>& score) const {
     std::vector<double> values;
     for (std::size_t i = 0; i < hypotheses_.size(); ++i) {

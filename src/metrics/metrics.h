@@ -32,8 +32,8 @@ struct MetricValue {
 std::vector<std::string> expand_metric_names(std::span<const std::string> names);
 
 // bleu is of the corpus; rouge*, em and f1 are means of rows; accuracy, precision, recall and macro_f1 take each text
-// as a label (macro averages over the labels seen). references[i] holds one or more for row i; metrics other than bleu
-// take the best. Values in the order of the names.
+// as a label (macro averages over the labels seen). references[i] holds one or more for row i: bleu counts
+// them together, precision, recall and macro_f1 take the first, the others the best. Values in the order of the names.
 std::vector<MetricValue> evaluate_metrics(std::span<const std::string> names, std::span<const std::string> hypotheses,
                                           std::span<const std::vector<std::string>> references,
                                           const MetricOptions& options = {});

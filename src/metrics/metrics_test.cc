@@ -61,7 +61,15 @@ TEST_F(Golden, ChrfEqualsSacreBleu) {
   EXPECT_NEAR(value("chrf++", references_), golden_.at("corpus").at("chrf++").as_double(), 1e-6);
 }
 
-TEST_F(Golden, RougeAndExactMatchOfEveryRowEqualTheReference) {
+TEST_F(Golden, TheBestOfSeveralReferencesCounts) {
+  for (const char* name : {"chrf", "chrf++", "rouge2", "rougeLsum"}) {
+    EXPECT_NEAR(value(name, two_references_),
+                golden_.at("corpus").at(std::string(name) + " two references").as_double(), 1e-6)
+        << name;
+  }
+}
+
+TEST_F(Golden, RougeExactMatchAndF1OfEveryRowEqualTheReference) {
   for (const bool stemmer : {false, true}) {
     const RougeOptions options{.stemmer = stemmer};
     for (const char* name : {"rouge1", "rouge2", "rougeL", "rougeLsum"}) {
@@ -81,6 +89,11 @@ TEST_F(Golden, RougeAndExactMatchOfEveryRowEqualTheReference) {
   for (std::size_t i = 0; i < hypotheses_.size(); ++i) {
     ASSERT_EQ(exact_match(hypotheses_[i], references_[i].front()) ? 1.0 : 0.0,
               golden_.at("rows").at("em").as_array()[i].as_double())
+        << "row " << i << "\n"
+        << hypotheses_[i] << "\n"
+        << references_[i].front();
+    ASSERT_NEAR(token_f1(hypotheses_[i], references_[i].front()).f1,
+                golden_.at("rows").at("f1").as_array()[i].as_double(), 1e-9)
         << "row " << i << "\n"
         << hypotheses_[i] << "\n"
         << references_[i].front();

@@ -11,8 +11,8 @@ using tensor::Tensor;
 KeyValueCache::KeyValueCache(std::int64_t layers, std::int64_t slots, std::int64_t width, tensor::DType dtype,
                              tensor::Allocator& allocator) {
   for (std::int64_t layer = 0; layer < layers; ++layer) {
-    keys_.push_back(Tensor::zeros({slots, width}, dtype, allocator));
-    values_.push_back(Tensor::zeros({slots, width}, dtype, allocator));
+    keys_.push_back(Tensor::empty({slots, width}, dtype, allocator));
+    values_.push_back(Tensor::empty({slots, width}, dtype, allocator));
   }
 }
 

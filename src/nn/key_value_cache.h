@@ -12,7 +12,7 @@ namespace instruct::nn {
 // (see generate/): attention reads them through the key ranges of a plan.
 class KeyValueCache {
  public:
-  // Zero-filled: layers x [slots, width] keys and values.
+  // layers x [slots, width] keys and values, of undefined content until stored.
   KeyValueCache(std::int64_t layers, std::int64_t slots, std::int64_t width, tensor::DType dtype,
                 tensor::Allocator& allocator);
 

@@ -43,7 +43,10 @@ TEST(KeyValueCache, PutsRowsIntoTheirSlots) {
   cache.store(1, slots, rows, rows);
   EXPECT_EQ(cache.keys(1).data<float>()[4 * 3], 1.0F);
   EXPECT_EQ(cache.values(1).data<float>()[1 * 3 + 2], 6.0F);
+  const tensor::Tensor zeros = tensor::Tensor::zeros({2, 3}, tensor::DType::kF32, *allocator);
+  cache.store(0, slots, zeros, zeros);
   EXPECT_EQ(cache.keys(0).data<float>()[4 * 3], 0.0F);
+  EXPECT_EQ(cache.keys(1).data<float>()[4 * 3], 1.0F);  // layers do not share
 }
 
 }  // namespace

@@ -6,6 +6,7 @@ Needs sacrebleu, rouge-score and scikit-learn. Seeded; pairs are made from small
 punctuation, numbers, entities, repeats, emoji and empty sides.
 """
 import json, random, re, string, sys
+from collections import Counter
 from importlib.metadata import version
 
 import sacrebleu
@@ -14,7 +15,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 random.seed(20240611)
-rows = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+rows = int(sys.argv[1]) if len(sys.argv) > 1 else 700
 words = """the a library for reading and writing files running runner ran package packages provides development headers GNU
 C++ Python-3 x86_64 e-mail don't it's "quoted" (optional) 3.14 1,000 10-20 &amp; &lt;tag&gt; end. stop, what? caching caches
 organization national relational conditional happiness hopeful flies dying controlled rolling size skies proceed agreed plastered
@@ -51,6 +52,15 @@ def squad(s):
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", s).split())
 
 
+def squad_f1(hypothesis, reference):
+    """compute_f1 of the official SQuAD 2.0 script."""
+    h, r = squad(hypothesis).split(), squad(reference).split()
+    if not h or not r:
+        return float(h == r)
+    same = sum((Counter(h) & Counter(r)).values())
+    return 2 * same / (len(h) + len(r)) if same else 0.0
+
+
 pairs = []
 for _ in range(rows):
     reference = text()
@@ -62,6 +72,9 @@ for tokenize in ("13a", "intl", "zh", "char", "none"):
         score = BLEU(tokenize=tokenize, lowercase=lowercase).corpus_score(hypotheses, [references])
         corpus[f"bleu {tokenize}{' lc' if lowercase else ''}"] = score.score
 corpus["bleu two references"] = BLEU().corpus_score(hypotheses, [references, references[1:] + references[:1]]).score
+two = [references, references[1:] + references[:1]]
+corpus["chrf two references"] = CHRF().corpus_score(hypotheses, two).score
+corpus["chrf++ two references"] = CHRF(word_order=2).corpus_score(hypotheses, two).score
 corpus["chrf"] = CHRF().corpus_score(hypotheses, [references]).score
 corpus["chrf++"] = CHRF(word_order=2).corpus_score(hypotheses, [references]).score
 names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
@@ -71,6 +84,11 @@ for stemmer in (False, True):
     scores = [scorer.score(r, h) for h, r in pairs]
     for name in names:
         per_row[f"{name}{' stemmer' if stemmer else ''}"] = [s[name].fmeasure for s in scores]
+both = rouge_scorer.RougeScorer(["rouge2", "rougeLsum"])
+best = [both.score_multi([r, s], h) for h, r, s in zip(hypotheses, *two)]
+for name in ("rouge2", "rougeLsum"):
+    corpus[f"{name} two references"] = 100 * sum(s[name].fmeasure for s in best) / rows
+per_row["f1"] = [squad_f1(h, r) for h, r in pairs]
 per_row["em"] = [float(squad(h) == squad(r)) for h, r in pairs]
 labels = ["admin", "devel", "games", "libs", "net"]
 truth = [random.choice(labels) for _ in range(rows)]

@@ -1,0 +1,67 @@
+#include "cli/generation.h"
+
+#include <CLI/CLI.hpp>
+
+namespace instruct::cli {
+namespace {
+
+constexpr const char* kGroup = "Generation";
+
+// Two characters a shell does not write easily.
+std::string unescaped(const std::string& text) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char next = text[i] == '\\' && i + 1 < text.size() ? text[i + 1] : '\0';
+    if (next == 'n' || next == 't' || next == '\\') {
+      result += next == 'n' ? '\n' : next == 't' ? '\t' : '\\';
+      ++i;
+    } else {
+      result += text[i];
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+void GenerationOptions::add_to(CLI::App& command) {
+  command.add_option("--temperature", sampling.temperature, "0 is greedy")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
+  command.add_option("--top-k", sampling.top_k, "only the k most likely tokens; 0 for all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
+  command.add_option("--top-p", sampling.top_p, "only the fewest tokens that hold this probability")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(kGroup);
+  command.add_option("--min-p", sampling.min_p, "only tokens this likely, relative to the most likely")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(kGroup);
+  command.add_option("--repetition-penalty", sampling.repetition_penalty, "above 1 makes seen tokens less likely")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group(kGroup);
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--stop",
+          [this](const std::vector<std::string>& texts) {
+            stop.clear();
+            for (const std::string& text : texts) stop.push_back(unescaped(text));
+          },
+          "text that ends an answer and is not part of it (\\n, \\t, \\\\ as in C); repeatable")
+      ->allow_extra_args(false)
+      ->group(kGroup);
+  command
+      .add_option("--max-new-tokens", max_new_tokens,
+                  max_new_tokens > 0 ? "longest answer" : "longest answer; 0 for what the verb says")
+      ->capture_default_str()
+      ->check(max_new_tokens > 0 ? CLI::Range(std::int64_t{1}, std::int64_t{1} << 24)
+                                 : CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
+      ->group(kGroup);
+}
+
+}  // namespace instruct::cli

@@ -1,0 +1,26 @@
+// How answers are generated: the flags that eval, run and chat share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "generate/sampling.h"
+
+namespace CLI {
+class App;
+}
+
+namespace instruct::cli {
+
+struct GenerationOptions {
+  generate::SamplingOptions sampling;  // greedy; its seed is the command's --seed
+  std::vector<std::string> stop;
+  std::int64_t max_new_tokens = 0;  // 0: what each verb says
+
+  // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --stop, --max-new-tokens, with the values of this
+  // object as defaults.
+  void add_to(CLI::App& command);
+};
+
+}  // namespace instruct::cli
