@@ -31,8 +31,8 @@ struct Rendered {
 
 struct RenderOptions {
   std::int64_t max_output_bytes = std::int64_t{64} << 20;
-  std::int64_t max_steps = 50'000'000;
-  int max_depth = 100;
+  std::int64_t max_steps = 20'000'000;
+  int max_depth = 400;
   bool strict_undefined = false;                                     // printing an undefined variable is an error
   std::function<std::string(std::string_view format)> strftime_now;  // default: the system's clock, local time
 };
