@@ -3,6 +3,10 @@
 // The dialect is the one transformers sets up for chat templates: trim_blocks, lstrip_blocks, break and continue,
 // {% generation %}, raise_exception, strftime_now, tojson without HTML escapes, a sandbox in which templates change
 // nothing but their own namespaces. Templates are untrusted: output, steps and depth are bounded.
+//
+// Known differences, none seen in published chat templates: whole numbers have 64 bits; what map, select and so on make
+// can be read more than once; capitals of ligatures; a name list within a name list (for a, (b, c) in ...); a macro
+// sees the template's top level, not the loop it stands in; wordwrap, striptags, random, urlize, cycler.
 #pragma once
 
 #include <cstdint>
