@@ -1,5 +1,7 @@
 #include "templates/expression_parser.h"
 
+#include <cstdlib>
+
 namespace instruct::templates {
 
 NodePtr ExpressionParser::tuple() {
@@ -270,7 +272,7 @@ NodePtr ExpressionParser::primary() {
       literal->value = integer(take());
       return literal;
     case TokenKind::kFloat:
-      literal->value = std::stod(take().text);
+      literal->value = std::strtod(take().text.c_str(), nullptr);  // infinite when too large, as in Python
       return literal;
     case TokenKind::kName: {
       const std::string name = take().text;
