@@ -28,9 +28,9 @@ const std::vector<std::string>& test_names();
 
 // Items a loop goes over: elements, keys, or characters. Raises for what cannot be iterated.
 List iterate(const Data& value);
-// value.name, and value[key]; Undefined when there is none.
-Data get_attribute(const Data& value, const std::string& name);
-Data get_item(const Data& value, const Data& key);
+// value.name: a method or else a member; value[key]: a member or else a method. Undefined when there is none.
+Data get_attribute(const Data& value, const std::string& name, const Services& services);
+Data get_item(const Data& value, const Data& key, const Services& services);
 bool contains(const Data& container, const Data& item);
 // -1, 0, 1; raises when the two cannot be ordered.
 int compare(const Data& a, const Data& b);

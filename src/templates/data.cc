@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "templates/strings.h"
 
 namespace instruct::templates {
 
@@ -55,6 +56,45 @@ Text Text::with_chars(std::string chars) const {
   return result;
 }
 
+namespace {
+
+constexpr int kMaxNesting = 250;
+
+}  // namespace
+
+// Takes `depth` of something within into account.
+void Data::contain(int depth) {
+  depth_ = std::max(depth_, depth + 1);
+  if (depth_ > kMaxNesting) raise(ErrorCategory::kBadData, "a value nests deeper than {}", kMaxNesting);
+}
+
+Data::Data(List value) {
+  for (const Data& item : value) contain(item.depth());
+  value_ = std::make_shared<List>(std::move(value));
+}
+Data::Data(Dict value) {
+  for (const auto& [key, member] : value) contain(std::max(key.depth(), member.depth()));
+  value_ = std::make_shared<Dict>(std::move(value));
+}
+Data::Data(std::shared_ptr<Callable> value) {
+  contain(value->depth);
+  value_ = std::move(value);
+}
+Data::Data(std::shared_ptr<Namespace> value) {
+  contain(value->depth);
+  value_ = std::move(value);
+}
+Data Data::tuple(List items) {
+  Data result(std::move(items));
+  result.list_kind_ = ListKind::kTuple;
+  return result;
+}
+Data Data::generator(List items) {
+  Data result(std::move(items));
+  result.list_kind_ = ListKind::kGenerator;
+  return result;
+}
+
 Data Data::from_value(const Value& value, int source) {
   switch (value.kind()) {
     case Value::Kind::kNull:
@@ -82,20 +122,35 @@ Data Data::from_value(const Value& value, int source) {
 }
 
 Data& Data::set(std::string key, Data value) {
-  auto& dict = *std::get<std::shared_ptr<Dict>>(value_);
-  for (auto& [name, member] : dict) {
-    if (name.get<Text>() != nullptr && name.get<Text>()->chars() == key) {
-      member = std::move(value);
-      return *this;
-    }
-  }
-  dict.emplace_back(Text(std::move(key)), std::move(value));
+  contain(value.depth());
+  set_member(*std::get<std::shared_ptr<Dict>>(value_), Data(std::move(key)), std::move(value));
   return *this;
 }
 
 Data& Data::push(Data value) {
+  contain(value.depth());
   std::get<std::shared_ptr<List>>(value_)->push_back(std::move(value));
   return *this;
+}
+
+void set_member(Dict& dict, Data key, Data value) {
+  for (auto& [name, member] : dict) {
+    if (equal(name, key)) {
+      member = std::move(value);
+      return;
+    }
+  }
+  dict.emplace_back(std::move(key), std::move(value));
+}
+
+void set_member(Namespace& space, const std::string& name, Data value) {
+  for (auto& [existing, member] : space.members) {
+    if (existing == name) {
+      member = std::move(value);
+      return;
+    }
+  }
+  space.members.emplace_back(name, std::move(value));
 }
 
 const List* Data::list() const {
@@ -128,7 +183,7 @@ bool truth(const Data& value) {
   if (const auto* integer = value.get<std::int64_t>()) return *integer != 0;
   if (const auto* number = value.get<double>()) return *number != 0;
   if (const auto* text = value.get<Text>()) return text->size() > 0;
-  if (const List* list = value.list()) return !list->empty();
+  if (const List* list = value.list()) return value.is_generator() || !list->empty();
   if (const Dict* dict = value.dict()) return !dict->empty();
   return true;
 }
@@ -147,6 +202,7 @@ bool equal(const Data& a, const Data& b) {
   }
   if (a.variant().index() != b.variant().index()) return false;
   if (const auto* text = a.get<Text>()) return text->chars() == b.get<Text>()->chars();
+  if (a.is_tuple() != b.is_tuple()) return false;
   if (const List* x = a.list()) return std::equal(x->begin(), x->end(), b.list()->begin(), b.list()->end(), equal);
   if (const Dict* x = a.dict()) {
     return x->size() == b.dict()->size() && std::all_of(x->begin(), x->end(), [&](const auto& member) {
@@ -178,24 +234,34 @@ std::string number_text(double value) {
 
 void append_repr(Text& out, const Data& value);
 
+// How Python's repr writes a character; nothing when it stands for itself.
+std::string escape_of(const std::string& character, char quote) {
+  const std::u32string codes = decode_utf8(character);
+  const char32_t code = codes.empty() ? U'\0' : codes.front();
+  if (code == static_cast<char32_t>(quote) || code == U'\\') return {'\\', static_cast<char>(code)};
+  if (code == U'\n') return "\\n";
+  if (code == U'\t') return "\\t";
+  if (code == U'\r') return "\\r";
+  if (code == U' ' || is_printable(code)) return {};
+  const auto number = static_cast<std::uint32_t>(code);
+  return code < 0x100     ? fmt::format("\\x{:02x}", number)
+         : code < 0x10000 ? fmt::format("\\u{:04x}", number)
+                          : fmt::format("\\U{:08x}", number);
+}
+
 void append_quoted(Text& out, const Text& text) {
   const bool has_single = text.chars().find('\'') != std::string::npos;
   const char quote = has_single && text.chars().find('"') == std::string::npos ? '"' : '\'';
-  std::string escaped;
-  for (const char c : text.chars()) {
-    if (c == quote || c == '\\') escaped += '\\';
-    if (c == '\n') {
-      escaped += "\\n";
-    } else if (c == '\t') {
-      escaped += "\\t";
-    } else if (c == '\r') {
-      escaped += "\\r";
+  out.append(std::string(1, quote), 0);
+  for (const auto& [begin, end] : characters(text)) {
+    const Text character = text.slice(begin, end);
+    const std::string escaped = escape_of(character.chars(), quote);
+    if (escaped.empty()) {
+      out.append(character);
     } else {
-      escaped += c;
+      out.append(escaped, character.single_source());
     }
   }
-  out.append(std::string(1, quote), 0);
-  out.append(text.with_chars(std::move(escaped)));
   out.append(std::string(1, quote), 0);
 }
 
@@ -212,9 +278,9 @@ void append_repr(Text& out, const Data& value) {
   if (const auto* text = value.get<Text>()) {
     append_quoted(out, *text);
   } else if (const List* list = value.list()) {
-    out.append("[", 0);
+    out.append(value.is_tuple() ? "(" : "[", 0);
     append_items(out, *list);
-    out.append("]", 0);
+    out.append(value.is_tuple() ? (list->size() == 1 ? ",)" : ")") : "]", 0);
   } else if (const Dict* dict = value.dict()) {
     out.append("{", 0);
     bool first = true;
@@ -233,26 +299,31 @@ void append_repr(Text& out, const Data& value) {
 
 class JsonWriter {
  public:
-  JsonWriter(int indent, std::string_view item, std::string_view key, bool sort)
-      : indent_(indent), item_(item), key_(key), sort_(sort) {}
+  explicit JsonWriter(const JsonForm& form) : form_(form) {}
   Text out;
 
   void write(const Data& value, int depth) {
     if (const auto* text = value.get<Text>()) {
-      out.append(text->with_chars(dump_json(Value(text->chars()))));
-    } else if (const List* list = value.list()) {
+      quoted(*text);
+    } else if (const List* list = value.list(); list != nullptr && !value.is_generator()) {
       sequence('[', ']', list->size(), depth, [&](std::size_t i) { write((*list)[i], depth + 1); });
     } else if (const Dict* dict = value.dict()) {
       Dict members = *dict;
-      if (sort_) {
+      if (form_.sort_keys) {
         std::stable_sort(members.begin(), members.end(), [](const auto& a, const auto& b) {
           return to_text(a.first).chars() < to_text(b.first).chars();
         });
       }
       sequence('{', '}', members.size(), depth, [&](std::size_t i) {
-        const Text name = to_text(members[i].first);
-        out.append(name.with_chars(dump_json(Value(name.chars()))));
-        out.append(key_, 0);
+        const Data& name = members[i].first;
+        if (name.get<Text>() != nullptr) {
+          quoted(*name.get<Text>());
+        } else {  // numbers, flags and none as JSON would write them
+          out.append("\"", 0);
+          write(name, depth);
+          out.append("\"", 0);
+        }
+        out.append(form_.after_key, 0);
         write(members[i].second, depth + 1);
       });
     } else if (const auto* flag = value.get<bool>()) {
@@ -267,11 +338,19 @@ class JsonWriter {
   }
 
  private:
+  // A text in quotes; what needs no escape keeps its origin.
+  void quoted(const Text& text) {
+    std::string json = dump_json(Value(text.chars()), {.ascii_only = form_.ascii_only});
+    json = json.substr(1, json.size() - 2);
+    out.append("\"", 0);
+    out.append(text.with_chars(std::move(json)));
+    out.append("\"", 0);
+  }
   template <typename Body>
   void sequence(char open, char close, std::size_t count, int depth, const Body& body) {
     out.append(std::string(1, open), 0);
     for (std::size_t i = 0; i < count; ++i) {
-      if (i > 0) out.append(indent_ >= 0 ? trim(item_) : item_, 0);
+      if (i > 0) out.append(form_.between_items, 0);
       newline(depth + 1);
       body(i);
     }
@@ -279,12 +358,9 @@ class JsonWriter {
     out.append(std::string(1, close), 0);
   }
   void newline(int depth) {
-    if (indent_ >= 0) out.append("\n" + std::string(static_cast<std::size_t>(indent_ * depth), ' '), 0);
+    if (form_.indent >= 0) out.append("\n" + std::string(static_cast<std::size_t>(form_.indent * depth), ' '), 0);
   }
-  int indent_;
-  std::string_view item_;
-  std::string_view key_;
-  bool sort_;
+  const JsonForm& form_;
 };
 
 }  // namespace
@@ -309,12 +385,13 @@ Text to_repr(const Data& value) {
 std::string type_of(const Data& value) {
   constexpr const char* kNames[] = {"undefined", "none", "bool", "int",      "float",
                                     "str",       "list", "dict", "function", "namespace"};
+  if (value.is_tuple()) return "tuple";
+  if (value.is_generator()) return "generator";
   return kNames[value.variant().index()];
 }
 
-Text to_json(const Data& value, int indent, std::string_view item_separator, std::string_view key_separator,
-             bool sort_keys) {
-  JsonWriter writer(indent, item_separator, key_separator, sort_keys);
+Text to_json(const Data& value, const JsonForm& form) {
+  JsonWriter writer(form);
   writer.write(value, 0);
   return std::move(writer.out);
 }

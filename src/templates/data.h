@@ -58,10 +58,13 @@ struct None {};
 struct Callable {
   std::string name;
   std::function<Data(const Arguments&)> call;
+  int depth = 0;  // of the values that `call` holds
 };
-// A namespace() object: the one value templates may change.
+// A namespace() object: the one value templates may change. And the variable of a loop, which nothing changes.
 struct Namespace {
   std::vector<std::pair<std::string, Data>> members;
+  bool is_loop = false;
+  int depth = 0;  // of a loop's members; 0 for those that change: the renderer takes them apart at its end
 };
 
 class Data {
@@ -69,17 +72,22 @@ class Data {
   using Variant = std::variant<Undefined, None, bool, std::int64_t, double, Text, std::shared_ptr<List>,
                                std::shared_ptr<Dict>, std::shared_ptr<Callable>, std::shared_ptr<Namespace>>;
   Data() : value_(None{}) {}
-  Data(Undefined value) : value_(std::move(value)) {}                     // NOLINT(google-explicit-constructor)
-  Data(bool value) : value_(value) {}                                     // NOLINT(google-explicit-constructor)
-  Data(std::int64_t value) : value_(value) {}                             // NOLINT(google-explicit-constructor)
-  Data(double value) : value_(value) {}                                   // NOLINT(google-explicit-constructor)
-  Data(Text value) : value_(std::move(value)) {}                          // NOLINT(google-explicit-constructor)
-  Data(std::string value) : value_(Text(std::move(value))) {}             // NOLINT(google-explicit-constructor)
-  Data(const char* value) : value_(Text(std::string(value))) {}           // NOLINT(google-explicit-constructor)
-  Data(List value) : value_(std::make_shared<List>(std::move(value))) {}  // NOLINT(google-explicit-constructor)
-  Data(Dict value) : value_(std::make_shared<Dict>(std::move(value))) {}  // NOLINT(google-explicit-constructor)
-  Data(std::shared_ptr<Callable> value) : value_(std::move(value)) {}     // NOLINT(google-explicit-constructor)
-  Data(std::shared_ptr<Namespace> value) : value_(std::move(value)) {}    // NOLINT(google-explicit-constructor)
+  Data(Undefined value) : value_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
+  Data(bool value) : value_(value) {}                            // NOLINT(google-explicit-constructor)
+  Data(std::int64_t value) : value_(value) {}                    // NOLINT(google-explicit-constructor)
+  Data(double value) : value_(value) {}                          // NOLINT(google-explicit-constructor)
+  Data(Text value) : value_(std::move(value)) {}                 // NOLINT(google-explicit-constructor)
+  Data(std::string value) : value_(Text(std::move(value))) {}    // NOLINT(google-explicit-constructor)
+  Data(const char* value) : value_(Text(std::string(value))) {}  // NOLINT(google-explicit-constructor)
+  // What holds other values raises BadData when they nest too deep: all that follows them recurses.
+  Data(List value);                        // NOLINT(google-explicit-constructor)
+  Data(Dict value);                        // NOLINT(google-explicit-constructor)
+  Data(std::shared_ptr<Callable> value);   // NOLINT(google-explicit-constructor)
+  Data(std::shared_ptr<Namespace> value);  // NOLINT(google-explicit-constructor)
+  // Lists that Python tells from lists: a tuple, and what map, select and so on make, which has neither length nor
+  // items and is true even when empty.
+  static Data tuple(List items);
+  static Data generator(List items);
 
   // Every string of `value` gets `source`.
   static Data from_value(const Value& value, int source = 0);
@@ -93,8 +101,12 @@ class Data {
   const T* get() const {
     return std::get_if<T>(&value_);
   }
-  const List* list() const;
+  const List* list() const;  // of any kind
   const Dict* dict() const;
+  bool is_tuple() const { return list_kind_ == ListKind::kTuple; }
+  bool is_generator() const { return list_kind_ == ListKind::kGenerator; }
+  // 0 for a plain value, else one more than the deepest value within.
+  int depth() const { return depth_; }
   bool is_undefined() const { return get<Undefined>() != nullptr; }
   bool is_none() const { return get<None>() != nullptr; }
   bool is_number() const {
@@ -105,8 +117,17 @@ class Data {
   const Data* find(std::string_view key) const;
 
  private:
+  enum class ListKind : std::uint8_t { kList, kTuple, kGenerator };
+  void contain(int depth);
+
   Variant value_;
+  int depth_ = 0;
+  ListKind list_kind_ = ListKind::kList;
 };
+
+// Puts the member where its key is, or at the end.
+void set_member(Dict& dict, Data key, Data value);
+void set_member(Namespace& space, const std::string& name, Data value);
 
 // Python's rules: truth of a value, equality, str(), repr(), and the name of its type.
 bool truth(const Data& value);
@@ -115,8 +136,14 @@ Text to_text(const Data& value);
 Text to_repr(const Data& value);
 std::string type_of(const Data& value);
 double as_double(const Data& number);
-// JSON as Python's json.dumps(ensure_ascii=False); indent below 0 means one line.
-Text to_json(const Data& value, int indent, std::string_view item_separator, std::string_view key_separator,
-             bool sort_keys);
+// JSON as Python's json.dumps writes it.
+struct JsonForm {
+  int indent = -1;  // below 0: one line
+  std::string between_items = ", ";
+  std::string after_key = ": ";
+  bool sort_keys = false;
+  bool ascii_only = false;
+};
+Text to_json(const Data& value, const JsonForm& form);
 
 }  // namespace instruct::templates

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "templates/strings.h"
 #include "templates/syntax.h"
 
 namespace instruct::templates {
@@ -19,12 +20,13 @@ constexpr std::array<std::string_view, 24> kOperators{"==", "!=", "<=", ">=", "/
 
 class Lexer {
  public:
-  Lexer(const std::string& source, const std::string& origin) : source_(source), origin_(origin) {
-    // Jinja drops one line end at the end of a template.
-    if (source_.ends_with("\r\n"))
-      source_.resize(source_.size() - 2);
-    else if (source_.ends_with('\n'))
-      source_.pop_back();
+  Lexer(const std::string& source, const std::string& origin) : origin_(origin) {
+    // Jinja makes every line end "\n", and drops one at the end of a template.
+    for (std::size_t i = 0; i < source.size(); ++i) {
+      if (source[i] == '\r' && i + 1 < source.size() && source[i + 1] == '\n') continue;
+      source_ += source[i] == '\r' ? '\n' : source[i];
+    }
+    if (source_.ends_with('\n')) source_.pop_back();
   }
 
   std::vector<Token> run() {
@@ -58,18 +60,13 @@ class Lexer {
     const char kind = end < source_.size() ? source_[end + 1] : '\0';
     const char control = end + 2 < source_.size() ? source_[end + 2] : '\0';
     if (trim_next_) {
-      const std::size_t first = piece.find_first_not_of(" \t\r\n\f\v");
-      piece.erase(0, first == std::string::npos ? piece.size() : first);
-    } else if (newline_next_) {
-      if (piece.starts_with("\r\n"))
-        piece.erase(0, 2);
-      else if (piece.starts_with('\n'))
-        piece.erase(0, 1);
+      piece = strip(Text(piece), std::nullopt, Side::kLeft).chars();
+    } else if (newline_next_ && piece.starts_with('\n')) {
+      piece.erase(0, 1);
     }
     const bool skipped_all = piece.empty();
     if (kind != '\0' && control == '-') {
-      const std::size_t last = piece.find_last_not_of(" \t\r\n\f\v");
-      piece.resize(last == std::string::npos ? 0 : last + 1);
+      piece = strip(Text(piece), std::nullopt, Side::kRight).chars();
     } else if ((kind == '%' || kind == '#') && control != '+') {
       // lstrip_blocks: blanks between the line's start and the tag.
       const std::size_t last = piece.find_last_not_of(" \t");
@@ -126,13 +123,8 @@ class Lexer {
       const std::size_t close = source_.find("%}", j);
       if (close == std::string::npos) fail_at(origin_, start, "'endraw' is never closed: expected '%}'");
       std::string piece = source_.substr(begin, open - begin);
-      if (trim_begin)
-        piece.erase(0, std::min(piece.find_first_not_of(" \t\r\n"), piece.size()));
-      else if (piece.starts_with('\n'))
-        piece.erase(0, 1);
-      if (trim_end)
-        piece.resize(piece.find_last_not_of(" \t\r\n") == std::string::npos ? 0
-                                                                            : piece.find_last_not_of(" \t\r\n") + 1);
+      if (trim_begin) piece = strip(Text(piece), std::nullopt, Side::kLeft).chars();
+      if (trim_end) piece = strip(Text(piece), std::nullopt, Side::kRight).chars();
       if (!piece.empty()) tokens_.push_back({TokenKind::kText, std::move(piece), start});
       trim_next_ = source_[close - 1] == '-';
       newline_next_ = true;
@@ -261,6 +253,14 @@ class Lexer {
       }
       append_utf8(text, code > 0x10FFFF || (code >= 0xD800 && code < 0xE000) ? U'\uFFFD' : code);
     };
+    if (c >= '0' && c <= '7') {  // up to three octal digits
+      char32_t code = static_cast<char32_t>(c - '0');
+      for (int i = 0;
+           i < 2 && position_ + 1 < source_.size() && source_[position_ + 1] >= '0' && source_[position_ + 1] <= '7';
+           ++i)
+        code = code * 8 + static_cast<char32_t>(source_[++position_] - '0');
+      return append_utf8(text, code);
+    }
     switch (c) {
       case 'n':
         text += '\n';
@@ -282,9 +282,6 @@ class Lexer {
         return;
       case 'a':
         text += '\a';
-        return;
-      case '0':
-        text += '\0';
         return;
       case '\n':
         return;

@@ -15,20 +15,10 @@ namespace {
   raise(ErrorCategory::kBadData, "{}", message);
 }
 
-bool is_space(char32_t c) {
-  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 char32_t code_at(const Text& text, std::pair<std::size_t, std::size_t> range) {
   const std::u32string code =
       decode_utf8(std::string_view(text.chars()).substr(range.first, range.second - range.first));
   return code.empty() ? U'\0' : code.front();
-}
-
-bool is_letter(char32_t c) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
 }  // namespace
@@ -48,14 +38,33 @@ std::vector<std::pair<std::size_t, std::size_t>> characters(const Text& text) {
   return result;
 }
 
+bool is_space(char32_t c) {
+  return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+bool is_letter(char32_t c) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
+}
+
+bool is_digit(char32_t code) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(code)) == UTF8PROC_CATEGORY_ND;
+}
+
+bool is_printable(char32_t code) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code));
+  return code == U' ' || (category != UTF8PROC_CATEGORY_CN && category < UTF8PROC_CATEGORY_ZS);
+}
+
 Text change_case(const Text& text, Case wanted) {
   Text result;
   bool inside_word = false;
   bool first = true;
   for (const auto& range : characters(text)) {
     const auto code = static_cast<utf8proc_int32_t>(code_at(text, range));
-    const bool up =
-        wanted == Case::kUpper || (wanted == Case::kTitle && !inside_word) || (wanted == Case::kCapitalise && first);
+    const bool up = wanted == Case::kUpper || ((wanted == Case::kTitle || wanted == Case::kWords) && !inside_word) ||
+                    (wanted == Case::kCapitalise && first);
     const auto changed = static_cast<char32_t>(up ? utf8proc_toupper(code) : utf8proc_tolower(code));
     std::string bytes;
     // German sharp s is the one common letter whose capital is two.
@@ -65,10 +74,18 @@ Text change_case(const Text& text, Case wanted) {
       append_utf8(bytes, changed);
     }
     result.append(bytes, text.slice(range.first, range.second).single_source());
-    inside_word = is_letter(static_cast<char32_t>(code));
+    const auto character = static_cast<char32_t>(code);
+    inside_word = wanted == Case::kWords ? !is_space(character) && std::u32string_view(U"-({[<").find(character) ==
+                                                                       std::u32string_view::npos
+                                         : is_letter(character);
     first = false;
   }
   return result;
+}
+
+bool is_case(const Text& text, Case wanted) {
+  const Case other = wanted == Case::kLower ? Case::kUpper : Case::kLower;
+  return change_case(text, wanted).chars() == text.chars() && change_case(text, other).chars() != text.chars();
 }
 
 Text strip(const Text& text, const std::optional<std::string>& set, Side side) {
@@ -136,16 +153,21 @@ List split_text(const Text& text, const std::optional<std::string>& separator, s
   return parts;
 }
 
-List split_lines(const Text& text) {
+List split_lines(const Text& text, bool keep_ends) {
   List lines;
   std::size_t begin = 0;
-  const std::string& chars = text.chars();
-  while (begin < chars.size()) {
-    const std::size_t end = std::min(chars.find_first_of("\r\n", begin), chars.size());
-    lines.emplace_back(text.slice(begin, end));
-    begin = end + 1;
-    if (end + 1 < chars.size() && chars[end] == '\r' && chars[end + 1] == '\n') ++begin;
+  const auto ranges = characters(text);
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const char32_t code = code_at(text, ranges[i]);
+    const bool ends = (code >= 0x0A && code <= 0x0D) || (code >= 0x1C && code <= 0x1E) || code == 0x85 ||
+                      code == 0x2028 || code == 0x2029;
+    if (!ends) continue;
+    const std::size_t end = ranges[i].first;
+    if (code == U'\r' && i + 1 < ranges.size() && text.chars()[ranges[i + 1].first] == '\n') ++i;
+    lines.emplace_back(text.slice(begin, keep_ends ? ranges[i].second : end));
+    begin = ranges[i].second;
   }
+  if (begin < text.size()) lines.emplace_back(text.slice(begin, text.size()));
   return lines;
 }
 
@@ -176,42 +198,81 @@ Text replace(const Text& text, const std::string& from, const Text& to, std::int
 
 namespace {
 
-Text format_number(const Data& value, std::string_view spec) {
-  // [width][.precision](d|f|s|x), with a leading 0 for zero padding.
-  const char kind = spec.empty() ? 's' : spec.back();
-  std::string options(spec.substr(0, spec.empty() ? 0 : spec.size() - 1));
-  if (kind == 's') return to_text(value);
-  if (kind == 'r') return to_repr(value);
-  if (!value.is_number()) fail(fmt::format("format %{}: expected a number, got {}", kind, type_of(value)));
-  int width = 0;
-  int precision = 6;
+// Python's two ways to say how a value is written, as far as they agree: [-<>^][0][width][.precision][kind].
+struct Format {
+  char align = '\0';
   bool zero = false;
+  std::size_t width = 0;
+  int precision = -1;
+  char kind = 's';
+};
+
+Format parse_format(std::string_view spec) {
+  Format format;
   std::size_t i = 0;
-  if (i < options.size() && options[i] == '0') {
-    zero = true;
+  const auto digits = [&](int most) {
+    int value = 0;
+    for (; i < spec.size() && spec[i] >= '0' && spec[i] <= '9'; ++i)
+      value = std::min(value * 10 + (spec[i] - '0'), most);
+    return value;
+  };
+  if (i < spec.size() && std::string_view("-<>^").find(spec[i]) != std::string_view::npos) format.align = spec[i++];
+  if (i < spec.size() && spec[i] == '0') {
+    format.zero = true;
     ++i;
   }
-  while (i < options.size() && std::isdigit(static_cast<unsigned char>(options[i])) != 0 && width < 1000)
-    width = width * 10 + (options[i++] - '0');
-  if (i < options.size() && options[i] == '.') {
-    precision = 0;
+  format.width = static_cast<std::size_t>(digits(100000));
+  if (i < spec.size() && spec[i] == '.') {
     ++i;
-    while (i < options.size() && std::isdigit(static_cast<unsigned char>(options[i])) != 0 && precision < 100)
-      precision = precision * 10 + (options[i++] - '0');
+    format.precision = digits(100);
   }
-  std::string text;
-  if (kind == 'f') {
-    text = fmt::format("{:.{}f}", as_double(value), precision);
-  } else if (kind == 'x') {
-    text = fmt::format("{:x}", static_cast<std::int64_t>(as_double(value)));
-  } else if (kind == 'd' || kind == 'i') {
-    text = fmt::format("{}", static_cast<std::int64_t>(as_double(value)));
-  } else {
-    fail(fmt::format("format: unknown conversion '%{}'", kind));
+  if (i < spec.size()) format.kind = spec[i++];
+  if (i < spec.size()) fail(fmt::format("format: '{}' is not understood", spec));
+  return format;
+}
+
+Text unpadded(const Data& value, const Format& format) {
+  const bool number = value.is_number();
+  if (format.kind == 's' || format.kind == 'r') {
+    const Text text = format.kind == 's' ? to_text(value) : to_repr(value);
+    const auto ranges = characters(text);
+    const bool cut = format.precision >= 0 && ranges.size() > static_cast<std::size_t>(format.precision);
+    return cut ? text.slice(0, ranges[static_cast<std::size_t>(format.precision)].first) : text;
   }
-  if (static_cast<int>(text.size()) < width)
-    text.insert(0, std::string(static_cast<std::size_t>(width) - text.size(), zero ? '0' : ' '));
-  return Text(text);
+  if (!number) fail(fmt::format("format %{}: expected a number, got {}", format.kind, type_of(value)));
+  const double real = as_double(value);
+  if (format.kind == 'f') return Text(fmt::format("{:.{}f}", real, format.precision < 0 ? 6 : format.precision));
+  if (!(std::abs(real) < 9e18)) fail("format: the number is too large");
+  const auto* exact = value.get<std::int64_t>();
+  const std::int64_t whole = exact != nullptr ? *exact : static_cast<std::int64_t>(real);
+  if (format.kind == 'x') return Text(fmt::format("{:x}", whole));
+  if (format.kind == 'd' || format.kind == 'i') return Text(fmt::format("{}", whole));
+  fail(fmt::format("format: unknown conversion '{}'", format.kind));
+}
+
+// Where texts stand in wider fields when no side is given: left in str.format, right with %.
+enum class TextsStand { kLeft, kRight };
+Text format_value(const Data& value, std::string_view spec, TextsStand side) {
+  const Format format = parse_format(spec);
+  Text body = unpadded(value, format);
+  const std::size_t size = characters(body).size();
+  if (size >= format.width) return body;
+  const std::size_t missing = format.width - size;
+  const bool number = value.is_number() && format.kind != 'r' && value.get<bool>() == nullptr;
+  if (number && format.zero && format.align == '\0') {
+    const std::size_t sign = body.chars().starts_with('-') ? 1 : 0;
+    Text padded = body.slice(0, sign);
+    padded.append(std::string(missing, '0'), 0);
+    padded.append(body.slice(sign, body.size()));
+    return padded;
+  }
+  const bool left =
+      format.align == '-' || format.align == '<' || (format.align == '\0' && !number && side == TextsStand::kLeft);
+  const std::size_t before = left ? 0 : format.align == '^' ? missing / 2 : missing;
+  Text padded(std::string(before, ' '));
+  padded.append(body);
+  padded.append(std::string(missing - before, ' '), 0);
+  return padded;
 }
 
 }  // namespace
@@ -244,7 +305,7 @@ Text format_percent(const Text& format, const List& values, const Dict* named, c
       if (next >= values.size()) fail("format: not enough values");
       value = values[next++];
     }
-    const Text part = format_number(*value, std::string_view(chars).substr(end, kind - end + 1));
+    const Text part = format_value(*value, std::string_view(chars).substr(end, kind - end + 1), TextsStand::kRight);
     charge(part.size());
     result.append(part);
     begin = kind + 1;
@@ -286,7 +347,7 @@ Text format_braces(const Text& format, const Arguments& arguments, const Charge&
       }
     }
     if (!value) fail(fmt::format("format: there is no value for '{{{}}}'", field));
-    const Text part = format_number(*value, spec);
+    const Text part = format_value(*value, spec, TextsStand::kLeft);
     charge(part.size());
     result.append(part);
     i = close + 1;

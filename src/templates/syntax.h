@@ -17,6 +17,7 @@ enum class NodeKind {
   kPrint,
   kIf,
   kFor,
+  kWith,
   kSet,
   kSetBlock,
   kMacro,
@@ -29,6 +30,7 @@ enum class NodeKind {
   kLiteral,
   kName,
   kList,
+  kTuple,
   kDict,
   kUnary,
   kBinary,
@@ -56,6 +58,7 @@ struct Node {
   std::vector<std::shared_ptr<const Node>> children;
   std::vector<std::string> names;  // loop and set targets, parameters
   Mark mark;
+  int height = 0;  // of the tree below
 };
 using NodePtr = std::shared_ptr<const Node>;
 

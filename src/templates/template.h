@@ -3,6 +3,10 @@
 // The dialect is the one transformers sets up for chat templates: trim_blocks, lstrip_blocks, break and continue,
 // {% generation %}, raise_exception, strftime_now, tojson without HTML escapes, a sandbox in which templates change
 // nothing but their own namespaces. Templates are untrusted: output, steps and depth are bounded.
+//
+// Known differences, none seen in published chat templates: whole numbers have 64 bits; what map, select and so on make
+// can be read more than once; capitals of ligatures; a name list within a name list (for a, (b, c) in ...); a macro
+// sees the template's top level, not the loop it stands in; wordwrap, striptags, random, urlize, cycler.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +35,8 @@ struct Rendered {
 
 struct RenderOptions {
   std::int64_t max_output_bytes = std::int64_t{64} << 20;
-  std::int64_t max_steps = 50'000'000;
-  int max_depth = 100;
+  std::int64_t max_steps = 20'000'000;
+  int max_depth = 400;
   bool strict_undefined = false;                                     // printing an undefined variable is an error
   std::function<std::string(std::string_view format)> strftime_now;  // default: the system's clock, local time
 };
