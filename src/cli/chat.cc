@@ -63,7 +63,7 @@ class Chat {
  private:
   // Carries out a command; false to leave.
   bool command(std::string_view line) {
-    static const std::vector<std::string> kNames{"/help", "/reset", "/system", "/exit"};
+    static const std::vector<std::string> names{"/help", "/reset", "/system", "/exit"};
     const std::string name(line.substr(0, line.find_first_of(" \t")));
     const std::string_view rest = trim(line.substr(name.size()));
     if (name == "/exit" || name == "/quit") return false;
@@ -76,7 +76,7 @@ class Chat {
       conversation_.set_system(repair_utf8(rest));
       std::cerr << "The dialogue starts anew " << (rest.empty() ? "without a" : "under this") << " system message.\n";
     } else {
-      std::cerr << "Unknown command " << repair_utf8(name) << did_you_mean(name, kNames)
+      std::cerr << "Unknown command " << repair_utf8(name) << did_you_mean(name, names)
                 << " (// starts a message with /)\n";
     }
     return true;

@@ -191,7 +191,7 @@ TEST(Gguf, HostileFilesAreRefusedWithTheirPlace) {
     return Bytes().head(0, 1).key("general.alignment", 4).u32(alignment).str();
   };
   const std::vector<Hostile> cases{
-      {"empty", "", "not a GGUF file"},
+      {"empty", "", "the file is empty"},
       {"wrong magic", "GGML" + std::string(40, '\0'), "does not start with 'GGUF'"},
       {"version 1", Bytes().head(0, 0, 1).str(), "versions 2 and 3", ErrorCategory::kUnsupported},
       {"version 4", Bytes().head(0, 0, 4).str(), "GGUF version 4", ErrorCategory::kUnsupported},

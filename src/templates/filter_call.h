@@ -27,7 +27,7 @@ struct Call {
   }
   Data get(std::size_t index, std::string_view key, Data otherwise) const {
     const Data* found = find(index, key);
-    return found == nullptr ? std::move(otherwise) : *found;
+    return found == nullptr ? otherwise : *found;
   }
   std::int64_t integer(std::size_t index, std::string_view key, std::int64_t otherwise) const {
     const Data* found = find(index, key);

@@ -62,7 +62,7 @@ Data map(const Call& call) {
   for (const Data& item : call.items()) {
     if (attribute != nullptr) {
       Data value = attribute_path(item, *attribute, call.services);
-      result.push_back(value.is_undefined() && otherwise != nullptr ? *otherwise : std::move(value));
+      result.push_back(value.is_undefined() && otherwise != nullptr ? *otherwise : value);
     } else {
       Arguments rest{{call.arguments.positional.begin() + 1, call.arguments.positional.end()}, call.arguments.named};
       result.push_back(call.services.apply_filter(to_text(call.arguments.positional[0]).chars(), item, rest));
