@@ -34,7 +34,7 @@ instructions:
 )";
 
 class Encoding : public ::testing::Test {
- protected:
+ public:
   std::string text_of(const EncodedRow& row) const { return tokenizer.decode(row.tokens); }
   std::string trained_of(const EncodedRow& row) const {
     std::vector<std::int32_t> ids;

@@ -39,7 +39,7 @@ std::vector<std::int64_t> rows_of(const LintReport& report, std::string_view che
 }
 
 class Linting : public ::testing::Test {
- protected:
+ public:
   LintReport check(std::string_view jsonl, const EncodeOptions& options = {}, std::string_view held_out = {}) {
     std::vector<RowProblem> problems;
     const Dataset dataset = parse_dataset(jsonl, ".jsonl", "rows.jsonl", {}, &problems);

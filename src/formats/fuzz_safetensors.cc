@@ -9,7 +9,10 @@
 
 namespace {
 
-using namespace instruct;
+namespace formats = instruct::formats;
+namespace tensor = instruct::tensor;
+using instruct::Error;
+using instruct::ErrorCategory;
 
 void touch(const formats::SafetensorsFile& file) {
   static_cast<void>(file.metadata().size());

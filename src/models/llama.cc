@@ -150,7 +150,7 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
                             .attention = {.head_width = config_.head_width,
                                           .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width)),
                                           .window = config_.sliding_window}};
-  Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_);  // [T, D]
+  Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_, config_.padding);  // [T, D]
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const bool last = i + 1 == blocks_.size();
     x = blocks_[i](context, x, input, last ? pass.rows : std::span<const std::int32_t>());

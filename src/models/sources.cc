@@ -180,6 +180,7 @@ LlamaConfig sizes_from_json(const Value& json) {
   config.context_length = integer_or(json, "max_position_embeddings", 2048);
   config.norm_epsilon = static_cast<float>(number_or(json, "rms_norm_eps", 1e-6));
   config.tied_embeddings = boolean_or(json, "tie_word_embeddings", false);
+  config.padding = integer_or(json, "pad_token_id", -1);
   const bool qwen2 = config.architecture == "qwen2";
   config.attention_bias = qwen2 || boolean_or(json, "attention_bias", false);
   config.output_bias = config.attention_bias && !qwen2;
@@ -287,6 +288,7 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.attention_bias = file.has_tensor("blk.0.attn_q.bias");
   config.output_bias = file.has_tensor("blk.0.attn_output.bias");
   config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;
+  config.padding = file.integer_or("tokenizer.ggml.padding_token_id", -1);
   config.rotary.theta = file.number_or(prefix + "rope.freq_base", 10000.0);
   config.rotary.width = file.integer_or(prefix + "rope.dimension_count", config.head_width);
   config.rotary.scaling = scaling_from_name(file.text_or(prefix + "rope.scaling.type", "none"), file.origin());

@@ -135,6 +135,17 @@ TEST_P(Gradient, EmbeddingAndSelectedRows) {
   expect_gradients([&](const Context& c) { return embedding(c, table, ids, DType::kF32); }, {table});
   const Variable x = input({4, 6});
   expect_gradients([&](const Context& c) { return select_rows(c, x, rows); }, {x});
+  {  // as torch.nn.Embedding(padding_idx=3): the row has no gradient, the others theirs
+    Tape tape;
+    table.mutable_gradient() = Tensor();
+    const Variable y = embedding(engine_.context(&tape), table, ids, DType::kF32, 3);
+    y.mutable_gradient() = Tensor::from_floats(std::vector<float>(24, 1.0F), {4, 6}, engine_.allocator());
+    tape.backward();
+    const float* gradient = table.gradient().data<float>();
+    EXPECT_EQ(gradient[3 * 6], 0.0F);
+    EXPECT_EQ(gradient[0], 1.0F);
+    EXPECT_EQ(gradient[6 * 6], 1.0F);
+  }
   const std::vector<std::int32_t> outside{7};
   EXPECT_THROW(embedding(engine_.context(), table, outside, DType::kF32), Error);
 }

@@ -6,7 +6,7 @@ namespace instruct::ops {
 namespace {
 
 Variable take_rows(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype,
-                   const char* operation) {
+                   const char* operation, std::int64_t frozen_row) {
   const std::int64_t rows = table.value().dim(0);
   for (const std::int32_t id : ids) {
     if (id < 0 || id >= rows) {
@@ -18,8 +18,12 @@ Variable take_rows(const Context& context, const Variable& table, std::span<cons
   INSTRUCT_KERNEL(gather_rows)(context, table.value(), ids, y.mutable_value());
   if (y.requires_gradient()) {
     // Keeps the ids; the gradient of each taken row goes back to where it came from.
-    context.tape->record([context, table, ids, y] {
+    context.tape->record([context, table, ids, y, frozen_row] {
       if (!y.gradient().defined()) return;
+      for (std::size_t t = 0; t < ids.size(); ++t) {
+        const auto row = static_cast<std::int64_t>(t);
+        if (ids[t] == frozen_row) y.mutable_gradient().rows(row, row + 1).fill_zero();
+      }
       GradientTarget target = gradient_target(context, table);
       if (target.fresh) target.gradient.fill_zero();
       INSTRUCT_KERNEL(scatter_add_rows)(context, y.gradient(), ids, target.gradient);
@@ -31,12 +35,13 @@ Variable take_rows(const Context& context, const Variable& table, std::span<cons
 
 }  // namespace
 
-Variable embedding(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype) {
-  return take_rows(context, table, ids, dtype, "embedding");
+Variable embedding(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype,
+                   std::int64_t padding) {
+  return take_rows(context, table, ids, dtype, "embedding", padding);
 }
 
 Variable select_rows(const Context& context, const Variable& x, std::span<const std::int32_t> rows) {
-  return take_rows(context, x, rows, x.value().dtype(), "select_rows");
+  return take_rows(context, x, rows, x.value().dtype(), "select_rows", -1);
 }
 
 }  // namespace instruct::ops

@@ -8,8 +8,10 @@
 namespace instruct::ops {
 
 // table rows by id, converted to `dtype`: table [V, D] of any dtype, result [T, D]. Raises InvalidArgument for an id
-// outside the table. ids must outlive the backward pass. Only plain tables can be trained.
-Variable embedding(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype);
+// outside the table. ids must outlive the backward pass. Only plain tables can be trained. The row `padding` gets no
+// gradient, as with torch.nn.Embedding(padding_idx); -1 for none.
+Variable embedding(const Context& context, const Variable& table, std::span<const std::int32_t> ids, DType dtype,
+                   std::int64_t padding = -1);
 
 // Rows of x [T, D] by index, repeats allowed: result [M, D]. `rows` must outlive the backward pass.
 Variable select_rows(const Context& context, const Variable& x, std::span<const std::int32_t> rows);

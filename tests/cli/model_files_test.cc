@@ -11,9 +11,7 @@ namespace instruct::test {
 namespace {
 
 using testing::AllOf;
-using testing::AnyOf;
 using testing::HasSubstr;
-using testing::Not;
 using testing::StartsWith;
 
 namespace fs = std::filesystem;
@@ -55,47 +53,47 @@ class Gguf : public testing::Test {
                    folder / "m.gguf"})
                   .code,
               0);
-    whole_ = content_of(folder / "m.gguf");
+    whole = content_of(folder / "m.gguf");
   }
   void expect_file(const std::string& content, int code, const std::string& message) {
     expect_refused(folder_.write("m.gguf", content), code, message);
   }
-  static std::string whole_;
+  static std::string whole;
   Folder folder_;
 };
-std::string Gguf::whole_;
+std::string Gguf::whole;
 
 TEST_F(Gguf, TruncatedAnywhere) {
   for (const std::size_t length : {std::size_t{1}, std::size_t{4}, std::size_t{15}, std::size_t{23}, std::size_t{40},
-                                   std::size_t{500}, whole_.size() / 4, whole_.size() / 2, whole_.size() - 1}) {
-    expect_file(whole_.substr(0, length), 3, "m.gguf");
+                                   std::size_t{500}, whole.size() / 4, whole.size() / 2, whole.size() - 1}) {
+    expect_file(whole.substr(0, length), 3, "m.gguf");
   }
   expect_file("", 3, "empty");
 }
 
 TEST_F(Gguf, LyingCounts) {
   const std::string huge = bytes_of(std::uint64_t{1} << 62);
-  expect_file(overwritten(whole_, 8, huge), 3, "tensor count");
-  expect_file(overwritten(whole_, 16, huge), 3, "m.gguf");
-  expect_file(overwritten(whole_, 24, huge), 3, "m.gguf");  // length of the first key
-  const std::size_t dimensions = whole_.find("blk.0.attn_q.weight") + std::strlen("blk.0.attn_q.weight");
-  expect_file(overwritten(whole_, dimensions + 4, huge), 3, "blk.0.attn_q.weight");
-  expect_file(overwritten(whole_, dimensions + 4 + 16 + 4, huge), 3, "blk.0.attn_q.weight");  // offset
+  expect_file(overwritten(whole, 8, huge), 3, "tensor count");
+  expect_file(overwritten(whole, 16, huge), 3, "m.gguf");
+  expect_file(overwritten(whole, 24, huge), 3, "m.gguf");  // length of the first key
+  const std::size_t dimensions = whole.find("blk.0.attn_q.weight") + std::strlen("blk.0.attn_q.weight");
+  expect_file(overwritten(whole, dimensions + 4, huge), 3, "blk.0.attn_q.weight");
+  expect_file(overwritten(whole, dimensions + 4 + 16 + 4, huge), 3, "blk.0.attn_q.weight");  // offset
 }
 
 TEST_F(Gguf, UnknownKinds) {
-  expect_file(overwritten(whole_, 0, "GGML"), 3, "GGUF");
-  expect_file(overwritten(whole_, 4, bytes_of(std::uint32_t{99})), 6, "99");
-  const std::size_t dimensions = whole_.find("blk.0.attn_q.weight") + std::strlen("blk.0.attn_q.weight");
-  expect_file(overwritten(whole_, dimensions + 4 + 16, bytes_of(std::uint32_t{77})), 6, "77");
-  const std::size_t architecture = whole_.find("general.architecture");
-  const std::size_t value = whole_.find("llama", architecture);
-  expect_file(overwritten(whole_, value, "lamma"), 6, "lamma");
+  expect_file(overwritten(whole, 0, "GGML"), 3, "GGUF");
+  expect_file(overwritten(whole, 4, bytes_of(std::uint32_t{99})), 6, "99");
+  const std::size_t dimensions = whole.find("blk.0.attn_q.weight") + std::strlen("blk.0.attn_q.weight");
+  expect_file(overwritten(whole, dimensions + 4 + 16, bytes_of(std::uint32_t{77})), 6, "77");
+  const std::size_t architecture = whole.find("general.architecture");
+  const std::size_t value = whole.find("llama", architecture);
+  expect_file(overwritten(whole, value, "lamma"), 6, "lamma");
 }
 
 TEST_F(Gguf, MissingParts) {
-  expect_file(replaced(whole_, "blk.0.attn_q.weight", "blk.0.attn_z.weight"), 4, "blk.0.attn_q.weight");
-  expect_file(replaced(whole_, "tokenizer.ggml.merges", "tokenizer.ggml.mergez"), 3, "merges");
+  expect_file(replaced(whole, "blk.0.attn_q.weight", "blk.0.attn_z.weight"), 4, "blk.0.attn_q.weight");
+  expect_file(replaced(whole, "tokenizer.ggml.merges", "tokenizer.ggml.mergez"), 3, "merges");
 }
 
 class HuggingFace : public testing::Test {
