@@ -132,16 +132,30 @@ Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers
   for (generate::Request& request : requests) {
     request.prompt = random_tokens(options.prompt_tokens, tokenizer.vocabulary_size(), random);
     request.ignore_end = true;
+    request.max_new_tokens = options.new_tokens;
   }
   generate::Generator generator(engine, model, tokenizer, {.max_batch = options.batch, .max_slots = INT64_MAX});
-  const auto run = [&](std::int64_t new_tokens) {
-    for (generate::Request& request : requests) request.max_new_tokens = new_tokens;
-    const std::vector<double> seconds = timings(options.repeats, [&] { generator.run(requests); });
+  // Seconds until every answer has its first token, and from there to the end.
+  std::vector<double> prompts, rests;
+  timings(options.repeats, [&] {
+    const auto start = Clock::now();
+    std::vector<bool> begun(requests.size(), false);
+    double prompt = 0;
+    generator.run(requests, {}, [&](std::size_t index, std::string_view) {
+      if (begun[index]) return;
+      begun[index] = true;
+      prompt = std::chrono::duration<double>(Clock::now() - start).count();
+    });
+    prompts.push_back(prompt);
+    rests.push_back(std::chrono::duration<double>(Clock::now() - start).count() - prompt);
+  });
+  const auto median = [](std::vector<double>& seconds) {
+    seconds.erase(seconds.begin());  // the run that is not counted
+    std::sort(seconds.begin(), seconds.end());
     return seconds[seconds.size() / 2];
   };
-  const double first = run(1);
-  const double all = run(options.new_tokens);
-  const double steps = static_cast<double>(options.new_tokens - 1) / std::max(1e-9, all - first);
+  const double first = median(prompts);
+  const double steps = static_cast<double>(options.new_tokens - 1) / std::max(1e-9, median(rests));
   std::int64_t weights = 0;
   for (const models::NamedWeight& weight : model.weights()) weights += weight.variable.value().bytes();
   const std::int64_t peak = peak_resident_bytes();

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "formats/safetensors.h"
 #include "ops/weights.h"
@@ -234,7 +235,12 @@ std::string first_difference(const std::string& before, const std::string& now) 
 }  // namespace
 
 void check_origin(const AdapterOrigin& trained, const AdapterOrigin& given, const std::string& where) {
-  if (!trained.base_fingerprint.empty() && trained.base_fingerprint != given.base_fingerprint) {
+  if (trained.base_fingerprint.empty()) {
+    log_warning(
+        "adapter '{}' does not say by fingerprint which model it was trained on (it names '{}'): it fits the shapes of "
+        "'{}', and nothing more is known",
+        where, trained.base_model, given.base_model);
+  } else if (trained.base_fingerprint != given.base_fingerprint) {
     raise(ErrorCategory::kInvalidArgument, "adapter '{}' was trained on another base model, '{}', not on '{}'", where,
           trained.base_model, given.base_model);
   }

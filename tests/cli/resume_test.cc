@@ -31,13 +31,16 @@ std::vector<std::string> numbers_of(const std::string& run) {
   return lines;
 }
 
-// Runs `words`, sending `signal` after a few hundredths of a second, until a run ends by itself.
-void run_with_interruptions(const Words& words, int signal, unsigned seed, int& interruptions) {
+using Seconds = std::chrono::duration<double>;
+
+// Runs `words`, sending `signal` after a part of `whole`, what an uninterrupted run took, until a run ends by itself.
+void run_with_interruptions(const Words& words, int signal, unsigned seed, Seconds whole, int& interruptions) {
   std::mt19937 random(seed);
+  Seconds patience = whole;
   for (int turn = 0; turn < 60; ++turn) {
     Process process(words, {});
-    // Later turns get more time, so that the end is reached on slow machines too.
-    std::this_thread::sleep_for(std::chrono::milliseconds(20 + random() % 60 + static_cast<unsigned>(turn) * 4));
+    std::this_thread::sleep_for(patience * (0.1 + 0.4 * static_cast<double>(random() % 1000) / 1000));
+    patience *= 1.1;  // so that the end is reached on a machine that gets slower, too
     process.signal(signal);
     const Outcome outcome = process.finish();
     if (outcome.code == 0) return;
@@ -77,9 +80,11 @@ void expect_equal_results(const Words& more, int signal, const std::string& weig
     all.insert(all.end(), more.begin(), more.end());
     return all;
   };
+  const auto start = std::chrono::steady_clock::now();
   ASSERT_EQ(run(words("whole")).code, 0);
+  const Seconds whole = std::chrono::steady_clock::now() - start;
   int interruptions = 0;
-  ASSERT_NO_FATAL_FAILURE(run_with_interruptions(words("parts"), signal, 7, interruptions));
+  ASSERT_NO_FATAL_FAILURE(run_with_interruptions(words("parts"), signal, 7, whole, interruptions));
   EXPECT_GT(interruptions, 0);
   EXPECT_EQ(content_of(folder / ("whole/" + weights)), content_of(folder / ("parts/" + weights)));
   EXPECT_EQ(numbers_of(folder / "whole"), numbers_of(folder / "parts"));
