@@ -73,7 +73,8 @@ TEST_P(Signals, WaitingForInputStops) {
   for (const Words& words : {Words{"run", "--model", golden_model(), "--instructions", set},
                              Words{"tokenize", "--model", golden_model()}, Words{"chat", "--model", golden_model()}}) {
     Process process(words, {.input = std::nullopt});
-    process.wait_until([count = 0]() mutable { return ++count > 50; });  // about 100 ms: it waits by then
+    ASSERT_TRUE(process.wait_until([&] { return process.handles(GetParam()); }));
+    process.wait_until([count = 0]() mutable { return ++count > 50; });  // about 100 ms: most often it waits by then
     process.signal(GetParam());
     const Outcome outcome = process.finish();
     EXPECT_EQ(outcome.code, 130) << words.front() << ": " << outcome.err;

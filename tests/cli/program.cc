@@ -118,6 +118,13 @@ void Process::signal(int number) const {
   if (!status_) ::kill(child_, number);
 }
 
+bool Process::handles(int number) const {
+  const std::string status = content_of("/proc/" + std::to_string(child_) + "/status");
+  const std::size_t at = status.find("SigCgt:");
+  if (at == std::string::npos) return false;
+  return (std::stoull(status.substr(at + 7), nullptr, 16) >> (number - 1) & 1U) != 0;
+}
+
 bool Process::running() {
   int status = 0;
   if (!status_ && ::waitpid(child_, &status, WNOHANG) == child_) status_ = status;

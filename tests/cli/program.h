@@ -38,6 +38,8 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   void signal(int number) const;
+  // Whether the program handles this signal by now, rather than ending at once.
+  bool handles(int number) const;
   bool running();
   // Waits until `condition` holds; false where the program ended or a minute passed before.
   bool wait_until(const std::function<bool()>& condition);

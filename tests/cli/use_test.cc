@@ -82,8 +82,8 @@ TEST(Run, ProgramOverADocumentFromFileAndStandardInput) {
   const Outcome label = run(with(base, {"kind(text)", "--json"}), {.input = text});
   ASSERT_EQ(label.code, 0) << label.err;
   double sum = 0;
-  for (const auto& [name, value] : label.json().as_array().front().at("probabilities").as_object())
-    sum += value.as_double();
+  const Value calls = label.json();
+  for (const auto& [name, value] : calls.as_array().front().at("probabilities").as_object()) sum += value.as_double();
   EXPECT_NEAR(sum, 1, 1e-6);
 }
 
