@@ -27,7 +27,7 @@ constexpr std::int64_t kQueryHeads = 9, kKeyHeads = 3, kHeadWidth = 64;
 struct Machine {
   ThreadPool pool;
   std::shared_ptr<tensor::Allocator> allocator = tensor::make_host_allocator();
-  std::unique_ptr<ProductCache> products = cpu::make_product_cache();
+  std::unique_ptr<ProductCache> products = cpu::make_product_cache(detect_cpu_features());
   Stream stream{pool, *allocator, products.get()};
 
   Tensor empty(const tensor::Shape& shape, DType dtype) { return Tensor::empty(shape, dtype, *allocator); }

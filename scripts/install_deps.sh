@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building, testing and linting need. Does nothing when all are there.
 #   scripts/install_deps.sh [build|test|quickstart|bench]
-# build: what the release binary needs. The others add to it: test (the default) tests, lint and fuzzing; quickstart what
+# build: what the release binary needs. The others add to it: test (the default) everything to check a change; quickstart what
 # fetches the model and makes the data; bench micro-benchmarks.
 set -euo pipefail
 build=(g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev
        libpcre2-dev libutf8proc-dev libssl-dev)
-test=(libgtest-dev libgmock-dev librapidcheck-dev clang clang-format-14 clang-tidy-14 ccache mold python3 unzip)
+test=(libgtest-dev libgmock-dev librapidcheck-dev clang libclang-rt-14-dev libomp-14-dev clang-format-14 clang-tidy-14
+      ccache mold python3 unzip)
 quickstart=(python3 python3-pip ca-certificates)
 bench=(libbenchmark-dev)
 case "${1:-test}" in
   build) packages=("${build[@]}") ;;
-  test) packages=("${build[@]}" "${test[@]}") ;;
+  test) packages=("${build[@]}" "${bench[@]}" "${test[@]}") ;;
   quickstart) packages=("${build[@]}" "${quickstart[@]}") ;;
   bench) packages=("${build[@]}" "${bench[@]}") ;;
   *)
