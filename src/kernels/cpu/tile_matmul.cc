@@ -7,6 +7,7 @@
 namespace instruct::kernels::cpu {
 namespace {
 
+using tiles::ceil_div;
 using tiles::Stored;
 
 constexpr std::int64_t kFewestRows = 16;  // below, packing the right side costs more than tiles save
@@ -16,10 +17,6 @@ constexpr std::int64_t kManyTasks = 64;
 // k of a block: a panel and two rows of tiles of it fit into the first cache.
 constexpr std::int64_t kMostDepth = 640;
 constexpr std::int64_t kNarrow = 32;  // results up to this many columns are computed transposed
-
-std::int64_t ceil_div(std::int64_t value, std::int64_t by) {
-  return (value + by - 1) / by;
-}
 
 Stored stored(const Tensor& matrix, Transpose transpose) {
   return {matrix.raw(), matrix.row_stride(), transpose};

@@ -25,10 +25,6 @@ constexpr std::int64_t kPanelStepBytes = 2 * kTileBytes;  // both tiles of 32 k 
 constexpr std::int64_t kBlockRows = 2 * kTileRows;        // rows of results kept in registers
 constexpr std::int64_t kBlockSums = kBlockRows * kPanelColumns;
 
-std::int64_t ceil_div(std::int64_t value, std::int64_t by) {
-  return (value + by - 1) / by;
-}
-
 // Layout of LDTILECFG's operand (Intel, "Software Developer's Manual", volume 1, chapter 18).
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1;
@@ -366,12 +362,6 @@ INSTRUCT_TILES void add_transposed(const float* source, std::int64_t source_stri
 #else  // no tiles elsewhere: CpuFeatures says so, and nothing of this is called
 
 namespace instruct::kernels::cpu::tiles {
-namespace {
-std::int64_t ceil_div(std::int64_t value, std::int64_t by) {
-  return (value + by - 1) / by;
-}
-}  // namespace
-
 Session::Session() {
   INSTRUCT_CHECK(false);
 }
