@@ -9,20 +9,6 @@
 #include "templates/strings.h"
 
 namespace instruct::templates {
-namespace {
-
-[[noreturn]] void fail(const std::string& message) {
-  raise(ErrorCategory::kBadData, "{}", message);
-}
-
-std::optional<std::int64_t> as_integer(const Data& value) {
-  if (const auto* integer = value.get<std::int64_t>()) return *integer;
-  if (const auto* flag = value.get<bool>()) return *flag ? 1 : 0;
-  return std::nullopt;
-}
-
-}  // namespace
-
 List iterate(const Data& value) {
   if (const List* list = value.list()) return *list;
   List items;

@@ -396,4 +396,14 @@ Text to_json(const Data& value, const JsonForm& form) {
   return std::move(writer.out);
 }
 
+std::optional<std::int64_t> as_integer(const Data& value) {
+  if (const auto* integer = value.get<std::int64_t>()) return *integer;
+  if (const auto* flag = value.get<bool>()) return *flag ? 1 : 0;
+  return std::nullopt;
+}
+
+void fail(const std::string& message) {
+  raise(ErrorCategory::kBadData, "{}", message);
+}
+
 }  // namespace instruct::templates

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -145,5 +146,11 @@ struct JsonForm {
   bool ascii_only = false;
 };
 Text to_json(const Data& value, const JsonForm& form);
+
+// The value as an integer where it is one or a boolean, as Python counts.
+std::optional<std::int64_t> as_integer(const Data& value);
+
+// Raises BadData without a place; the renderer adds it.
+[[noreturn]] void fail(const std::string& message);
 
 }  // namespace instruct::templates

@@ -11,10 +11,6 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) {
-  raise(ErrorCategory::kBadData, "{}", message);
-}
-
 Data default_value(const Call& call) {
   const bool replace = call.value.is_undefined() || (call.flag(1, "boolean", false) && !truth(call.value));
   return replace ? call.get(0, "default_value", Data("")) : call.value;

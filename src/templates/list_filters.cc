@@ -10,10 +10,6 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) {
-  raise(ErrorCategory::kBadData, "{}", message);
-}
-
 Data attribute_path(const Data& value, const Data& path, const Services& services) {
   if (const auto* index = path.get<std::int64_t>()) return get_item(value, Data(*index), services);
   Data current = value;

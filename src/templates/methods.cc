@@ -10,16 +10,6 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) {
-  raise(ErrorCategory::kBadData, "{}", message);
-}
-
-std::optional<std::int64_t> as_integer(const Data& value) {
-  if (const auto* integer = value.get<std::int64_t>()) return *integer;
-  if (const auto* flag = value.get<bool>()) return *flag ? 1 : 0;
-  return std::nullopt;
-}
-
 using Method = std::function<Data(const Arguments&)>;
 
 std::string text_argument(const Arguments& arguments, std::size_t index, const std::string& method) {

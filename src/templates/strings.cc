@@ -11,10 +11,6 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) {
-  raise(ErrorCategory::kBadData, "{}", message);
-}
-
 char32_t code_at(const Text& text, std::pair<std::size_t, std::size_t> range) {
   const std::u32string code =
       decode_utf8(std::string_view(text.chars()).substr(range.first, range.second - range.first));

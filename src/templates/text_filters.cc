@@ -7,10 +7,6 @@
 namespace instruct::templates {
 namespace {
 
-[[noreturn]] void fail(const std::string& message) {
-  raise(ErrorCategory::kBadData, "{}", message);
-}
-
 Data indent(const Call& call) {
   const Data width = call.get(0, "width", Data(std::int64_t{4}));
   const Text pad =
