@@ -1,9 +1,9 @@
 #include "models/adapter_files.h"
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 
+#include "base/diff.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -202,38 +202,6 @@ LoadedAdapter load_peft_folder(const fs::path& folder, Llama& model, tensor::All
   return loaded;
 }
 
-namespace {
-
-// Where two texts part, and what stands around that place in each. Chat templates are often one line of thousands of
-// characters, so a line alone shows nothing.
-std::string first_difference(const std::string& before, const std::string& now) {
-  std::size_t at = static_cast<std::size_t>(std::mismatch(before.begin(), before.end(), now.begin(), now.end()).first -
-                                            before.begin());
-  const auto inside = [](const std::string& text, std::size_t i) {  // a UTF-8 character
-    return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80;
-  };
-  while (at > 0 && (inside(before, at) || inside(now, at))) --at;
-  const std::size_t line_begin = at == 0 ? 0 : before.rfind('\n', at - 1) + 1;  // npos + 1 is 0
-  const auto excerpt = [&](const std::string& text) {
-    constexpr std::size_t kBefore = 40;
-    constexpr std::size_t kAfter = 60;
-    std::size_t begin = at - line_begin > kBefore ? at - kBefore : line_begin;
-    while (inside(text, begin)) ++begin;
-    const std::size_t line_end = std::min(text.find('\n', at), text.size());
-    std::size_t end = std::min(line_end, at + kAfter);
-    while (inside(text, end)) --end;
-    const std::string part = text.substr(begin, end - begin);
-    if (at == text.size()) return fmt::format("{}{} (end)", begin > line_begin ? "..." : "", part);
-    return fmt::format("{}{}{}", begin > line_begin ? "..." : "", part, end < line_end ? "..." : "");
-  };
-  return fmt::format("They part at line {}, column {}:\n- {}\n+ {}",
-                     std::count(before.begin(), before.begin() + static_cast<std::ptrdiff_t>(at), '\n') + 1,
-                     decode_utf8(std::string_view(before).substr(line_begin, at - line_begin)).size() + 1,
-                     excerpt(before), excerpt(now));
-}
-
-}  // namespace
-
 void check_origin(const AdapterOrigin& trained, const AdapterOrigin& given, const std::string& where) {
   if (trained.base_fingerprint.empty()) {
     log_warning(
@@ -248,8 +216,9 @@ void check_origin(const AdapterOrigin& trained, const AdapterOrigin& given, cons
   if (trained.chat_template == given.chat_template) {
     raise(ErrorCategory::kInvalidArgument, "adapter '{}' was trained with another tokenizer than this model's", where);
   }
-  raise(ErrorCategory::kInvalidArgument, "adapter '{}' was trained with another chat template. {}", where,
-        first_difference(trained.chat_template, given.chat_template));
+  raise(ErrorCategory::kInvalidArgument,
+        "adapter '{}' was trained with another chat template (-) than this model's (+):\n{}", where,
+        template_diff(trained.chat_template, given.chat_template));
 }
 
 }  // namespace instruct::models

@@ -39,14 +39,8 @@ TEST(AdapterOrigin, IsRefusedOnAnotherBaseModelOrTokenizer) {
 
 TEST(AdapterOrigin, IsRefusedWithTheDifferenceOfTheTemplates) {
   EXPECT_EQ(refusal(origin("a\nb{{ x }}\nc"), origin("a\nb{{ y }}\nc")),
-            "adapter 'the-adapter' was trained with another chat template. They part at line 2, column 5:\n"
-            "- b{{ x }}\n+ b{{ y }}");
-  EXPECT_THAT(refusal(origin("a\n"), origin("a\nb")), HasSubstr("line 2, column 1:\n-  (end)\n+ b"));
-  // One long line: only what stands around the place. Characters stay whole.
-  const std::string same(3000, 'x');
-  EXPECT_THAT(refusal(origin(same + "\u00e9" + same), origin(same + "\u00e8" + same)),
-              HasSubstr("line 1, column 3001:\n- ..." + std::string(40, 'x') + "\u00e9" + std::string(58, 'x') +
-                        "...\n+ ..." + std::string(40, 'x') + "\u00e8" + std::string(58, 'x') + "..."));
+            "adapter 'the-adapter' was trained with another chat template (-) than this model's (+):\n"
+            "@@ line 1, column 1 @@\n a\n-b{{ x }}\n+b{{ y }}\n c");
 }
 
 }  // namespace
