@@ -11,6 +11,9 @@ namespace instruct {
 namespace {
 
 constexpr std::size_t kMostCells = 4'000'000;
+constexpr std::size_t kMostPieces = 100'000;
+constexpr std::size_t kLongPiece = 120;  // bytes
+constexpr std::size_t kMostShown = 240;  // bytes of one piece
 
 using Pieces = std::span<const std::string_view>;
 
@@ -48,31 +51,40 @@ void append_changed(std::vector<Edit>& edits, Pieces before, Pieces after) {
   }
 }
 
-// Lines with their ends, broken after every tag and expression.
+// Lines with their ends, broken after every tag and expression, and where they are long. The rest of a text of too many
+// pieces is one piece.
 std::vector<std::string_view> template_pieces(std::string_view text) {
   std::vector<std::string_view> pieces;
   std::size_t begin = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool tag_ends = i > 0 && text[i] == '}' && (text[i - 1] == '%' || text[i - 1] == '}' || text[i - 1] == '#');
-    if (text[i] != '\n' && (!tag_ends || (i + 1 < text.size() && text[i + 1] == '\n'))) continue;
-    pieces.push_back(text.substr(begin, i + 1 - begin));
+  for (std::size_t i = 0; i < text.size() && pieces.size() < kMostPieces; ++i) {
+    const std::string_view piece = text.substr(begin, i + 1 - begin);
+    const bool line_follows = i + 1 < text.size() && text[i + 1] == '\n';
+    const bool tag_ends = piece.ends_with("%}") || piece.ends_with("}}") || piece.ends_with("#}");
+    const bool character_follows = i + 1 < text.size() && (static_cast<unsigned char>(text[i + 1]) & 0xC0) != 0x80;
+    const bool long_enough = piece.size() >= kLongPiece && character_follows;
+    if (text[i] != '\n' && ((!tag_ends && !long_enough) || line_follows)) continue;
+    pieces.push_back(piece);
     begin = i + 1;
   }
   if (begin < text.size()) pieces.push_back(text.substr(begin));
   return pieces;
 }
 
-std::string printable(std::string_view piece) {
-  if (piece.ends_with('\n')) piece.remove_suffix(1);
+std::string printable(const Edit& edit) {
+  std::string_view piece = edit.piece;
+  const bool line_ends = piece.ends_with('\n');
+  if (line_ends) piece.remove_suffix(1);
   std::string shown;
-  for (const char c : repair_utf8(piece)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\t') || byte == 0x7F) {
-      fmt::format_to(std::back_inserter(shown), "\\x{:02x}", byte);
+  for (const char32_t c : decode_utf8(piece.substr(0, kMostShown))) {
+    const bool control = (c < 0x20 && c != U'\t') || (c >= 0x7F && c < 0xA0);
+    if (control) {
+      fmt::format_to(std::back_inserter(shown), "\\x{:02x}", static_cast<std::uint32_t>(c));
     } else {
-      shown.push_back(c);
+      append_utf8(shown, c);
     }
   }
+  if (piece.size() > kMostShown) shown += "...";
+  if (line_ends && edit.kind != Edit::Kind::kSame) shown += "\u23CE";  // else "a" and "a\n" would look alike
   return shown;
 }
 
@@ -104,20 +116,20 @@ std::string template_diff(std::string_view before, std::string_view after, std::
   std::size_t left_out = 0;
   bool in_group = false;
   for (std::size_t i = 0; i < edits.size(); ++i) {
-    const auto [kind, piece] = edits[i];
+    const Edit& edit = edits[i];
     const bool shown = changed(i) || changed(i + 1) || (i > 0 && changed(i - 1));
     if (shown && printed < most_pieces) {
       if (!in_group) text += fmt::format("@@ line {}, column {} @@\n", line, column);
-      text += fmt::format("{}{}\n", static_cast<char>(kind), printable(piece));
+      text += fmt::format("{}{}\n", static_cast<char>(edit.kind), printable(edit));
       ++printed;
     } else if (changed(i)) {
       ++left_out;
     }
     in_group = shown;
-    if (kind == Edit::Kind::kAdded) continue;
-    const bool line_ends = piece.ends_with('\n');
+    if (edit.kind == Edit::Kind::kAdded) continue;
+    const bool line_ends = edit.piece.ends_with('\n');
     line += line_ends ? 1 : 0;
-    column = line_ends ? 1 : column + decode_utf8(piece).size();
+    column = line_ends ? 1 : column + decode_utf8(edit.piece).size();
   }
   if (left_out > 0) text += fmt::format("... and {} more changed pieces\n", left_out);
   if (!text.empty()) text.pop_back();

@@ -22,9 +22,10 @@ struct Edit {
 std::vector<Edit> diff(std::span<const std::string_view> before, std::span<const std::string_view> after);
 
 // Differences of two Jinja templates in the manner of a unified diff. Chat templates are often a single line of
-// thousands of characters, so the pieces compared are lines that are broken after every tag. Each group of changes has
-// a head "@@ line L, column C @@" that says where it starts in `before`; one unchanged piece stands around it. Control
-// characters are shown as \xNN; at most `most_pieces` are printed. Ends without a newline; empty if nothing differs.
+// thousands of characters, so the pieces compared are lines that are broken after every tag and about every 120 bytes.
+// Each group of changes has a head "@@ line L, column C @@" that says where it starts in `before`; one unchanged piece
+// stands around it. A changed piece that ends a line shows it as U+23CE; control characters are shown as \xNN. At most
+// `most_pieces` are printed, of each at most 240 bytes. Ends without a newline; empty if nothing differs.
 std::string template_diff(std::string_view before, std::string_view after, std::size_t most_pieces = 60);
 
 }  // namespace instruct

@@ -61,15 +61,16 @@ TEST(Diff, GivesBothTextsAndIsShortest) {
 TEST(Diff, StaysBoundedOnLongTexts) {
   const Pieces before(5000, "x");
   Pieces after(5000, "y");
-  after.front() = after.back() = "x";
+  after.front() = after[2500] = after.back() = "x";
   const std::vector<Edit> edits = diff(before, after);
   EXPECT_EQ(side(edits, Edit::Kind::kRemoved), before);
   EXPECT_EQ(side(edits, Edit::Kind::kAdded), after);
+  EXPECT_EQ(count(edits, Edit::Kind::kSame), 2);  // only the ends: what lies between was not compared
 }
 
 TEST(TemplateDiff, ShowsEveryChangeWithItsPlace) {
   EXPECT_EQ(template_diff("a\nb{{ x }}\nc\nd\ne\nf", "a\nb{{ y }}\nc\nd\ne\n"),
-            "@@ line 1, column 1 @@\n a\n-b{{ x }}\n+b{{ y }}\n c\n@@ line 5, column 1 @@\n e\n-f");
+            "@@ line 1, column 1 @@\n a\n-b{{ x }}⏎\n+b{{ y }}⏎\n c\n@@ line 5, column 1 @@\n e\n-f");
   EXPECT_EQ(template_diff("same", "same"), "");
 }
 
@@ -79,9 +80,25 @@ TEST(TemplateDiff, BreaksALongLineAfterTags) {
             "@@ line 1, column 24 @@\n é{{ m.role }}\n-{{ m.content }}\n+{{ m.content|trim }}\n {% endfor %}");
 }
 
+TEST(TemplateDiff, ShowsLineEndsThatDiffer) {
+  EXPECT_EQ(template_diff("a", "a\n"), "@@ line 1, column 1 @@\n-a\n+a⏎");
+  EXPECT_EQ(template_diff("{{ x }}\n{{ y }}", "{{ x }}{{ y }}"),
+            "@@ line 1, column 1 @@\n-{{ x }}⏎\n+{{ x }}\n {{ y }}");
+}
+
+TEST(TemplateDiff, ShowsOnlyWhatStandsAroundAPlaceInALongLine) {
+  const std::string same(3000, 'x');
+  EXPECT_EQ(template_diff(same + "é" + same, same + "è" + same),
+            "@@ line 1, column 2881 @@\n " + std::string(120, 'x') + "\n-é" + std::string(118, 'x') + "\n+è" +
+                std::string(118, 'x') + "\n " + std::string(120, 'x'));
+  const std::string many(200'000, '\n');
+  EXPECT_LT(template_diff(many + same, many + "y" + same).size(),
+            2000);  // two pieces of 240 bytes, four characters each
+}
+
 TEST(TemplateDiff, IsHarmlessToATerminalAndBounded) {
-  EXPECT_EQ(template_diff("\x1b[2J", "\xff"), "@@ line 1, column 1 @@\n-\\x1b[2J\n+\xEF\xBF\xBD");
-  EXPECT_EQ(template_diff("a\nb\nc\n", "d\n", 2), "@@ line 1, column 1 @@\n-a\n-b\n... and 2 more changed pieces");
+  EXPECT_EQ(template_diff("\x1b[2J\xc2\x9b", "\xff"), "@@ line 1, column 1 @@\n-\\x1b[2J\\x9b\n+\xEF\xBF\xBD");
+  EXPECT_EQ(template_diff("a\nb\nc\n", "d\n", 2), "@@ line 1, column 1 @@\n-a⏎\n-b⏎\n... and 2 more changed pieces");
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ TEST(AdapterOrigin, IsRefusedOnAnotherBaseModelOrTokenizer) {
 TEST(AdapterOrigin, IsRefusedWithTheDifferenceOfTheTemplates) {
   EXPECT_EQ(refusal(origin("a\nb{{ x }}\nc"), origin("a\nb{{ y }}\nc")),
             "adapter 'the-adapter' was trained with another chat template (-) than this model's (+):\n"
-            "@@ line 1, column 1 @@\n a\n-b{{ x }}\n+b{{ y }}\n c");
+            "@@ line 1, column 1 @@\n a\n-b{{ x }}\u23CE\n+b{{ y }}\u23CE\n c");
 }
 
 }  // namespace
