@@ -48,21 +48,42 @@ struct ThreadPool::State {
   std::atomic<bool> stopping{false};
   std::atomic<int> active{0};
   const std::function<void(std::int64_t)>* task = nullptr;
-  std::int64_t count = 0;
-  std::atomic<std::int64_t> next{0};
+  // Tasks are cut into one run of neighbours a thread. A thread works off its own run, then helps with the others': so
+  // the same thread tends to meet the same rows in one kernel after the other, while they are in its caches.
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+  std::vector<Share> shares;
   std::exception_ptr failure;
 
-  void work_off() {
+  void deal(std::int64_t count) {
+    const auto threads = static_cast<std::int64_t>(shares.size());
+    for (std::int64_t i = 0; i < threads; ++i) {
+      Share& share = shares[static_cast<std::size_t>(i)];
+      share.next.store(count * i / threads, std::memory_order_relaxed);
+      share.end = count * (i + 1) / threads;
+    }
+  }
+
+  void fail() {
+    const std::lock_guard lock(mutex);
+    if (failure == nullptr) failure = std::current_exception();
+    for (Share& share : shares) share.next.store(share.end, std::memory_order_relaxed);
+  }
+
+  void work_off(std::size_t thread) {
     t_inside_task = true;
-    for (;;) {
-      const std::int64_t index = next.fetch_add(1, std::memory_order_relaxed);
-      if (index >= count) break;
-      try {
-        (*task)(index);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (failure == nullptr) failure = std::current_exception();
-        next.store(count, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      Share& share = shares[(thread + i) % shares.size()];
+      for (;;) {
+        const std::int64_t index = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (index >= share.end) break;
+        try {
+          (*task)(index);
+        } catch (...) {
+          fail();
+        }
       }
     }
     t_inside_task = false;
@@ -77,7 +98,7 @@ struct ThreadPool::State {
     for (std::thread& worker : workers) worker.join();
   }
 
-  void worker() {
+  void worker(std::size_t thread) {
     std::uint64_t seen = 0;
     for (;;) {
       for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen && !stopping; ++spin) {
@@ -89,7 +110,7 @@ struct ThreadPool::State {
       }
       if (stopping) return;
       seen = generation.load(std::memory_order_acquire);
-      work_off();
+      work_off(thread);
       if (active.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         const std::lock_guard lock(mutex);
         done.notify_one();
@@ -100,8 +121,10 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   const int total = threads > 0 ? threads : available_processors();
+  state_->shares = std::vector<State::Share>(static_cast<std::size_t>(total));
   try {
-    for (int i = 1; i < total; ++i) state_->workers.emplace_back([state = state_.get()] { state->worker(); });
+    for (std::size_t i = 1; i < state_->shares.size(); ++i)
+      state_->workers.emplace_back([state = state_.get(), i] { state->worker(i); });
   } catch (const std::system_error& error) {
     const std::size_t started = state_->workers.size() + 1;
     state_->stop();
@@ -129,14 +152,13 @@ void ThreadPool::run(std::int64_t count, const std::function<void(std::int64_t)>
   {
     const std::lock_guard lock(state.mutex);
     state.task = &task;
-    state.count = count;
-    state.next.store(0, std::memory_order_relaxed);
+    state.deal(count);
     state.failure = nullptr;
     state.active.store(static_cast<int>(state.workers.size()), std::memory_order_relaxed);
     state.generation.fetch_add(1, std::memory_order_release);
   }
   state.wake.notify_all();
-  state.work_off();
+  state.work_off(0);
   for (int spin = 0; spin < kSpins && state.active.load(std::memory_order_acquire) != 0; ++spin) pause_briefly();
   if (state.active.load(std::memory_order_acquire) != 0) {
     std::unique_lock lock(state.mutex);

@@ -21,8 +21,9 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const;
-  // Runs task(0) ... task(count-1), in any order, on all threads; returns when all are done. The first exception of a
-  // task is rethrown here. Calls from inside a task run serially.
+  // Runs task(0) ... task(count-1), in any order, on all threads; returns when all are done. Neighbouring tasks tend to
+  // run on one thread, the same from call to call. The first exception of a task is rethrown here. Calls from inside a
+  // task run serially.
   void run(std::int64_t count, const std::function<void(std::int64_t task)>& task);
   // Cuts [0, size) into ranges of `grain` (the last may be shorter) and runs body(begin, end) for each.
   void run_ranges(std::int64_t size, std::int64_t grain,
