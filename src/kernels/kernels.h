@@ -22,6 +22,9 @@ struct Matmul {
   Tensor a;  // [M, K], or [K, M] when transposed
   Tensor b;  // [K, N], or [N, K] when transposed
   Tensor c;  // [M, N]
+  // A second product to add, of low rank: undefined, or a not transposed; transposed as b is.
+  Tensor low_a = {};  // [M, R]
+  Tensor low_b = {};  // [R, N], or [N, R] when transposed
   Transpose transpose_a = Transpose::kNo;
   Transpose transpose_b = Transpose::kNo;
   Accumulate accumulate = Accumulate::kNo;

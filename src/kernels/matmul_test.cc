@@ -13,28 +13,40 @@ struct MatmulCase {
   DType input = DType::kF32;
   DType output = DType::kF32;
   Layout layout = Layout::kDense;
+  std::int64_t rank = 0;  // of a second product of low rank, 0: none
 };
 
 std::string text(const MatmulCase& c) {
   return fmt::format(
-      "[{}, {}]{} x [{}, {}]{} {} -> {}, alpha {}{}{}", c.m, c.k, c.transpose_a == Transpose::kYes ? "^T" : "", c.k,
-      c.n, c.transpose_b == Transpose::kYes ? "^T" : "", info(c.input).name, info(c.output).name, c.alpha,
+      "[{}, {}]{} x [{}, {}]{} {} -> {}, alpha {}, rank {}{}{}", c.m, c.k, c.transpose_a == Transpose::kYes ? "^T" : "",
+      c.k, c.n, c.transpose_b == Transpose::kYes ? "^T" : "", info(c.input).name, info(c.output).name, c.alpha, c.rank,
       c.accumulate == Accumulate::kYes ? ", accumulating" : "", c.layout == Layout::kGaps ? ", with gaps" : "");
 }
 
 // Operands in [-1, 1]: the sum of K products of standard deviation 1/3 reaches a few sqrt(K) / 3, and each addition
 // rounds a partial sum of that size: the error grows like sqrt(K) * sqrt(K) / 3 at most, times |alpha|.
 Bound bound_of(const MatmulCase& c) {
-  const double size = 1 + std::sqrt(static_cast<double>(c.k));
-  return {.relative = 4, .absolute = (1 + std::abs(static_cast<double>(c.alpha))) * sum_units(c.k) * kUnit * size};
+  const std::int64_t terms = c.k + c.rank;
+  const double size = 1 + std::sqrt(static_cast<double>(terms));
+  const double scale = 1 + std::abs(static_cast<double>(c.alpha));
+  // Without tiles the two products are rounded to the result's type one after the other.
+  const double apart = c.rank > 0 && c.output == DType::kBF16 ? scale * 0x1p-8 * size : 0;
+  return {.relative = 4, .absolute = apart + scale * sum_units(terms) * kUnit * size};
 }
 
-Tensor product(void (*kernel)(Stream&, const Matmul&), const MatmulCase& c, const Operand& a, const Operand& b,
-               const Operand& c_before, Machine& machine, Operand& result) {
-  result = copy_of(c_before, *machine.allocator);
-  kernel(machine.stream, {.a = a.view,
-                          .b = b.view,
+struct Operands {
+  Operand a, b, before;
+  Operand low_a, low_b;
+};
+
+Tensor product(void (*kernel)(Stream&, const Matmul&), const MatmulCase& c, const Operands& in, Machine& machine,
+               Operand& result) {
+  result = copy_of(in.before, *machine.allocator);
+  kernel(machine.stream, {.a = in.a.view,
+                          .b = in.b.view,
                           .c = result.view,
+                          .low_a = in.low_a.view,
+                          .low_b = in.low_b.view,
                           .transpose_a = c.transpose_a,
                           .transpose_b = c.transpose_b,
                           .accumulate = c.accumulate,
@@ -48,26 +60,33 @@ void check(const MatmulCase& c, std::vector<std::unique_ptr<Machine>>& machines)
   RandomStream random(static_cast<std::uint64_t>(c.m * 1000003 + c.n * 1009 + c.k), RandomPurpose::kTest);
   const bool ta = c.transpose_a == Transpose::kYes;
   const bool tb = c.transpose_b == Transpose::kYes;
-  Operand a = make_operand(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, c.input, c.layout, allocator);
-  Operand b = make_operand(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, c.input, c.layout, allocator);
-  Operand before = make_operand({c.m, c.n}, c.output, c.layout, allocator);
-  fill_uniform(a.view, random, 0, 1);
-  fill_uniform(b.view, random, 0, 1);
+  Operands in;
+  in.a = make_operand(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, c.input, c.layout, allocator);
+  in.b = make_operand(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, c.input, c.layout, allocator);
+  in.before = make_operand({c.m, c.n}, c.output, c.layout, allocator);
+  fill_uniform(in.a.view, random, 0, 1);
+  fill_uniform(in.b.view, random, 0, 1);
+  if (c.rank > 0) {
+    in.low_a = make_operand({c.m, c.rank}, c.input, c.layout, allocator);
+    in.low_b = make_operand(tb ? Shape{c.n, c.rank} : Shape{c.rank, c.n}, c.input, c.layout, allocator);
+    fill_uniform(in.low_a.view, random, 0, 1);
+    fill_uniform(in.low_b.view, random, 0, 1);
+  }
   // Without accumulation the old content must not matter, not even NaN.
   if (c.accumulate == Accumulate::kYes) {
-    fill_uniform(before.view, random, 0, 1);
+    fill_uniform(in.before.view, random, 0, 1);
   } else {
-    fill_uniform(before.view, random, NAN, 0);
+    fill_uniform(in.before.view, random, NAN, 0);
   }
   Operand expected;
   Operand actual;
-  product(reference::matmul, c, a, b, before, *machines[0], expected);
-  product(cpu::matmul, c, a, b, before, *machines[0], actual);
+  product(reference::matmul, c, in, *machines[0], expected);
+  product(cpu::matmul, c, in, *machines[0], actual);
   ASSERT_EQ(mismatch(actual.view, expected.view, bound_of(c)), "");
   ASSERT_TRUE(gaps_untouched(actual));
   for (std::size_t i = 1; i < machines.size(); ++i) {
     Operand again;
-    product(cpu::matmul, c, a, b, before, *machines[i], again);
+    product(cpu::matmul, c, in, *machines[i], again);
     ASSERT_TRUE(same_bytes(again.whole, actual.whole)) << "depends on the threads";
   }
 }
@@ -125,6 +144,35 @@ TEST(Matmul, BlocksEqualTheReference) {
              {.m = 90, .n = 5, .k = 65, .transpose_a = Transpose::kYes, .transpose_b = Transpose::kYes}});
 }
 
+// With a second product of low rank: k in one block and in several, panels packed once and by each task.
+TEST(Matmul, LowRankProductsEqualTheReference) {
+  std::vector<MatmulCase> cases;
+  for (const Transpose b : {Transpose::kNo, Transpose::kYes}) {
+    for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+      for (const std::int64_t rank : {1, 16, 33}) {
+        for (const std::int64_t k : {5, 64, 700}) {
+          for (const std::int64_t m : {1, 40, 270}) {
+            cases.push_back({.m = m, .n = 65, .k = k, .transpose_b = b, .layout = layout, .rank = rank});
+          }
+        }
+      }
+    }
+  }
+  cases.push_back({.m = 270, .n = 64, .k = 96, .accumulate = Accumulate::kYes, .alpha = 0.5F, .rank = 16});
+  check_all(cases);
+}
+
+// Results of 4 MB and more are stored past the caches where their rows allow it; a long k with few results is cut into
+// pieces; rows a multiple of 2 KB apart are packed.
+TEST(Matmul, LargeAndLongProductsEqualTheReference) {
+  check_all({{.m = 33, .n = 65536, .k = 5, .transpose_b = Transpose::kYes},
+             {.m = 33, .n = 65520, .k = 5},
+             {.m = 70, .n = 50, .k = 5000},
+             {.m = 16, .n = 100, .k = 1024, .transpose_a = Transpose::kYes, .accumulate = Accumulate::kYes},
+             {.m = 100, .n = 16, .k = 1100, .transpose_a = Transpose::kYes, .accumulate = Accumulate::kYes, .alpha = 3},
+             {.m = 64, .n = 64, .k = 1024, .transpose_b = Transpose::kYes}});
+}
+
 TEST(Matmul, TransposesStridesScalingAndAccumulationEqualTheReference) {
   std::vector<MatmulCase> cases;
   for (const Transpose a : {Transpose::kNo, Transpose::kYes}) {
@@ -174,6 +222,11 @@ TEST(Matmul, ReferenceMultiplies) {
   Tensor gram = Tensor::empty({2, 2}, DType::kF32, *machine.allocator);  // a a^T
   reference::matmul(machine.stream, {.a = a, .b = a, .c = gram, .transpose_b = Transpose::kYes});
   EXPECT_EQ(gram.to_floats(), (std::vector<float>{14, 32, 32, 77}));
+  const Tensor low = Tensor::from_floats(std::vector<float>{1, 2}, {2, 1}, *machine.allocator);
+  reference::matmul(
+      machine.stream,
+      {.a = a, .b = a, .c = gram, .low_a = low, .low_b = low, .transpose_b = Transpose::kYes, .alpha = 2});
+  EXPECT_EQ(gram.to_floats(), (std::vector<float>{30, 68, 68, 162}));
 }
 
 }  // namespace

@@ -14,10 +14,18 @@ using kernels::Transpose;
 // Rows of a quantised weight converted at a time: 1024 rows of 4096 columns are 8 MB in bf16, within the last cache.
 constexpr std::int64_t kTileRows = 1024;
 
-// y = x W^T, converting a quantised W by tiles of rows.
-void multiply_transposed(const Context& context, const Tensor& x, const Tensor& weight, Tensor& y) {
+// A second product of low rank to add, or none.
+struct Low {
+  Tensor left;   // [T, R]
+  Tensor right;  // [R, N], or [N, R] when transposed
+};
+
+// y = x W^T + z B^T, converting a quantised W by tiles of rows. low.right is B [N, R].
+void multiply_transposed(const Context& context, const Tensor& x, const Tensor& weight, const Low& low, Tensor& y) {
   if (weight.dtype() == x.dtype()) {
-    INSTRUCT_KERNEL(matmul)(context, Matmul{.a = x, .b = weight, .c = y, .transpose_b = Transpose::kYes});
+    INSTRUCT_KERNEL(matmul)
+    (context,
+     Matmul{.a = x, .b = weight, .c = y, .low_a = low.left, .low_b = low.right, .transpose_b = Transpose::kYes});
     return;
   }
   for (std::int64_t row = 0; row < weight.dim(0); row += kTileRows) {
@@ -25,14 +33,21 @@ void multiply_transposed(const Context& context, const Tensor& x, const Tensor& 
     Tensor tile = Tensor::empty({end - row, weight.dim(1)}, x.dtype(), context.allocator());
     INSTRUCT_KERNEL(dequantise_rows)(context, weight, row, tile);
     INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = x, .b = tile, .c = y.columns(row, end), .transpose_b = Transpose::kYes});
+    (context, Matmul{.a = x,
+                     .b = tile,
+                     .c = y.columns(row, end),
+                     .low_a = low.left,
+                     .low_b = low.right.defined() ? low.right.rows(row, end) : Tensor(),
+                     .transpose_b = Transpose::kYes});
   }
 }
 
-// dx (+)= dy W.
-void multiply(const Context& context, const Tensor& dy, const Tensor& weight, Accumulate accumulate, Tensor& dx) {
+// dx (+)= dy W + dz A. low.right is A [R, K].
+void multiply(const Context& context, const Tensor& dy, const Tensor& weight, const Low& low, Accumulate accumulate,
+              Tensor& dx) {
   if (weight.dtype() == dy.dtype()) {
-    INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dy, .b = weight, .c = dx, .accumulate = accumulate});
+    INSTRUCT_KERNEL(matmul)
+    (context, Matmul{.a = dy, .b = weight, .c = dx, .low_a = low.left, .low_b = low.right, .accumulate = accumulate});
     return;
   }
   for (std::int64_t row = 0; row < weight.dim(0); row += kTileRows) {
@@ -40,8 +55,12 @@ void multiply(const Context& context, const Tensor& dy, const Tensor& weight, Ac
     Tensor tile = Tensor::empty({end - row, weight.dim(1)}, dy.dtype(), context.allocator());
     INSTRUCT_KERNEL(dequantise_rows)(context, weight, row, tile);
     INSTRUCT_KERNEL(matmul)
-    (context,
-     Matmul{.a = dy.columns(row, end), .b = tile, .c = dx, .accumulate = row > 0 ? Accumulate::kYes : accumulate});
+    (context, Matmul{.a = dy.columns(row, end),
+                     .b = tile,
+                     .c = dx,
+                     .low_a = row == 0 ? low.left : Tensor(),
+                     .low_b = row == 0 ? low.right : Tensor(),
+                     .accumulate = row > 0 ? Accumulate::kYes : accumulate});
   }
 }
 
@@ -72,24 +91,47 @@ Tensor branch_input(const Context& context, const LowRank& branch, const Tensor&
   return dropped;
 }
 
-// Gradients of the branch. z = scale * dropout(x) A^T was kept: dB = dy^T z; dz = scale * dy B; dA = dz^T dropout(x);
-// dx += mask(dz A).
-void branch_backward(const Context& context, const LowRank& branch, const Variable& x, const Tensor& z,
-                     const Tensor& dy, Tensor* dx) {
+// Gradients of A and B; returns dz. z = scale * dropout(x) A^T was kept: dB = dy^T z; dz = scale * dy B;
+// dA = dz^T dropout(x).
+Tensor branch_backward(const Context& context, const LowRank& branch, const Variable& x, const Tensor& z,
+                       const Tensor& dy) {
   add_outer(context, branch.b, dy, z);
   Tensor dz = Tensor::empty(z.shape(), z.dtype(), context.allocator());
   INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dy, .b = branch.b.value(), .c = dz, .alpha = branch.scale});
   add_outer(context, branch.a, dz, branch_input(context, branch, x.value(), true));
-  if (dx == nullptr) return;
-  if (branch.dropout <= 0.0F) {
-    INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = dz, .b = branch.a.value(), .c = *dx, .accumulate = Accumulate::kYes});
-    return;
-  }
-  Tensor part = Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator());
+  return dz;
+}
+
+// dx += mask(dz A): what passes through the dropout before the branch.
+void add_dropped(const Context& context, const LowRank& branch, const Tensor& dz, Tensor& dx) {
+  Tensor part = Tensor::empty(dx.shape(), dx.dtype(), context.allocator());
   INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dz, .b = branch.a.value(), .c = part});
   INSTRUCT_KERNEL(dropout)(context, part, branch.random, branch.dropout, part);
-  INSTRUCT_KERNEL(add_into)(context, part, *dx);
+  INSTRUCT_KERNEL(add_into)(context, part, dx);
+}
+
+// dx (+)= dy W, and the branch's part when there is one.
+void input_gradient(const Context& context, const Variable& x, const Tensor& weight, const Tensor& dy,
+                    const LowRank* branch, const Tensor& dz) {
+  if (!x.requires_gradient()) return;
+  GradientTarget target = gradient_target(context, x);
+  const bool dropped = branch != nullptr && branch->dropout > 0.0F;
+  Low low;
+  if (branch != nullptr && !dropped) low = {dz, branch->a.value()};
+  multiply(context, dy, weight, low, target.fresh ? Accumulate::kNo : Accumulate::kYes, target.gradient);
+  if (dropped) add_dropped(context, *branch, dz, target.gradient);
+}
+
+// z = scale * dropout(x) A^T.
+Tensor branch_forward(const Context& context, const LowRank& branch, const Tensor& x, bool training) {
+  Tensor z = Tensor::empty({x.dim(0), branch.a.value().dim(0)}, x.dtype(), context.allocator());
+  INSTRUCT_KERNEL(matmul)
+  (context, Matmul{.a = branch_input(context, branch, x, training),
+                   .b = branch.a.value(),
+                   .c = z,
+                   .transpose_b = Transpose::kYes,
+                   .alpha = branch.scale});
+  return z;
 }
 
 }  // namespace
@@ -101,44 +143,26 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
   const bool records = context.records(
       {&x, &weight, &bias, branch != nullptr ? &branch->a : nullptr, branch != nullptr ? &branch->b : nullptr});
   Variable y(Tensor::empty({x.value().dim(0), w.dim(0)}, x.value().dtype(), context.allocator()), records);
-  multiply_transposed(context, x.value(), w, y.mutable_value());
-  if (bias.defined()) INSTRUCT_KERNEL(add_bias)(context, bias.value(), y.mutable_value());
-  Tensor z;
+  Low low;
   if (branch != nullptr) {
     require_shape(branch->a.value().dim(1) == w.dim(1) && branch->b.value().dim(0) == w.dim(0) &&
                       branch->a.value().dim(0) == branch->b.value().dim(1),
                   "linear (low-rank branch)", branch->a.value(), branch->b.value());
-    z = Tensor::empty({x.value().dim(0), branch->a.value().dim(0)}, x.value().dtype(), context.allocator());
-    INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = branch_input(context, *branch, x.value(), records),
-                     .b = branch->a.value(),
-                     .c = z,
-                     .transpose_b = Transpose::kYes,
-                     .alpha = branch->scale});
-    INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = z,
-                     .b = branch->b.value(),
-                     .c = y.value(),
-                     .transpose_b = Transpose::kYes,
-                     .accumulate = Accumulate::kYes});
+    low = {branch_forward(context, *branch, x.value(), records), branch->b.value()};
   }
+  multiply_transposed(context, x.value(), w, low, y.mutable_value());
+  if (bias.defined()) INSTRUCT_KERNEL(add_bias)(context, bias.value(), y.mutable_value());
   if (records) {
     // Keeps x (for the gradients of the weight and of A) and the branch's z, which is narrow.
     std::optional<LowRank> kept;
     if (branch != nullptr) kept = *branch;
-    context.tape->record([context, x, weight, bias, y, z, kept] {
+    context.tape->record([context, x, weight, bias, y, z = low.left, kept] {
       const Tensor& dy = y.gradient();
       if (!dy.defined()) return;
       add_outer(context, weight, dy, x.value());
       if (bias.defined()) add_bias_gradient(context, bias, dy);
-      Tensor* dx = nullptr;
-      GradientTarget target;
-      if (x.requires_gradient()) {
-        target = gradient_target(context, x);
-        multiply(context, dy, weight.value(), target.fresh ? Accumulate::kNo : Accumulate::kYes, target.gradient);
-        dx = &target.gradient;
-      }
-      if (kept) branch_backward(context, *kept, x, z, dy, dx);
+      const Tensor dz = kept ? branch_backward(context, *kept, x, z, dy) : Tensor();
+      input_gradient(context, x, weight.value(), dy, kept ? &*kept : nullptr, dz);
       y.mutable_gradient() = Tensor();
     });
   }

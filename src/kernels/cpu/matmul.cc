@@ -174,6 +174,22 @@ std::unique_ptr<ProductCache> make_product_cache(const CpuFeatures& features) {
   return std::make_unique<Products>(features.amx_bf16);
 }
 
+namespace {
+
+// A product with a second one of low rank as two products.
+void multiply_low_apart(Stream& stream, const Matmul& product) {
+  Matmul part = product;
+  part.low_a = Tensor();
+  part.low_b = Tensor();
+  matmul(stream, part);
+  part.a = product.low_a;
+  part.b = product.low_b;
+  part.accumulate = Accumulate::kYes;
+  matmul(stream, part);
+}
+
+}  // namespace
+
 void matmul(Stream& stream, const Matmul& product) {
   const std::int64_t m = product.c.dim(0);
   const std::int64_t n = product.c.dim(1);
@@ -187,6 +203,10 @@ void matmul(Stream& stream, const Matmul& product) {
   }
   if (products_of(stream).tiles() && suits_tiles(product)) {
     tile_matmul(stream, product);
+    return;
+  }
+  if (product.low_a.defined()) {
+    multiply_low_apart(stream, product);
     return;
   }
   const Tiling tiling = choose_tiling(m, n, k);

@@ -40,6 +40,7 @@ INSTRUCT_TILES void load_config() {
 }
 
 INSTRUCT_TILES void release_config() {
+  _mm_sfence();  // streamed results are seen by whoever learns that this thread is done
   _tile_release();
 }
 
@@ -165,23 +166,9 @@ INSTRUCT_TILES void pack_panel_transposed(const std::byte* b, std::int64_t strid
   }
 }
 
-// sums [Rows * 16][32] (+)= left * one panel, over `depth` tiles of k. Rows and Columns count tiles: 1 or 2.
+// Adds left * one panel to the result tiles, over `depth` tiles of k. Rows and Columns count tiles: 1 or 2.
 template <int Rows, int Columns>
-INSTRUCT_TILES void multiply_block(const Left& left, const std::byte* panel, std::int64_t depth, Accumulate accumulate,
-                                   float* sums) {
-  constexpr std::int64_t kSumStride = kPanelColumns * 4;
-  float* below = sums + kTileRows * kPanelColumns;
-  if (accumulate == Accumulate::kYes) {
-    _tile_loadd(0, sums, kSumStride);
-    if constexpr (Columns == 2) _tile_loadd(1, sums + 16, kSumStride);
-    if constexpr (Rows == 2) _tile_loadd(2, below, kSumStride);
-    if constexpr (Rows == 2 && Columns == 2) _tile_loadd(3, below + 16, kSumStride);
-  } else {
-    _tile_zero(0);
-    if constexpr (Columns == 2) _tile_zero(1);
-    if constexpr (Rows == 2) _tile_zero(2);
-    if constexpr (Rows == 2 && Columns == 2) _tile_zero(3);
-  }
+INSTRUCT_TILES inline void add_product(const Left& left, const std::byte* panel, std::int64_t depth) {
   const std::byte* upper = left.data;
   const std::byte* lower = left.data + left.tile_row_bytes;
   for (std::int64_t t = 0; t < depth; ++t) {
@@ -201,6 +188,33 @@ INSTRUCT_TILES void multiply_block(const Left& left, const std::byte* panel, std
     upper += left.tile_column_bytes;
     lower += left.tile_column_bytes;
   }
+}
+
+// A product's left side for one block of rows, and the tiles of k that belong to it.
+struct Part {
+  Left left;
+  std::int64_t depth = 0;
+};
+
+// sums [Rows * 16][32] (+)= both parts * one panel.
+template <int Rows, int Columns>
+INSTRUCT_TILES void multiply_block(const Part& part, const Part& more, const std::byte* panel, Accumulate accumulate,
+                                   float* sums) {
+  constexpr std::int64_t kSumStride = kPanelColumns * 4;
+  float* below = sums + kTileRows * kPanelColumns;
+  if (accumulate == Accumulate::kYes) {
+    _tile_loadd(0, sums, kSumStride);
+    if constexpr (Columns == 2) _tile_loadd(1, sums + 16, kSumStride);
+    if constexpr (Rows == 2) _tile_loadd(2, below, kSumStride);
+    if constexpr (Rows == 2 && Columns == 2) _tile_loadd(3, below + 16, kSumStride);
+  } else {
+    _tile_zero(0);
+    if constexpr (Columns == 2) _tile_zero(1);
+    if constexpr (Rows == 2) _tile_zero(2);
+    if constexpr (Rows == 2 && Columns == 2) _tile_zero(3);
+  }
+  add_product<Rows, Columns>(part.left, panel, part.depth);
+  if (more.depth > 0) add_product<Rows, Columns>(more.left, panel + part.depth * kPanelStepBytes, more.depth);
   _tile_stored(0, sums, kSumStride);
   if constexpr (Columns == 2) _tile_stored(1, sums + 16, kSumStride);
   if constexpr (Rows == 2) _tile_stored(2, below, kSumStride);
@@ -208,14 +222,14 @@ INSTRUCT_TILES void multiply_block(const Left& left, const std::byte* panel, std
 }
 
 // The block for what is left of rows and columns.
-void multiply_some(const Left& left, const std::byte* panel, std::int64_t depth, std::int64_t rows,
-                   std::int64_t columns, Accumulate accumulate, float* sums) {
+void multiply_some(const Part& part, const Part& more, const std::byte* panel, std::int64_t rows, std::int64_t columns,
+                   Accumulate accumulate, float* sums) {
   if (rows > kTileRows) {
-    columns > 16 ? multiply_block<2, 2>(left, panel, depth, accumulate, sums)
-                 : multiply_block<2, 1>(left, panel, depth, accumulate, sums);
+    columns > 16 ? multiply_block<2, 2>(part, more, panel, accumulate, sums)
+                 : multiply_block<2, 1>(part, more, panel, accumulate, sums);
   } else {
-    columns > 16 ? multiply_block<1, 2>(left, panel, depth, accumulate, sums)
-                 : multiply_block<1, 1>(left, panel, depth, accumulate, sums);
+    columns > 16 ? multiply_block<1, 2>(part, more, panel, accumulate, sums)
+                 : multiply_block<1, 1>(part, more, panel, accumulate, sums);
   }
 }
 
@@ -223,11 +237,11 @@ INSTRUCT_TILES inline __m512 load_bf16(__mmask16 mask, const std::byte* from) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
 }
 
-INSTRUCT_TILES inline void store_bf16(__mmask16 mask, __m512 value, std::byte* to) {
-  const __m256bh rounded = _mm512_cvtneps_pbh(value);
-  __m256i bits;
+INSTRUCT_TILES inline __m512i to_bf16(__m512 low, __m512 high) {
+  const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
+  __m512i bits;
   std::memcpy(&bits, &rounded, sizeof(bits));
-  _mm256_mask_storeu_epi16(to, mask, bits);
+  return bits;
 }
 
 // c [rows, columns] = alpha * sums [rows][32] (+ c).
@@ -238,6 +252,7 @@ INSTRUCT_TILES void store_block(const float* sums, std::int64_t rows, std::int64
   const __m512 alpha = _mm512_set1_ps(scale);
   const auto first = first_lanes<__mmask16>(columns);
   const auto second = first_lanes<__mmask16>(columns - 16);
+  const auto both = first_lanes<__mmask32>(columns);
   for (std::int64_t r = 0; r < rows; ++r, sums += kPanelColumns, c += stride * kSize) {
     __m512 low = _mm512_mul_ps(alpha, _mm512_load_ps(sums));
     __m512 high = _mm512_mul_ps(alpha, _mm512_load_ps(sums + 16));
@@ -254,8 +269,24 @@ INSTRUCT_TILES void store_block(const float* sums, std::int64_t rows, std::int64
         low = _mm512_add_ps(low, load_bf16(first, c));
         high = _mm512_add_ps(high, load_bf16(second, next));
       }
-      store_bf16(first, low, c);
-      store_bf16(second, high, next);
+      _mm512_mask_storeu_epi16(c, both, to_bf16(low, high));
+    }
+  }
+}
+
+// The same past the caches, for 32 columns that start a cache line.
+template <tensor::DType Type>
+INSTRUCT_TILES void stream_block(const float* sums, std::int64_t rows, std::byte* c, std::int64_t stride, float scale) {
+  constexpr std::int64_t kSize = Type == tensor::DType::kF32 ? 4 : 2;
+  const __m512 alpha = _mm512_set1_ps(scale);
+  for (std::int64_t r = 0; r < rows; ++r, sums += kPanelColumns, c += stride * kSize) {
+    const __m512 low = _mm512_mul_ps(alpha, _mm512_load_ps(sums));
+    const __m512 high = _mm512_mul_ps(alpha, _mm512_load_ps(sums + 16));
+    if constexpr (Type == tensor::DType::kF32) {
+      _mm512_stream_ps(reinterpret_cast<float*>(c), low);
+      _mm512_stream_ps(reinterpret_cast<float*>(c) + 16, high);
+    } else {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(c), to_bf16(low, high));
     }
   }
 }
@@ -266,6 +297,11 @@ void store_result(const float* sums, std::int64_t rows, std::int64_t columns, co
   const bool wide = result.dtype == tensor::DType::kF32;
   const bool add = result.accumulate == Accumulate::kYes;
   std::byte* c = result.data + (row * result.stride + column) * (wide ? 4 : 2);
+  if (result.streams && columns == kPanelColumns) {
+    wide ? stream_block<tensor::DType::kF32>(sums, rows, c, result.stride, result.alpha)
+         : stream_block<tensor::DType::kBF16>(sums, rows, c, result.stride, result.alpha);
+    return;
+  }
   const auto store = wide ? (add ? store_block<tensor::DType::kF32, Accumulate::kYes>
                                  : store_block<tensor::DType::kF32, Accumulate::kNo>)
                           : (add ? store_block<tensor::DType::kBF16, Accumulate::kYes>
@@ -307,28 +343,30 @@ Right pack_right(const Stored& matrix, std::int64_t k, std::int64_t n, std::byte
   return {buffer, panel_bytes};
 }
 
-void multiply(const Left& left, const Right& right, const Extent& extent, const Result& result) {
+void multiply(const Left& left, const Right& right, const Extent& extent, const Result& result, const MoreDepth& more) {
   alignas(64) float sums[kBlockSums];
-  const std::int64_t depth = ceil_div(extent.k, kTileDepth);
   for (std::int64_t j = 0; j < extent.n; j += kPanelColumns) {
     const std::byte* panel = right.data + j / kPanelColumns * right.panel_bytes;
     const std::int64_t columns = std::min(kPanelColumns, extent.n - j);
-    Left rows = left;
-    for (std::int64_t i = 0; i < extent.m; i += kBlockRows, rows.data += 2 * left.tile_row_bytes) {
+    Part rows{left, ceil_div(extent.k, kTileDepth)};
+    Part more_rows{more.left, ceil_div(more.k, kTileDepth)};
+    for (std::int64_t i = 0; i < extent.m; i += kBlockRows) {
       const std::int64_t count = std::min(kBlockRows, extent.m - i);
-      multiply_some(rows, panel, depth, count, columns, Accumulate::kNo, sums);
+      multiply_some(rows, more_rows, panel, count, columns, Accumulate::kNo, sums);
       store_result(sums, count, columns, result, i, j);
+      rows.left.data += 2 * left.tile_row_bytes;
+      more_rows.left.data += 2 * more.left.tile_row_bytes;
     }
   }
 }
 
 void add_to_sums(const Left& left, const Right& right, const Extent& extent, Accumulate accumulate, float* sums) {
-  const std::int64_t depth = ceil_div(extent.k, kTileDepth);
   for (std::int64_t j = 0; j < extent.n; j += kPanelColumns) {
     const std::byte* panel = right.data + j / kPanelColumns * right.panel_bytes;
-    Left rows = left;
-    for (std::int64_t i = 0; i < extent.m; i += kBlockRows, rows.data += 2 * left.tile_row_bytes, sums += kBlockSums) {
-      multiply_some(rows, panel, depth, extent.m - i, extent.n - j, accumulate, sums);
+    Part rows{left, ceil_div(extent.k, kTileDepth)};
+    for (std::int64_t i = 0; i < extent.m; i += kBlockRows, sums += kBlockSums) {
+      multiply_some(rows, {}, panel, extent.m - i, extent.n - j, accumulate, sums);
+      rows.left.data += 2 * left.tile_row_bytes;
     }
   }
 }
@@ -374,7 +412,7 @@ Right pack_right(const Stored&, std::int64_t, std::int64_t, std::byte*, std::int
   INSTRUCT_CHECK(false);
   return {};
 }
-void multiply(const Left&, const Right&, const Extent&, const Result&) {
+void multiply(const Left&, const Right&, const Extent&, const Result&, const MoreDepth&) {
   INSTRUCT_CHECK(false);
 }
 void add_to_sums(const Left&, const Right&, const Extent&, Accumulate, float*) {

@@ -79,13 +79,22 @@ struct Result {
   tensor::DType dtype = tensor::DType::kF32;
   Accumulate accumulate = Accumulate::kNo;
   float alpha = 1.0F;
+  // Whether whole panels are stored past the caches: for results that are not added to and whose rows and columns
+  // start at multiples of 64 bytes. Without it each line is read before it is overwritten.
+  bool streams = false;
 };
 
 struct Extent {
   std::int64_t m = 0, n = 0, k = 0;
 };
-// c [m, n] = alpha * left [m, k] * right [k, n] (+ c), inside a Session.
-void multiply(const Left& left, const Right& right, const Extent& extent, const Result& result);
+// More of k, with a left side of its own; in the right side's panels it follows the other k.
+struct MoreDepth {
+  Left left;
+  std::int64_t k = 0;
+};
+// c [m, n] = alpha * left [m, k] * right [k, n] (+ c), inside a Session. `more` lengthens k.
+void multiply(const Left& left, const Right& right, const Extent& extent, const Result& result,
+              const MoreDepth& more = {});
 
 // The two halves of it for sums over a long k, cut into blocks: sums [panels][m rounded up to 32][32] f32 (+)= left *
 // right, and c from the sums.
