@@ -166,21 +166,23 @@ INSTRUCT_TILES void pack_panel_transposed(const std::byte* b, std::int64_t strid
   }
 }
 
-// Adds left * one panel to the result tiles, over `depth` tiles of k. Rows and Columns count tiles: 1 or 2.
+// Adds left * one panel to the result tiles, over `depth` tiles of k. Rows and Columns count tiles: 1 or 2. The left side
+// is loaded as data that will not be used again soon: so the panel, which every block of rows reads, stays in the first
+// cache (alone, 256 x 512 from k = 576: 2.6 TFLOP/s instead of 2.0).
 template <int Rows, int Columns>
 INSTRUCT_TILES inline void add_product(const Left& left, const std::byte* panel, std::int64_t depth) {
   const std::byte* upper = left.data;
   const std::byte* lower = left.data + left.tile_row_bytes;
   for (std::int64_t t = 0; t < depth; ++t) {
     _tile_loadd(6, panel, 64);
-    _tile_loadd(4, upper, left.row_bytes);
+    _tile_stream_loadd(4, upper, left.row_bytes);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (Columns == 2) {
       _tile_loadd(7, panel + kTileBytes, 64);
       _tile_dpbf16ps(1, 4, 7);
     }
     if constexpr (Rows == 2) {
-      _tile_loadd(5, lower, left.row_bytes);
+      _tile_stream_loadd(5, lower, left.row_bytes);
       _tile_dpbf16ps(2, 5, 6);
       if constexpr (Columns == 2) _tile_dpbf16ps(3, 5, 7);
     }
