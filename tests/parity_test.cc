@@ -125,6 +125,7 @@ struct TrainOptions {
   train::Packing packing = train::Packing::kPacked;
   std::int64_t micro_batch = 3;
   DType dtype = DType::kF32;
+  bool checkpoint = false;        // activation checkpointing
   fs::path checkpoint_at_step_4;  // saved there, and training goes on from what was loaded back
 };
 
@@ -175,6 +176,7 @@ class Training : public Parity {
                                   .accumulation = 3 / options.micro_batch,
                                   .packing = options.packing,
                                   .shuffle = false,
+                                  .checkpoint = options.checkpoint,
                                   .max_steps = 1};
     train::Trainer trainer(opened.engine, *opened.package.model, optimizer,
                            {train::ScheduleKind::kConstant, 1e-3, 0, 1}, loop,
@@ -218,6 +220,19 @@ TEST_P(Training, ThreadsAndAKillChangeNotOneBit) {
     EXPECT_EQ(two.after, resumed.after);
   }
   fs::remove_all(folder);
+}
+
+TEST_P(Training, ActivationCheckpointingChangesNotOneBit) {
+  for (const TrainOptions& options : {TrainOptions{}, TrainOptions{.full = true}, TrainOptions{.dtype = DType::kBF16},
+                                      TrainOptions{.packing = train::Packing::kTree}}) {
+    TrainOptions with = options;
+    with.checkpoint = true;
+    const TrainResult kept = run(options);
+    const TrainResult recomputed = run(with);
+    EXPECT_EQ(kept.losses, recomputed.losses);
+    EXPECT_EQ(kept.norms, recomputed.norms);
+    EXPECT_EQ(kept.after, recomputed.after);
+  }
 }
 
 TEST_P(Training, MicroBatchesPackingAndBranchingAreTheSameTraining) {

@@ -103,7 +103,7 @@ Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapt
   const data::Batch batch = random_batch(model, options);
   const auto weight = static_cast<float>(1.0 / static_cast<double>(batch.losses.size()));
   const std::vector<double> seconds = timings(options.repeats, [&] {
-    train::batch_loss(engine, model, batch, weight, model.config().vocabulary);
+    train::batch_loss(engine, model, batch, weight, model.config().vocabulary, options.checkpoint);
     optimizer.step(engine.context(), 1e-5, optimizer.gradient_norm(engine.context()));
   });
   const std::int64_t peak = peak_resident_bytes();  // before the limits are measured

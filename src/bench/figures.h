@@ -15,6 +15,7 @@ struct PassOptions {
   std::int64_t length = 512;  // tokens a row, all of them predicted
   std::int64_t repeats = 5;   // timed passes after one to warm up; the median counts
   std::uint64_t seed = 42;
+  bool checkpoint = false;  // training with activation checkpointing
 };
 
 // Optimizer steps. `adapter` null: full tuning, for which the model must be trainable. Object with tokens_per_second,

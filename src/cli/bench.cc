@@ -78,6 +78,7 @@ void add_train(CLI::App& parent) {
   command->add_option("--lora-rank", all->rank, "rank, on all linear layers")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_flag("--gradient-checkpointing", all->pass.checkpoint, "keep only the input of each block");
   command->add_flag("--keep-quantised", all->options.keep_quantised, "convert a quantised base by tile");
   command->footer("\nExample:\n  instruct bench train --model M.gguf --batch 4 --length 512");
   command->callback([all] {

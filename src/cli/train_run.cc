@@ -144,6 +144,7 @@ train::LoopOptions TrainRun::loop_options() const {
           .accumulation = config_.gradient_accumulation_steps,
           .packing = packing_of(config_.packing),
           .shuffle = config_.shuffle,
+          .checkpoint = config_.gradient_checkpointing,
           .seed = config_.seed,
           .epochs = config_.num_train_epochs,
           .max_steps = config_.max_steps};

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "ops/checkpoint.h"
 #include "ops/cross_entropy.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
@@ -152,8 +153,17 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
                                           .window = config_.sliding_window}};
   Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_, config_.padding);  // [T, D]
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const bool last = i + 1 == blocks_.size();
-    x = blocks_[i](context, x, input, last ? pass.rows : std::span<const std::int32_t>());
+    const auto rows = i + 1 == blocks_.size() ? pass.rows : std::span<const std::int32_t>();
+    if (!pass.checkpoint) {
+      x = blocks_[i](context, x, input, rows);
+      continue;
+    }
+    x = ops::checkpoint(context, x,
+                        [&block = blocks_[i], input, tables, rows](const Context& again, const Variable& in) {
+                          nn::PassInput same = input;
+                          same.rotary = &tables;
+                          return block(again, in, same, rows);
+                        });
   }
   return ops::rms_norm(context, x, norm_, config_.norm_epsilon);
 }

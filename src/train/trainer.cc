@@ -43,7 +43,7 @@ std::vector<std::int64_t> order_of(std::span<const data::EncodedRow> rows, const
 }  // namespace
 
 double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
-                  std::int64_t vocabulary) {
+                  std::int64_t vocabulary, bool checkpoint) {
   std::vector<std::int32_t> rows, targets;
   for (const data::LossEntry& entry : batch.losses) {
     rows.push_back(entry.token);
@@ -52,7 +52,11 @@ double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& 
   if (rows.empty()) return 0;
   const std::vector<float> weights(rows.size(), weight);
   autograd::Tape tape;
-  const models::Pass pass{.tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan, .rows = rows};
+  const models::Pass pass{.tokens = batch.tokens,
+                          .positions = batch.positions,
+                          .plan = &batch.plan,
+                          .rows = rows,
+                          .checkpoint = checkpoint};
   const std::vector<float> log_probabilities =
       model.log_probabilities(engine.context(weight > 0 ? &tape : nullptr), pass, targets, weights, vocabulary);
   tape.backward();
@@ -126,7 +130,7 @@ StepReport Trainer::step(Rows rows, const Position& position, const Observer& ob
   std::int64_t micro_batch = 0;
   for (const data::Batch& batch : batches_of(rows, options_)) {
     if (observer.before_pass) observer.before_pass(position.step, micro_batch++);
-    sum += batch_loss(engine_, model_, batch, weight, vocabulary_);
+    sum += batch_loss(engine_, model_, batch, weight, vocabulary_, options_.checkpoint);
     const data::BatchCost cost = data::cost_of(batch);
     report.cost.tokens += cost.tokens;
     report.cost.attended += cost.attended;

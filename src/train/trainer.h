@@ -25,6 +25,7 @@ struct LoopOptions {
   std::int64_t accumulation = 1;
   Packing packing = Packing::kPacked;
   bool shuffle = true;
+  bool checkpoint = false;  // activation checkpointing, a block at a time
   std::uint64_t seed = 42;
   double epochs = 1;
   std::int64_t max_steps = -1;  // above 0: overrides epochs
@@ -63,8 +64,9 @@ struct Observer {
 using RowSource = std::function<const std::vector<data::EncodedRow>&(std::int64_t epoch)>;
 
 // Negative log likelihood of a batch, summed; with `weight` above 0 also adds weight * its gradient to the parameters.
+// `checkpoint`: activation checkpointing, a block at a time.
 double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
-                  std::int64_t vocabulary);
+                  std::int64_t vocabulary, bool checkpoint = false);
 
 class Trainer {
  public:

@@ -121,6 +121,21 @@ resume_from_checkpoint: null
   EXPECT_EQ(log_of(folder).size(), 2u);  // steps 2 and 3, the last
 }
 
+TEST(Train, CheckpointingChangesNoLoss) {
+  std::vector<std::vector<Value>> logs;
+  for (const std::string checkpointing : {"false", "true"}) {
+    const Folder folder;
+    const Outcome outcome = train(folder, {"--gradient_checkpointing", checkpointing, "--lora_dropout", "0.3"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    logs.push_back(log_of(folder));
+  }
+  ASSERT_EQ(logs[0].size(), logs[1].size());
+  for (std::size_t i = 0; i < logs[0].size(); ++i) {
+    for (const char* key : {"loss", "grad_norm"})
+      EXPECT_EQ(logs[0][i].at(key).as_double(), logs[1][i].at(key).as_double()) << key << " of line " << i;
+  }
+}
+
 TEST(Train, RefusesBeforeAnythingIsWritten) {
   const Folder folder;
   const auto refused = [&](const Words& more, int code, const std::string& message) {
@@ -129,7 +144,7 @@ TEST(Train, RefusesBeforeAnythingIsWritten) {
     EXPECT_THAT(outcome.err, HasSubstr(message));
     EXPECT_FALSE(std::filesystem::exists(folder / "run"));
   };
-  refused({"--gradient_checkpointing", "true"}, 6, "'gradient_checkpointing: true' is not supported yet");
+  refused({"--use_dora", "true"}, 6, "'use_dora: true' is not supported yet");
   refused({"--stage", "dpo"}, 6, "'stage: dpo' is not supported yet");
   refused({"--eval_strategy", "epoch"}, 2, "give eval_dataset or val_size");
   refused({"--early_stopping_patience", "2"}, 2, "give eval_dataset or val_size");
