@@ -21,7 +21,7 @@ class Variable {
   Variable() = default;
   // An intermediate or constant value. Wanting a gradient is decided by the operation that made it.
   explicit Variable(Tensor value, bool requires_gradient = false)
-      : state_(std::make_shared<State>(State{std::move(value), {}, requires_gradient, false})) {}
+      : state_(std::make_shared<State>(State{std::move(value), {}, {}, requires_gradient, false})) {}
   // A trained value: its gradient is f32, kept between passes and added to (micro-batches accumulate).
   static Variable parameter(Tensor value) {
     Variable variable(std::move(value), true);
@@ -30,11 +30,21 @@ class Variable {
   }
 
   bool defined() const { return state_ != nullptr; }
-  const Tensor& value() const { return state_->value; }
+  // Undefined after forget() without a way to compute it again.
+  const Tensor& value() const {
+    if (!state_->value.defined() && state_->rebuild) state_->value = state_->rebuild();
+    return state_->value;
+  }
   Tensor& mutable_value() { return state_->value; }
   bool requires_gradient() const { return state_ != nullptr && state_->requires_gradient; }
   void set_requires_gradient(bool wanted) { state_->requires_gradient = wanted; }
   bool is_parameter() const { return state_ != nullptr && state_->accumulates; }
+  // Drops the value once the forward pass is done with it: the backward pass does not read it, or computes it again
+  // with `rebuild`, to the same bits, when it does.
+  void forget(std::function<Tensor()> rebuild = {}) const {
+    state_->value = Tensor();
+    state_->rebuild = std::move(rebuild);
+  }
   // Undefined until something was added.
   const Tensor& gradient() const { return state_->gradient; }
   Tensor& mutable_gradient() const { return state_->gradient; }
@@ -43,6 +53,7 @@ class Variable {
   struct State {
     Tensor value;
     Tensor gradient;
+    std::function<Tensor()> rebuild = {};
     bool requires_gradient = false;
     bool accumulates = false;
   };

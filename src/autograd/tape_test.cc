@@ -38,5 +38,23 @@ TEST(Variable, CopiesShareValueAndGradient) {
   EXPECT_TRUE(Variable::parameter(a.value()).is_parameter());
 }
 
+TEST(Variable, ForgottenValuesAreComputedAgainOnceAndOnlyWhenAsked) {
+  const auto allocator = tensor::make_host_allocator();
+  const Variable a(Tensor::zeros({2}, tensor::DType::kF32, *allocator), true);
+  const std::int64_t before = allocator->bytes_in_use();
+  int calls = 0;
+  a.forget([&] {
+    ++calls;
+    return Tensor::zeros({2}, tensor::DType::kF32, *allocator);
+  });
+  EXPECT_LT(allocator->bytes_in_use(), before);
+  EXPECT_EQ(calls, 0);
+  EXPECT_TRUE(a.value().defined());
+  EXPECT_TRUE(a.value().defined());
+  EXPECT_EQ(calls, 1);
+  a.forget();
+  EXPECT_FALSE(a.value().defined());
+}
+
 }  // namespace
 }  // namespace instruct::autograd

@@ -236,8 +236,10 @@ bool dtype_of_ggml(std::uint32_t number, DType& dtype) {
 }
 
 std::shared_ptr<const GgufFile> GgufFile::open(const std::filesystem::path& path) {
-  auto mapped = MappedFile::open(path);
-  return parse(mapped->bytes(), path.string(), mapped);
+  const auto mapped = MappedFile::open(path);
+  const auto file = std::const_pointer_cast<GgufFile>(parse(mapped->bytes(), path.string(), mapped));
+  file->map_ = mapped;
+  return file;
 }
 
 std::shared_ptr<const GgufFile> GgufFile::parse(std::span<const std::byte> bytes, std::string origin,

@@ -39,6 +39,10 @@ class GgufFile {
                                                std::shared_ptr<const void> owner);
 
   const std::string& origin() const { return origin_; }
+  // Gives back memory that reading has filled; tensors can still be read.
+  void release() const {
+    if (map_ != nullptr) map_->release();
+  }
   const std::vector<std::pair<std::string, GgufValue>>& metadata() const { return metadata_; }
   const GgufValue* find(const std::string& key) const;
   // Typed access; raises NotFound when absent, BadData when of another type. The `_or` forms take a default when
@@ -68,6 +72,7 @@ class GgufFile {
   std::string origin_;
   std::span<const std::byte> bytes_;
   std::shared_ptr<const void> owner_;
+  std::shared_ptr<const MappedFile> map_;  // when the bytes are those of a map
   std::vector<std::pair<std::string, GgufValue>> metadata_;
   std::map<std::string, std::size_t> keys_;
   std::vector<GgufTensorInfo> tensors_;

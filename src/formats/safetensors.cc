@@ -56,8 +56,10 @@ std::string_view name_of(DType dtype) {
 }  // namespace
 
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
-  auto mapped = MappedFile::open(path);
-  return parse(mapped->bytes(), path.string(), mapped);
+  const auto mapped = MappedFile::open(path);
+  const auto file = std::const_pointer_cast<SafetensorsFile>(parse(mapped->bytes(), path.string(), mapped));
+  file->map_ = mapped;
+  return file;
 }
 
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::parse(std::span<const std::byte> bytes, std::string origin,

@@ -24,6 +24,10 @@ class SafetensorsFile {
                                                       std::shared_ptr<const void> owner);
 
   const std::string& origin() const { return origin_; }
+  // Gives back memory that reading has filled; tensors can still be read.
+  void release() const {
+    if (map_ != nullptr) map_->release();
+  }
   std::vector<std::string> names() const;
   bool has(const std::string& name) const { return entries_.contains(name); }
   // A view into the file (a copy where the file left it unaligned). Raises NotFound or Unsupported.
@@ -45,6 +49,7 @@ class SafetensorsFile {
   std::string origin_;
   std::span<const std::byte> bytes_;
   std::shared_ptr<const void> owner_;
+  std::shared_ptr<const MappedFile> map_;  // when the bytes are those of a map
   std::size_t data_begin_ = 0;
   std::map<std::string, Entry> entries_;
   Value metadata_ = Value::object();

@@ -24,8 +24,11 @@ class Loader {
     const Tensor stored = get(name, tensor::Shape{rows, columns});
     const bool keep = !options_.trainable && (stored.dtype() == options_.dtype ||
                                               (options_.keep_quantised && tensor::is_quantised(stored.dtype())));
+    kept_ = kept_ || keep;
     return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_));
   }
+  // What is computed with the file's own bytes had better stay in memory.
+  bool kept() const { return kept_; }
   // Norm weights and biases: always f32.
   Variable vector(const std::string& name, std::int64_t size) {
     return variable(ops::converted_copy(get(name, tensor::Shape{size}), DType::kF32, allocator_));
@@ -52,6 +55,7 @@ class Loader {
   const WeightSource& source_;
   const WeightOptions& options_;
   tensor::Allocator& allocator_;
+  bool kept_ = false;
 };
 
 void require(bool condition, const std::string& origin, const char* what, double value) {
@@ -120,6 +124,7 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
   }
   norm_ = loader.vector("model.norm.weight", d);
   if (!config_.tied_embeddings) head_ = loader.linear("lm_head", config_.vocabulary, d, false);
+  if (!loader.kept()) source.release();
 }
 
 ops::RotaryTables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {

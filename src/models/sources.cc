@@ -60,6 +60,7 @@ class GgufSource final : public WeightSource {
     if (!has_moved_rows(config_, name, heads) || stored.dim(0) % (2 * heads) != 0) return stored;
     return rows_from_gguf(stored, heads, *allocator_);
   }
+  void release() const override { file_->release(); }
   std::string origin() const override { return file_->origin(); }
 
  private:
@@ -88,6 +89,9 @@ class FolderSource final : public WeightSource {
     const auto found = files_.find(name);
     if (found == files_.end()) raise(ErrorCategory::kNotFound, "{}: tensor '{}' is missing", origin(), name);
     return found->second->tensor(name);
+  }
+  void release() const override {
+    for (const auto& [name, file] : files_) file->release();
   }
   std::string origin() const override { return folder_.string(); }
 

@@ -4,14 +4,50 @@
 #include "ops/rows.h"
 
 namespace instruct::nn {
+namespace {
+
+// What is large to keep and cheap to compute is dropped, and computed again when the backward pass asks for it: by
+// `body`, on a tape of its own, since a pass that records computes dropout.
+template <typename Body>
+void forget(const Context& context, const Variable& value, const Body& body) {
+  if (context.tape == nullptr) return;
+  value.forget([context, body] {
+    autograd::Tape dropped;
+    Context again = context;
+    again.tape = &dropped;
+    Tensor result = body(again).value();
+    dropped.clear();
+    return result;
+  });
+}
+
+// x + y, where y is read by nothing else.
+Variable add_last(const Context& context, const Variable& x, const Variable& y) {
+  Variable sum = ops::add(context, x, y);
+  y.forget();
+  return sum;
+}
+
+}  // namespace
 
 Variable DecoderBlock::attend(const Context& context, const Variable& x, const PassInput& pass) const {
-  const Variable normed = ops::rms_norm(context, x, attention_norm, epsilon);
-  const std::int64_t width = pass.attention.head_width;
-  const Variable q = ops::rotate(context, query(context, normed), width, pass.positions, *pass.rotary);  // [T, H*K]
-  const Variable k = ops::rotate(context, key(context, normed), width, pass.positions, *pass.rotary);    // [T, G*K]
-  const Variable v = value(context, normed);                                                             // [T, G*K]
-  if (pass.cache == nullptr) return ops::attention(context, q, k, v, *pass.plan, pass.attention);
+  const auto norm = [this, x](const Context& c) { return ops::rms_norm(c, x, attention_norm, epsilon); };
+  const Variable normed = norm(context);
+  const auto rotated = [normed, width = pass.attention.head_width, positions = pass.positions, tables = *pass.rotary](
+                           const Context& c, const Linear& layer) {
+    return ops::rotate(c, layer(c, normed), width, positions, tables);
+  };
+  const Variable q = rotated(context, query);  // [T, H*K]
+  const Variable k = rotated(context, key);    // [T, G*K]
+  const Variable v = value(context, normed);   // [T, G*K]
+  forget(context, normed, norm);
+  if (pass.cache == nullptr) {
+    Variable attended = ops::attention(context, q, k, v, *pass.plan, pass.attention);
+    forget(context, q, [this, rotated](const Context& c) { return rotated(c, query); });
+    forget(context, k, [this, rotated](const Context& c) { return rotated(c, key); });
+    forget(context, v, [this, normed](const Context& c) { return value(c, normed); });
+    return attended;
+  }
   pass.cache->store(index, pass.slots, k.value(), v.value());
   return ops::attention(context, q, Variable(pass.cache->keys(index)), Variable(pass.cache->values(index)), *pass.plan,
                         pass.attention);
@@ -25,10 +61,19 @@ Variable DecoderBlock::operator()(const Context& context, const Variable& x, con
     attended = ops::select_rows(context, attended, rows);
     residual = ops::select_rows(context, residual, rows);
   }
-  residual = ops::add(context, residual, output(context, attended));
-  const Variable normed = ops::rms_norm(context, residual, feed_forward_norm, epsilon);
-  const Variable gated = ops::swiglu(context, gate(context, normed), up(context, normed));  // [T, F]
-  return ops::add(context, residual, down(context, gated));
+  residual = add_last(context, residual, output(context, attended));
+  const auto norm = [this, residual](const Context& c) {
+    return ops::rms_norm(c, residual, feed_forward_norm, epsilon);
+  };
+  const Variable normed = norm(context);
+  const Variable opened = gate(context, normed);
+  const Variable raised = up(context, normed);
+  forget(context, normed, norm);
+  const auto gating = [opened, raised](const Context& c) { return ops::swiglu(c, opened, raised); };
+  const Variable gated = gating(context);  // [T, F]
+  const Variable lowered = down(context, gated);
+  forget(context, gated, gating);
+  return add_last(context, residual, lowered);
 }
 
 }  // namespace instruct::nn

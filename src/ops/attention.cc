@@ -35,22 +35,26 @@ Variable attention(const Context& context, const Variable& query, const Variable
                 "attention", query.value(), key.value());
   require_shape(key.value().shape() == value.value().shape(), "attention", key.value(), value.value());
   check_plan(plan, query.value().dim(0), key.value().dim(0));
-  const kernels::AttentionArgs args{.query = query.value(),
-                                    .key = key.value(),
-                                    .value = value.value(),
-                                    .head_width = width,
-                                    .scale = options.scale,
-                                    .window = options.window,
-                                    .plan = &plan};
+  kernels::AttentionArgs args{.query = query.value(),
+                              .key = key.value(),
+                              .value = value.value(),
+                              .head_width = width,
+                              .scale = options.scale,
+                              .window = options.window,
+                              .plan = &plan};
   const std::int64_t tokens = query.value().dim(0);
   Variable output(Tensor::empty(query.value().shape(), query.value().dtype(), context.allocator()),
                   context.records({&query, &key, &value}));
   Tensor log_sum = Tensor::empty({tokens, query.value().dim(1) / width}, DType::kF32, context.allocator());
   INSTRUCT_KERNEL(attention)(context, args, output.mutable_value(), log_sum);
   if (output.requires_gradient()) {
+    args.query = args.key = args.value = Tensor();  // the variables keep them, or compute them again
     // Keeps query, key, value, output and the log of each softmax denominator; scores are recomputed.
-    context.tape->record([context, args, query, key, value, output, log_sum] {
+    context.tape->record([context, args, query, key, value, output, log_sum]() mutable {
       if (!output.gradient().defined()) return;
+      args.query = query.value();
+      args.key = key.value();
+      args.value = value.value();
       Tensor dquery = Tensor::empty(args.query.shape(), args.query.dtype(), context.allocator());
       Tensor dkey = Tensor::empty(args.key.shape(), args.key.dtype(), context.allocator());
       Tensor dvalue = Tensor::empty(args.value.shape(), args.value.dtype(), context.allocator());

@@ -4,7 +4,7 @@ namespace instruct::ops {
 
 Variable checkpoint(const Context& context, const Variable& x, const CheckpointBody& body) {
   if (context.tape == nullptr) return body(context, x);
-  const auto record_on = [&context](Tape& tape) {
+  const auto record_on = [context](Tape& tape) {
     Context inner = context;
     inner.tape = &tape;
     return inner;
@@ -15,7 +15,7 @@ Variable checkpoint(const Context& context, const Variable& x, const CheckpointB
   dropped.clear();
   if (!once.requires_gradient()) return once;
   Variable y(once.value(), true);
-  context.tape->record([context, record_on, x, y, body] {
+  context.tape->record([record_on, x, y, body] {
     if (!y.gradient().defined()) return;
     Tape tape;
     const Variable input(x.value(), x.requires_gradient());

@@ -1,0 +1,110 @@
+// The gradient of a whole block, whose backward pass computes forgotten values again.
+#include "nn/decoder_block.h"
+
+#include <gtest/gtest.h>
+
+#include "nn/rotary.h"
+#include "ops/checkpoint.h"
+#include "ops/engine.h"
+#include "ops/gradient_check.h"
+
+namespace instruct::nn {
+namespace {
+
+using autograd::Tape;
+using tensor::DType;
+
+constexpr std::int64_t kTokens = 5;
+constexpr std::int64_t kWidth = 8;
+
+class DecoderBlockGradient : public ::testing::Test {
+ protected:
+  DecoderBlockGradient() {
+    block_.attention_norm = Variable(random({kWidth}));
+    block_.feed_forward_norm = Variable(random({kWidth}));
+    block_.query = linear(kWidth, kWidth, 1);
+    block_.key = linear(4, kWidth, 2);
+    block_.value = linear(4, kWidth, 3);
+    block_.output = linear(kWidth, kWidth, 4);
+    block_.gate = linear(12, kWidth, 5);
+    block_.up = linear(12, kWidth, 6);
+    block_.down = linear(kWidth, 12, 7);
+    plan_.queries = {{.begin = 0, .end = 3, .self_begin = 0, .visible = {}},
+                     {.begin = 3, .end = kTokens, .self_begin = 3, .visible = {{.begin = 0, .end = 2}}}};
+    pass_ = {.positions = positions_,
+             .plan = &plan_,
+             .rotary = &tables_,
+             .cache = nullptr,
+             .slots = {},
+             .attention = {.head_width = 4, .scale = 0.5F}};
+  }
+
+  tensor::Tensor random(const tensor::Shape& shape) {
+    tensor::Tensor values = tensor::Tensor::empty(shape, DType::kF32, engine_.allocator());
+    for (std::int64_t i = 0; i < values.elements(); ++i)
+      values.data<float>()[i] = static_cast<float>(random_.next_normal() * 0.5);
+    return values;
+  }
+
+  // With a branch that has dropout: values that are computed again must meet the same dropout.
+  Linear linear(std::int64_t outputs, std::int64_t inputs, std::uint64_t stream) {
+    auto branch = std::make_shared<ops::LowRank>();
+    branch->a = Variable::parameter(random({2, inputs}));
+    branch->b = Variable::parameter(random({outputs, 2}));
+    branch->dropout = 0.5F;
+    branch->random = RandomStream(3, RandomPurpose::kDropout, stream);
+    trained_.push_back(branch->a);
+    trained_.push_back(branch->b);
+    return {.name = "layer", .weight = Variable(random({outputs, inputs})), .bias = {}, .branch = branch};
+  }
+
+  void expect_gradients(bool checkpoint, const std::vector<std::int32_t>& rows) {
+    const Variable x(random({kTokens, kWidth}), true);
+    const auto count = rows.empty() ? kTokens : static_cast<std::int64_t>(rows.size());
+    const tensor::Tensor weights = random({count, kWidth});
+    const auto loss = [&](Tape* tape) {
+      Tape own;  // dropout acts only while recording
+      const Context context = engine_.context(tape != nullptr ? tape : &own);
+      const auto body = [this, &rows](const Context& c, const Variable& in) { return block_(c, in, pass_, rows); };
+      const Variable y = checkpoint ? ops::checkpoint(context, x, body) : body(context, x);
+      double sum = 0;
+      for (std::int64_t i = 0; i < weights.elements(); ++i) {
+        sum += static_cast<double>(y.value().data<float>()[i]) * static_cast<double>(weights.data<float>()[i]);
+      }
+      if (tape != nullptr) {
+        y.mutable_gradient() = tensor::Tensor::empty(weights.shape(), DType::kF32, engine_.allocator());
+        std::copy_n(weights.data<float>(), weights.elements(), y.mutable_gradient().data<float>());
+      }
+      return sum;
+    };
+    std::vector<Variable> inputs = trained_;
+    inputs.push_back(x);
+    for (const Variable& input : inputs) input.mutable_gradient() = tensor::Tensor();
+    const ops::GradientCheck check = ops::check_gradients(loss, inputs, 4e-3, 4e-3);
+    EXPECT_LE(check.worst, 1.0) << check.description;
+  }
+
+  ops::Engine engine_{2};
+  RandomStream random_{11, RandomPurpose::kTest};
+  std::vector<Variable> trained_;
+  DecoderBlock block_;
+  std::vector<std::int32_t> positions_{0, 1, 2, 2, 3};
+  tensor::AttentionPlan plan_;
+  ops::RotaryTables tables_ = make_rotary_tables({.theta = 100, .width = 4}, 8, engine_.allocator());
+  PassInput pass_;
+};
+
+TEST_F(DecoderBlockGradient, OfAllRows) {
+  expect_gradients(false, {});
+}
+
+TEST_F(DecoderBlockGradient, OfSomeRows) {
+  expect_gradients(false, {1, 4});
+}
+
+TEST_F(DecoderBlockGradient, WithCheckpointing) {
+  expect_gradients(true, {});
+}
+
+}  // namespace
+}  // namespace instruct::nn
