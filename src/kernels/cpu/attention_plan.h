@@ -12,6 +12,12 @@ namespace instruct::kernels::cpu {
 
 using tensor::QuerySegment;
 
+// Segments of a few queries (decoding steps) take a direct path over the cache, for which nothing is gathered.
+inline bool is_few(const QuerySegment& segment) {
+  constexpr std::int64_t kFewQueries = 4;  // up to here the direct path is faster than filling blocks
+  return segment.end - segment.begin <= kFewQueries;
+}
+
 // Neighbouring query segments [first, last) of the plan that see the same ranges.
 struct Family {
   std::size_t first = 0;

@@ -58,6 +58,11 @@ Left left_in_place(const Stored& matrix);
 std::int64_t packed_left_bytes(std::int64_t m, std::int64_t k);
 // [m, k] as tiles in `buffer`, filled up with zeros.
 Left pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, std::byte* buffer);
+// The same in pieces: the layout of [m, k] in `buffer`, where a part starts (at a multiple of 16 rows and of 32
+// columns), and one part packed to where `target` starts.
+Left packed_left(std::int64_t k, std::byte* buffer);
+Left left_from(const Left& left, std::int64_t row, std::int64_t column);
+void pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, const Left& target);
 
 // The right side [k, n], packed: panels of 32 columns, `panel_bytes` apart. A panel of [k, 32] takes
 // packed_panel_bytes(k) and starts with its first 32 k: one packed for a long k holds every shorter one, and pieces of
