@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/attention_task.h"
+#include "kernels/cpu/tile_attention.h"
 
 namespace instruct::kernels::cpu {
 
@@ -159,6 +160,10 @@ class BackwardTask : HeadTask {
 
 void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
                         const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue) {
+  if (suits_tiles(stream, args)) {
+    tile_attention_backward(stream, args, output, log_sum, doutput, dquery, dkey, dvalue);
+    return;
+  }
   const std::int64_t width = args.head_width;
   const std::int64_t heads = args.query.dim(1) / width;
   const std::int64_t key_heads = args.key.dim(1) / width;

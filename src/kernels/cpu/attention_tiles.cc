@@ -447,13 +447,15 @@ std::int64_t key_sums_bytes(std::int64_t columns, std::int64_t width) {
   return columns * width * 4;
 }
 
-INSTRUCT_TILES void add_key_sums(const float* sums, std::int64_t first, std::int64_t count, std::int64_t width,
-                                 float* target) {
+INSTRUCT_TILES void move_key_sums(float* sums, std::int64_t first, std::int64_t count, std::int64_t width,
+                                  float* target) {
   for (std::int64_t c = first; c < first + count; ++c) {
-    const float* row = sums + c / kBlockRows * kBlockRows * width + c % kBlockRows * kPanelColumns;
+    float* row = sums + c / kBlockRows * kBlockRows * width + c % kBlockRows * kPanelColumns;
     for (std::int64_t w = 0; w < width; w += kPanelColumns, row += kBlockSums, target += kPanelColumns) {
-      _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), _mm512_load_ps(row)));
-      _mm512_storeu_ps(target + 16, _mm512_add_ps(_mm512_loadu_ps(target + 16), _mm512_load_ps(row + 16)));
+      const Lanes sum = load_lanes(row);
+      _mm512_storeu_ps(target, _mm512_add_ps(_mm512_loadu_ps(target), sum.low));
+      _mm512_storeu_ps(target + 16, _mm512_add_ps(_mm512_loadu_ps(target + 16), sum.high));
+      store_lanes(row, all_lanes(0.0F));
     }
   }
 }
@@ -504,7 +506,7 @@ void forward_panel(const ForwardPanel&) {
 std::int64_t key_sums_bytes(std::int64_t, std::int64_t) {
   return 0;
 }
-void add_key_sums(const float*, std::int64_t, std::int64_t, std::int64_t, float*) {
+void move_key_sums(float*, std::int64_t, std::int64_t, std::int64_t, float*) {
   INSTRUCT_CHECK(false);
 }
 std::int64_t backward_scratch_bytes(std::int64_t) {

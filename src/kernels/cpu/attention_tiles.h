@@ -65,8 +65,8 @@ void forward_panel(const ForwardPanel& panel);
 
 // Sums of gradients by key: [columns / 32][width / 32][32][32], as blocks of results leave the tiles.
 std::int64_t key_sums_bytes(std::int64_t columns, std::int64_t width);
-// target [count, width] += the sums from column `first` on.
-void add_key_sums(const float* sums, std::int64_t first, std::int64_t count, std::int64_t width, float* target);
+// target [count, width] += the sums from column `first` on, which become zero.
+void move_key_sums(float* sums, std::int64_t first, std::int64_t count, std::int64_t width, float* target);
 
 // One block backward: up to 4 panels of a head. What they add to the gradients of keys and values goes to the sums.
 struct BackwardBlock {

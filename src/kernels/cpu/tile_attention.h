@@ -46,4 +46,8 @@ class TileAttention {
   std::int64_t head_groups_ = 0;
 };
 
+// The backward pass; arguments as of attention_backward.
+void tile_attention_backward(Stream& stream, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
+                             const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue);
+
 }  // namespace instruct::kernels::cpu
