@@ -18,7 +18,7 @@ inline bool is_few(const QuerySegment& segment) {
   return segment.end - segment.begin <= kFewQueries;
 }
 
-// Neighbouring query segments [first, last) of the plan that see the same ranges.
+// Neighbouring query segments [first, last) of the plan that see the same ranges; one that sees none is alone.
 struct Family {
   std::size_t first = 0;
   std::size_t last = 0;

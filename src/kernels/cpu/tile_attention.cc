@@ -375,14 +375,16 @@ bool suits_tiles(Stream& stream, const AttentionArgs& args) {
 TileAttention::TileAttention(Stream& stream, const AttentionArgs& args, const std::vector<Family>& families,
                              Tensor& output, Tensor& log_sum)
     : stream_(stream), args_(args), output_(output), log_sum_(log_sum) {
-  for (const Family& family : families) add_pieces(family);
+  std::int64_t room = 0;
+  for (const Family& family : families) room = add_pieces(family, room);
   const std::int64_t key_heads = args.key.dim(1) / args.head_width;
   const bool few = static_cast<std::int64_t>(pieces_.size()) * key_heads < kFewTasks;
   head_groups_ = few ? args.query.dim(1) / args.head_width : key_heads;
 }
 
-void TileAttention::add_pieces(const Family& family) {
-  std::int64_t room = 0;  // queries that the last piece may still take
+std::int64_t TileAttention::add_pieces(const Family& family, std::int64_t room) {
+  const bool joins = family.visible_keys == 0 && !pieces_.empty() && pieces_.back().visible_keys == 0;
+  if (!joins) room = 0;
   for (std::size_t i = family.first; i < family.last; ++i) {
     const QuerySegment& segment = args_.plan->queries[i];
     if (is_few(segment)) continue;
@@ -396,6 +398,7 @@ void TileAttention::add_pieces(const Family& family) {
       room -= end - q;
     }
   }
+  return room;
 }
 
 void TileAttention::run(std::int64_t task) const {

@@ -31,12 +31,13 @@ class TileAttention {
   void run(std::int64_t task) const;
 
  private:
-  // What one task computes for its heads: parts of one family.
+  // What one task computes for its heads: parts of one family, or of several that see nothing but themselves.
   struct Piece {
     std::int64_t visible_keys = 0;
     std::vector<QueryPart> parts;
   };
-  void add_pieces(const Family& family);
+  // `room`: queries that the last piece may still take, and what is left of that.
+  std::int64_t add_pieces(const Family& family, std::int64_t room);
 
   Stream& stream_;
   const AttentionArgs& args_;
