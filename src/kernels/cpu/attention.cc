@@ -1,4 +1,5 @@
-// Attention over key ranges by blocks of 64 queries: tiles or oneDNN for the products, Highway for the softmax rows.
+// Attention over key ranges by blocks of 64 queries: oneDNN for the products, Highway for the softmax rows. Where there
+// are AMX tiles, tile_attention.h replaces the blocks.
 //
 // Query segments with the same visible ranges form a family (the children of one prefix). One task computes one family
 // and one query head: it gathers the visible keys and values into a dense buffer once, appends each segment's own, and
@@ -27,10 +28,9 @@ class ForwardTask : HeadTask {
         log_sum_(log_sum),
         columns_(round_up(family.visible_keys + family.longest, kBlock)),
         stride_(columns_ + 16),
-        scratch_(stream, gathered_bytes(columns_, Packed::kTransposed) + gathered_bytes(columns_, Packed::kPlain) +
-                             kBlock * (width_ * (size_ + 4) + stride_ * (4 + size_)) + 512) {
-    keys_ = take_gathered(scratch_, columns_, Packed::kTransposed);
-    values_ = take_gathered(scratch_, columns_, Packed::kPlain);
+        scratch_(stream, 2 * gathered_bytes(columns_) + kBlock * (width_ * (size_ + 4) + stride_ * (4 + size_)) + 512) {
+    keys_ = scratch_.take(gathered_bytes(columns_));
+    values_ = scratch_.take(gathered_bytes(columns_));
     queries_ = scratch_.take(kBlock * width_ * size_);
     result_ = scratch_.take<float>(kBlock * width_ * 4);
     scores_ = scratch_.take<float>(kBlock * stride_ * 4);
@@ -38,7 +38,6 @@ class ForwardTask : HeadTask {
   }
 
   void run() {
-    const TileSession session(tiled_);
     const auto& queries = args_.plan->queries;
     gather_visible(args_.key, queries[family_.first].visible, keys_);
     gather_visible(args_.value, queries[family_.first].visible, values_);
@@ -84,8 +83,8 @@ class ForwardTask : HeadTask {
   std::int64_t columns_;
   std::int64_t stride_;
   Scratch scratch_;
-  Gathered keys_;
-  Gathered values_;
+  std::byte* keys_;
+  std::byte* values_;
   std::byte* queries_;
   float* result_;
   float* scores_;

@@ -20,7 +20,7 @@ std::int64_t tile_columns(std::int64_t keys) {
 }
 
 // Keys or values of one key head: dense rows, and packed [width, columns] as the left side of products.
-struct TileGathered {
+struct Gathered {
   std::byte* rows = nullptr;
   tiles::Left transposed;
 };
@@ -38,14 +38,14 @@ class GroupTask {
   std::int64_t gathered_bytes(std::int64_t columns, Packed packed) const {
     return columns * width_ * 2 * (packed == Packed::kTransposed ? 2 : 1);
   }
-  TileGathered take_gathered(Scratch& scratch, std::int64_t columns, Packed packed) const {
-    TileGathered gathered{.rows = scratch.take(columns * width_ * 2), .transposed = {}};
+  Gathered take_gathered(Scratch& scratch, std::int64_t columns, Packed packed) const {
+    Gathered gathered{.rows = scratch.take(columns * width_ * 2), .transposed = {}};
     if (packed == Packed::kTransposed) {
       gathered.transposed = tiles::packed_left(columns, scratch.take(columns * width_ * 2));
     }
     return gathered;
   }
-  tiles::Left rows_of(const TileGathered& gathered) const { return tiles::left_in_place({gathered.rows, width_}); }
+  tiles::Left rows_of(const Gathered& gathered) const { return tiles::left_in_place({gathered.rows, width_}); }
 
   std::byte* head_row(const Tensor& matrix, std::int64_t row, std::int64_t head) const {
     return const_cast<std::byte*>(matrix.raw()) + (row * matrix.row_stride() + head * width_) * 2;
@@ -57,7 +57,7 @@ class GroupTask {
     }
   }
   // The keys or values that a family shares. What does not fill a tile is packed with those of each segment.
-  void gather_visible(const Tensor& matrix, const std::vector<KeyRange>& ranges, TileGathered& target) const {
+  void gather_visible(const Tensor& matrix, const std::vector<KeyRange>& ranges, Gathered& target) const {
     std::int64_t row = 0;
     for (const KeyRange& range : ranges) {
       gather(matrix, range.begin, range.end - range.begin, target.rows + row * width_ * 2);
@@ -67,7 +67,7 @@ class GroupTask {
   }
   // The first `count` of a segment's own behind the first `visible`, and zeros up to the end of the tile.
   void gather_own(const Tensor& matrix, const QuerySegment& segment, std::int64_t visible, std::int64_t count,
-                  TileGathered& target) const {
+                  Gathered& target) const {
     const std::int64_t end = tile_columns(visible + count);
     gather(matrix, segment.self_begin, count, target.rows + visible * width_ * 2);
     std::memset(target.rows + (visible + count) * width_ * 2, 0,
@@ -75,7 +75,7 @@ class GroupTask {
     pack(target, visible / tiles::kTileDepth * tiles::kTileDepth, end);
   }
   // Whole tiles: rows [first, last) must be there.
-  void pack(TileGathered& gathered, std::int64_t first, std::int64_t last) const {
+  void pack(Gathered& gathered, std::int64_t first, std::int64_t last) const {
     if (gathered.transposed.data == nullptr) return;
     tiles::pack_left({gathered.rows + first * width_ * 2, width_, Transpose::kYes}, width_, last - first,
                      tiles::left_from(gathered.transposed, 0, first));
@@ -141,8 +141,8 @@ class ForwardTask : GroupTask {
   Tensor& output_;
   Tensor& log_sum_;
   Scratch scratch_;
-  TileGathered keys_;
-  TileGathered values_;
+  Gathered keys_;
+  Gathered values_;
   std::byte* panel_scratch_;
 };
 
@@ -242,8 +242,8 @@ class BackwardTask : GroupTask {
   std::int64_t columns_;
   std::int64_t visible_keys_ = 0;
   Scratch scratch_;
-  TileGathered keys_;
-  TileGathered values_;
+  Gathered keys_;
+  Gathered values_;
   float* dkeys_;  // zero between segments, as far as these do not share
   float* dvalues_;
   std::byte* block_scratch_;

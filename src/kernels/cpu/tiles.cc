@@ -215,24 +215,6 @@ void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result&
   }
 }
 
-INSTRUCT_TILES void add_transposed(const float* source, std::int64_t source_stride, std::int64_t rows,
-                                   std::int64_t columns, float* target, std::int64_t target_stride) {
-  for (std::int64_t i = 0; i < rows; i += 16) {
-    for (std::int64_t j = 0; j < columns; j += 16) {
-      __m512i r[16];
-      const auto mask = first_lanes<__mmask16>(columns - j);
-      for (int row = 0; row < 16; ++row) {
-        r[row] = _mm512_maskz_loadu_epi32(mask, source + (i + row) * source_stride + j);
-      }
-      transpose_16x16(r);
-      for (int row = 0; row < std::min<std::int64_t>(16, columns - j); ++row) {
-        float* to = target + (j + row) * target_stride + i;
-        _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_castsi512_ps(r[row])));
-      }
-    }
-  }
-}
-
 #else  // no tiles elsewhere: CpuFeatures says so, and nothing of this is called
 
 namespace instruct::kernels::cpu::tiles {
@@ -254,9 +236,6 @@ void add_to_sums(const Left&, const Right&, const Extent&, Accumulate, float*) {
   INSTRUCT_CHECK(false);
 }
 void store_sums(const float*, std::int64_t, std::int64_t, const Result&) {
-  INSTRUCT_CHECK(false);
-}
-void add_transposed(const float*, std::int64_t, std::int64_t, std::int64_t, float*, std::int64_t) {
   INSTRUCT_CHECK(false);
 }
 #endif

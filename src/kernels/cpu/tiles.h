@@ -98,8 +98,4 @@ std::int64_t sums_bytes(std::int64_t m, std::int64_t n);
 void add_to_sums(const Left& left, const Right& right, const Extent& extent, Accumulate accumulate, float* sums);
 void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result& result);
 
-// target [columns, rows] += source [rows, columns]^T, f32, `rows` a multiple of 16.
-void add_transposed(const float* source, std::int64_t source_stride, std::int64_t rows, std::int64_t columns,
-                    float* target, std::int64_t target_stride);
-
 }  // namespace instruct::kernels::cpu::tiles
