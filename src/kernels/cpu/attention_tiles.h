@@ -1,4 +1,4 @@
-// The arithmetic of attention on AMX tiles for a few dozen queries of one head. Internal to kernels/cpu; inside a
+// The arithmetic of attention on AMX tiles for a few panels of queries of one head. Internal to kernels/cpu; inside a
 // tiles::Session, on processors with AMX only.
 //
 // Scores are computed transposed, [keys, queries]: a vector register holds one key's scores of 16 queries, so that
@@ -17,8 +17,8 @@
 namespace instruct::kernels::cpu::tiles {
 
 inline constexpr std::int64_t kPanelQueries = kPanelColumns;
-inline constexpr std::int64_t kForwardKeys = 512;   // keys whose scores are kept at once
-inline constexpr std::int64_t kBackwardPanels = 4;  // panels that share each load of the keys' gradients
+inline constexpr std::int64_t kForwardKeys = 256;   // keys whose scores are kept at once
+inline constexpr std::int64_t kBackwardPanels = 8;  // panels that share each load of the keys' gradients
 inline constexpr std::int64_t kBackwardKeys = 128;  // keys after whose step the queries' gradients are stored
 
 // Which keys neighbouring queries see: query i of `count` those in columns up to position + i, and of these the last
@@ -68,7 +68,8 @@ std::int64_t key_sums_bytes(std::int64_t columns, std::int64_t width);
 // target [count, width] += the sums from column `first` on, which become zero.
 void move_key_sums(float* sums, std::int64_t first, std::int64_t count, std::int64_t width, float* target);
 
-// One block backward: up to 4 panels of a head. What they add to the gradients of keys and values goes to the sums.
+// One block backward: up to kBackwardPanels panels of a head. What they add to the gradients of keys and values goes to
+// the sums.
 struct BackwardBlock {
   View view;
   std::int64_t width = 0;

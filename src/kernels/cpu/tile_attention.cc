@@ -9,8 +9,6 @@
 namespace instruct::kernels::cpu {
 namespace {
 
-using tiles::ceil_div;
-
 constexpr std::int64_t kTaskQueries = 256;  // of each head in a task
 constexpr std::int64_t kFewTasks = 16;      // fewer are cut by heads as well
 constexpr std::int64_t kTreeQueries = 512;  // trees of more are cut by heads in the backward pass

@@ -264,20 +264,11 @@ Left pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, std::byte* 
   pack_left(matrix, m, k, target);
   return target;
 }
-Left left_from(const Left& left, std::int64_t row, std::int64_t column) {
-  Left moved = left;
-  moved.data += row / kTileRows * left.tile_row_bytes + column / kTileDepth * left.tile_column_bytes;
-  return moved;
-}
-
 std::int64_t packed_left_bytes(std::int64_t m, std::int64_t k) {
   return ceil_div(m, 2 * kTileRows) * 2 * ceil_div(k, kTileDepth) * kTileBytes;
 }
 std::int64_t packed_panel_bytes(std::int64_t k) {
   return ceil_div(k, kTileDepth) * 2 * kTileBytes;
-}
-Right right_from(const Right& right, std::int64_t k, std::int64_t n) {
-  return {right.data + n / kPanelColumns * right.panel_bytes + k / kTileDepth * 2 * kTileBytes, right.panel_bytes};
 }
 std::int64_t sums_bytes(std::int64_t m, std::int64_t n) {
   return ceil_div(m, 2 * kTileRows) * ceil_div(n, kPanelColumns) * 2 * kTileRows * kPanelColumns * 4;

@@ -61,7 +61,11 @@ Left pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, std::byte* 
 // The same in pieces: the layout of [m, k] in `buffer`, where a part starts (at a multiple of 16 rows and of 32
 // columns), and one part packed to where `target` starts.
 Left packed_left(std::int64_t k, std::byte* buffer);
-Left left_from(const Left& left, std::int64_t row, std::int64_t column);
+inline Left left_from(const Left& left, std::int64_t row, std::int64_t column) {
+  Left moved = left;
+  moved.data += row / kTileRows * left.tile_row_bytes + column / kTileDepth * left.tile_column_bytes;
+  return moved;
+}
 void pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, const Left& target);
 
 // The right side [k, n], packed: panels of 32 columns, `panel_bytes` apart. A panel of [k, 32] takes
@@ -75,7 +79,9 @@ struct Right {
 };
 Right pack_right(const Stored& matrix, std::int64_t k, std::int64_t n, std::byte* buffer, std::int64_t panel_bytes);
 // The same matrix from row k and column n (multiples of 32).
-Right right_from(const Right& right, std::int64_t k, std::int64_t n);
+inline Right right_from(const Right& right, std::int64_t k, std::int64_t n) {
+  return {right.data + n / kPanelColumns * right.panel_bytes + k / kTileDepth * 2 * kTileBytes, right.panel_bytes};
+}
 
 // Where results [m, n] go: c = alpha * sums (+ c).
 struct Result {
