@@ -56,23 +56,49 @@ void matmul(State& state, decltype(&cpu::matmul) kernel, DType dtype) {
   state.SetItemsProcessed(state.iterations() * 2 * m * n * k);
 }
 
-void attention(State& state, decltype(&cpu::attention) kernel, DType dtype) {
+// Rows side by side, as in training.
+struct Attention {
+  Attention(std::int64_t rows, std::int64_t row_length, DType dtype) : tokens(rows * row_length), length(row_length) {
+    std::vector<tensor::Segment> segments;
+    for (std::int64_t row = 0; row < rows; ++row)
+      segments.push_back({.begin = row * length, .end = (row + 1) * length});
+    plan = tensor::plan_of(segments);
+    args = {.query = machine.random({tokens, kQueryHeads * kHeadWidth}, dtype),
+            .key = machine.random({tokens, kKeyHeads * kHeadWidth}, dtype),
+            .value = machine.random({tokens, kKeyHeads * kHeadWidth}, dtype),
+            .head_width = kHeadWidth,
+            .scale = 1.0F / std::sqrt(static_cast<float>(kHeadWidth)),
+            .plan = &plan};
+    output = machine.empty({tokens, kQueryHeads * kHeadWidth}, dtype);
+    log_sum = machine.empty({tokens, kQueryHeads}, DType::kF32);
+  }
+  // Causal: a query sees (length + 1) / 2 keys on average.
+  std::int64_t operations_of_a_product() const { return tokens * (length + 1) * kQueryHeads * kHeadWidth; }
+
   Machine machine;
-  const std::int64_t rows = state.range(0), length = state.range(1), tokens = rows * length;
-  std::vector<tensor::Segment> segments;
-  for (std::int64_t row = 0; row < rows; ++row) segments.push_back({.begin = row * length, .end = (row + 1) * length});
-  const tensor::AttentionPlan plan = tensor::plan_of(segments);
-  const AttentionArgs args{.query = machine.random({tokens, kQueryHeads * kHeadWidth}, dtype),
-                           .key = machine.random({tokens, kKeyHeads * kHeadWidth}, dtype),
-                           .value = machine.random({tokens, kKeyHeads * kHeadWidth}, dtype),
-                           .head_width = kHeadWidth,
-                           .scale = 1.0F / std::sqrt(static_cast<float>(kHeadWidth)),
-                           .plan = &plan};
-  Tensor output = machine.empty({tokens, kQueryHeads * kHeadWidth}, dtype);
-  Tensor log_sum = machine.empty({tokens, kQueryHeads}, DType::kF32);
-  for (auto _ : state) kernel(machine.stream, args, output, log_sum);
-  // Causal: a query sees (length + 1) / 2 keys on average, for scores and for the weighted values.
-  state.SetItemsProcessed(state.iterations() * 2 * tokens * (length + 1) * kQueryHeads * kHeadWidth);
+  std::int64_t tokens;
+  std::int64_t length;
+  tensor::AttentionPlan plan;
+  AttentionArgs args;
+  Tensor output;
+  Tensor log_sum;
+};
+
+void attention(State& state, decltype(&cpu::attention) kernel, DType dtype) {
+  Attention at(state.range(0), state.range(1), dtype);
+  for (auto _ : state) kernel(at.machine.stream, at.args, at.output, at.log_sum);
+  state.SetItemsProcessed(state.iterations() * 2 * at.operations_of_a_product());
+}
+
+void attention_backward(State& state, decltype(&cpu::attention_backward) kernel, DType dtype) {
+  Attention at(state.range(0), state.range(1), dtype);
+  cpu::attention(at.machine.stream, at.args, at.output, at.log_sum);
+  const Tensor doutput = at.machine.random(at.output.shape(), dtype);
+  Tensor dquery = at.machine.empty(at.args.query.shape(), dtype);
+  Tensor dkey = at.machine.empty(at.args.key.shape(), dtype);
+  Tensor dvalue = at.machine.empty(at.args.key.shape(), dtype);
+  for (auto _ : state) kernel(at.machine.stream, at.args, at.output, at.log_sum, doutput, dquery, dkey, dvalue);
+  state.SetItemsProcessed(state.iterations() * 5 * at.operations_of_a_product());
 }
 
 void rms_norm(State& state, decltype(&cpu::rms_norm) kernel, DType dtype) {
@@ -118,6 +144,8 @@ void add_all() {
   add("matmul", matmul, &cpu::matmul, &reference::matmul, both,
       {{128, kWidth, kWidth}, {2048, kWidth, kWidth}, {2048, kFeedForward, kWidth}, {2048, kWidth, kFeedForward}});
   add("attention", attention, &cpu::attention, &reference::attention, both, {{1, 128}, {4, 512}, {1, 2048}});
+  add("attention_backward", attention_backward, &cpu::attention_backward, &reference::attention_backward, both,
+      {{1, 128}, {4, 512}, {1, 2048}});
   add("rms_norm", rms_norm, &cpu::rms_norm, &reference::rms_norm, both, {{128}, {2048}});
   add("cross_entropy", cross_entropy, &cpu::cross_entropy, &reference::cross_entropy, {DType::kF32}, {{16}, {128}});
 }

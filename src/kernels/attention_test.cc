@@ -302,6 +302,41 @@ TEST_P(OnProducts, HeadShapesEqualTheReference) {
   }
 }
 
+// Heads as wide as tiles need them, and rows longer than what is computed in one step: 512 keys forward, 128 queries
+// and keys backward, trees that are cut by heads.
+TEST_P(OnProducts, WideHeadsEqualTheReference) {
+  auto machines = three_machines(GetParam());
+  std::vector<AttentionCase> cases = plans();
+  for (const std::int64_t length : {31, 33, 96, 129, 257, 600}) {
+    cases.push_back(tree_case(fmt::format("one row of {}", length), rows_of({length})));
+  }
+  cases.push_back(tree_case("rows on both sides of a cut", rows_of({540, 20, 300})));
+  cases.push_back(tree_case("long prefix", tree_of({530, 40, 9, 70, 3}, {-1, 0, 0, 2, 0})));
+  cases.push_back(decode_case(550, 70, 700));
+  for (AttentionCase c : cases) {
+    const bool is_long = c.keys > 256;
+    c.heads = is_long ? Heads{2, 1, 32} : Heads{4, 2, 64};
+    c.layout = is_long ? Layout::kDense : Layout::kGaps;
+    c.dtype = DType::kBF16;
+    check(c, machines);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(OnProducts, WindowsOfWideHeadsEqualTheReference) {
+  auto machines = three_machines(GetParam());
+  for (const std::int64_t window : {1, 17, 32, 33, 200, 513}) {
+    for (AttentionCase c : {tree_case("row of 540", rows_of({540})), tree_case("tree", depth_three_tree()),
+                            decode_case(200, 40, 256), branched_decode_case()}) {
+      c.window = window;
+      c.heads = {.query = 2, .key = 1, .width = 32};
+      c.dtype = DType::kBF16;
+      check(c, machines);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 TEST(Attention, EveryTargetEqualsTheReference) {
   for_each_target([](const char* target) {
     SCOPED_TRACE(target);
@@ -355,33 +390,75 @@ TEST(Attention, ABranchEqualsItsRowWrittenOut) {
   EXPECT_EQ(mismatch(a.output.view.rows(38, 50), b.output.view.rows(30, 42), output_bound(tree)), "");
 }
 
+// The same on tiles, to the bit: what a query sees is summed in order of position, whatever is computed beside it.
+TEST(Attention, OnTilesABranchIsItsRowWrittenOut) {
+  if (!detect_cpu_features().amx_bf16) GTEST_SKIP() << "no AMX";
+  Machine machine(2);
+  AttentionCase tree = tree_case("tree", tree_of({533, 8, 70, 21}, {-1, 0, 0, -1}));
+  AttentionCase plain = tree_case("row", rows_of({603}));
+  for (AttentionCase* c : {&tree, &plain}) {
+    c->heads = {.query = 4, .key = 2, .width = 64};
+    c->dtype = DType::kBF16;
+  }
+  const Inputs branched = make_inputs(tree, *machine.allocator);
+  Inputs written = make_inputs(plain, *machine.allocator);
+  for (auto [from, to] : {std::pair{&branched.query, &written.query}, std::pair{&branched.key, &written.key},
+                          std::pair{&branched.value, &written.value}}) {
+    const auto row_bytes = static_cast<std::size_t>(from->view.dim(1) * 2);
+    std::memcpy(to->view.raw(), from->view.raw(), 533 * row_bytes);
+    std::memcpy(to->view.rows(533, 603).raw(), from->view.rows(541, 611).raw(), 70 * row_bytes);
+  }
+  const Forward a = forward(cpu::attention, tree, branched, machine);
+  const Forward b = forward(cpu::attention, plain, written, machine);
+  EXPECT_TRUE(same_bytes(a.output.view.rows(0, 533), b.output.view.rows(0, 533)));
+  EXPECT_TRUE(same_bytes(a.output.view.rows(541, 611), b.output.view.rows(533, 603)));
+  EXPECT_TRUE(same_bytes(a.log_sum.rows(541, 611), b.log_sum.rows(533, 603)));
+}
+
 // Probabilities far apart: scores of hundreds must neither overflow nor vanish.
-TEST(Attention, LargeScoresStayFinite) {
-  auto machines = three_machines();
-  AttentionCase c = tree_case("row of 40", rows_of({40}));
-  Inputs inputs = make_inputs(c, *machines[0]->allocator);
+void check_large_scores(const AttentionCase& c, Machine& machine) {
+  SCOPED_TRACE(text(c));
+  Inputs inputs = make_inputs(c, *machine.allocator);
   RandomStream random(31, RandomPurpose::kTest);
   fill_uniform(inputs.query.view, random, 0, 60);
   fill_uniform(inputs.key.view, random, 0, 60);
-  const Forward expected = forward(reference::attention, c, inputs, *machines[0]);
-  const Forward actual = forward(cpu::attention, c, inputs, *machines[0]);
+  const Forward expected = forward(reference::attention, c, inputs, machine);
+  const Forward actual = forward(cpu::attention, c, inputs, machine);
   // Scores are 900 times those of the other cases, and so is their error.
-  EXPECT_EQ(mismatch(actual.output.view, expected.output.view, {.relative = 4, .absolute = 1800 * score_error(c)}), "");
-  EXPECT_EQ(mismatch(actual.log_sum, expected.log_sum, {.relative = 4, .absolute = 1800 * score_error(c)}), "");
+  const double error = 1800 * score_error(c);
+  EXPECT_EQ(mismatch(actual.output.view, expected.output.view, {4, error + probability_error(c)}), "");
+  EXPECT_EQ(mismatch(actual.log_sum, expected.log_sum, {.relative = 4, .absolute = error}), "");
+}
+
+TEST(Attention, LargeScoresStayFinite) {
+  Machine machine(1);
+  check_large_scores(tree_case("row of 40", rows_of({40})), machine);
+  for (const std::int64_t window : {0, 100}) {  // with a window some queries see nothing of the first 512 keys
+    AttentionCase wide = tree_case("row of 700", rows_of({700}));
+    wide.heads = {.query = 2, .key = 1, .width = 64};
+    wide.window = window;
+    wide.dtype = DType::kBF16;
+    check_large_scores(wide, machine);
+  }
 }
 
 // Not-a-number is passed on, not hidden: training must be able to notice it.
 TEST(Attention, NanInAKeyReachesTheOutput) {
   Machine machine(1);
-  for (const std::int64_t length : {3, 40}) {  // the direct path and the path by blocks
-    const AttentionCase c = tree_case("row", rows_of({length}));
+  const AttentionCase direct = tree_case("row of 3", rows_of({3}));
+  const AttentionCase blocks = tree_case("row of 40", rows_of({40}));
+  AttentionCase wide = tree_case("row of 600", rows_of({600}));
+  wide.heads = {.query = 2, .key = 1, .width = 64};
+  wide.dtype = DType::kBF16;
+  for (const AttentionCase& c : {direct, blocks, wide}) {
+    SCOPED_TRACE(text(c));
     Inputs inputs = make_inputs(c, *machine.allocator);
     set_element(inputs.key.view, 0, NAN);
     for (const auto kernel : {reference::attention, cpu::attention}) {
       const Forward got = forward(kernel, c, inputs, machine);
       const std::vector<float> sums = got.log_sum.to_floats();
-      for (std::int64_t t = 0; t < length; ++t) {
-        EXPECT_TRUE(std::isnan(sums[static_cast<std::size_t>(t * c.heads.query)])) << length << " " << t;
+      for (std::int64_t t = 0; t < c.keys; ++t) {
+        EXPECT_TRUE(std::isnan(sums[static_cast<std::size_t>(t * c.heads.query)])) << t;
       }
     }
   }

@@ -1,4 +1,5 @@
-// Attention over key ranges by blocks of 64 queries: tiles or oneDNN for the products, Highway for the softmax rows.
+// Attention over key ranges by blocks of 64 queries: oneDNN for the products, Highway for the softmax rows. Where there
+// are AMX tiles, tile_attention.h replaces the blocks.
 //
 // Query segments with the same visible ranges form a family (the children of one prefix). One task computes one family
 // and one query head: it gathers the visible keys and values into a dense buffer once, appends each segment's own, and
@@ -6,20 +7,16 @@
 // position, so what a query may see is a run of columns and no mask is needed. Widths are rounded up to 64.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/attention_task.h"
+#include "kernels/cpu/tile_attention.h"
 
 namespace instruct::kernels::cpu {
 
 namespace {
-
-constexpr std::int64_t kFewQueries = 4;  // up to here the direct path is faster than filling blocks
-
-bool is_few(const QuerySegment& segment) {
-  return segment.end - segment.begin <= kFewQueries;
-}
 
 class ForwardTask : HeadTask {
  public:
@@ -31,10 +28,9 @@ class ForwardTask : HeadTask {
         log_sum_(log_sum),
         columns_(round_up(family.visible_keys + family.longest, kBlock)),
         stride_(columns_ + 16),
-        scratch_(stream, gathered_bytes(columns_, Packed::kTransposed) + gathered_bytes(columns_, Packed::kPlain) +
-                             kBlock * (width_ * (size_ + 4) + stride_ * (4 + size_)) + 512) {
-    keys_ = take_gathered(scratch_, columns_, Packed::kTransposed);
-    values_ = take_gathered(scratch_, columns_, Packed::kPlain);
+        scratch_(stream, 2 * gathered_bytes(columns_) + kBlock * (width_ * (size_ + 4) + stride_ * (4 + size_)) + 512) {
+    keys_ = scratch_.take(gathered_bytes(columns_));
+    values_ = scratch_.take(gathered_bytes(columns_));
     queries_ = scratch_.take(kBlock * width_ * size_);
     result_ = scratch_.take<float>(kBlock * width_ * 4);
     scores_ = scratch_.take<float>(kBlock * stride_ * 4);
@@ -42,7 +38,6 @@ class ForwardTask : HeadTask {
   }
 
   void run() {
-    const TileSession session(tiled_);
     const auto& queries = args_.plan->queries;
     gather_visible(args_.key, queries[family_.first].visible, keys_);
     gather_visible(args_.value, queries[family_.first].visible, values_);
@@ -88,8 +83,8 @@ class ForwardTask : HeadTask {
   std::int64_t columns_;
   std::int64_t stride_;
   Scratch scratch_;
-  Gathered keys_;
-  Gathered values_;
+  std::byte* keys_;
+  std::byte* values_;
   std::byte* queries_;
   float* result_;
   float* scores_;
@@ -144,12 +139,11 @@ void attend_few(Stream& stream, const AttentionArgs& args, const QuerySegment& s
 void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor& log_sum) {
   const auto& queries = args.plan->queries;
   const std::int64_t heads = args.query.dim(1) / args.head_width;
-  const std::vector<Family> families = families_of(queries);
-  std::vector<std::size_t> blocked;  // families with at least one segment for the block path
-  std::vector<std::size_t> few;      // segments for the direct path
-  for (std::size_t f = 0; f < families.size(); ++f) {
+  std::vector<Family> blocked;   // families with at least one segment for the block path
+  std::vector<std::size_t> few;  // segments for the direct path
+  for (const Family& family : families_of(queries)) {
     bool any = false;
-    for (std::size_t i = families[f].first; i < families[f].last; ++i) {
+    for (std::size_t i = family.first; i < family.last; ++i) {
       if (queries[i].begin == queries[i].end) continue;
       if (is_few(queries[i])) {
         few.push_back(i);
@@ -157,16 +151,20 @@ void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor
         any = true;
       }
     }
-    if (any) blocked.push_back(f);
+    if (any) blocked.push_back(family);
   }
-  const auto block_tasks = static_cast<std::int64_t>(blocked.size()) * heads;
+  std::optional<TileAttention> on_tiles;
+  if (suits_tiles(stream, args)) on_tiles.emplace(stream, args, blocked, output, log_sum);
+  const std::int64_t block_tasks = on_tiles ? on_tiles->tasks() : static_cast<std::int64_t>(blocked.size()) * heads;
   stream.threads.run(block_tasks + static_cast<std::int64_t>(few.size()) * heads, [&](std::int64_t task) {
-    if (task < block_tasks) {
-      const Family& family = families[blocked[static_cast<std::size_t>(task / heads)]];
-      ForwardTask(stream, args, task % heads, family, output, log_sum).run();
-    } else {
+    if (task >= block_tasks) {
       task -= block_tasks;
       attend_few(stream, args, queries[few[static_cast<std::size_t>(task / heads)]], task % heads, output, log_sum);
+    } else if (on_tiles) {
+      on_tiles->run(task);
+    } else {
+      const Family& family = blocked[static_cast<std::size_t>(task / heads)];
+      ForwardTask(stream, args, task % heads, family, output, log_sum).run();
     }
   });
 }

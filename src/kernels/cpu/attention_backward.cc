@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/attention_task.h"
+#include "kernels/cpu/tile_attention.h"
 
 namespace instruct::kernels::cpu {
 
@@ -29,16 +30,10 @@ class BackwardTask : HeadTask {
         targets_(targets),
         columns_(round_up(most_columns, kBlock)),
         stride_(columns_ + 16),
-        scratch_(stream, gathered_bytes(columns_, Packed::kBoth) + gathered_bytes(columns_, Packed::kTransposed) +
-                             columns_ * width_ * 8 + kBlock * (width_ * (2 * size_ + 4)) +
-                             kBlock * stride_ * (8 + 2 * size_) + tile_scratch_bytes() + 1024) {
-    keys_ = take_gathered(scratch_, columns_, Packed::kBoth);
-    values_ = take_gathered(scratch_, columns_, Packed::kTransposed);
-    if (tiled_) {
-      tile_scratch_ = {.left = scratch_.take(tiles::packed_left_bytes(width_, kBlock)),
-                       .right = scratch_.take(tiles::packed_right_bytes(kBlock, columns_)),
-                       .columns = columns_};
-    }
+        scratch_(stream, 2 * gathered_bytes(columns_) + columns_ * width_ * 8 + kBlock * (width_ * (2 * size_ + 4)) +
+                             kBlock * stride_ * (8 + 2 * size_) + 1024) {
+    keys_ = scratch_.take(gathered_bytes(columns_));
+    values_ = scratch_.take(gathered_bytes(columns_));
     dkeys_ = scratch_.take<float>(columns_ * width_ * 4);
     dvalues_ = scratch_.take<float>(columns_ * width_ * 4);
     queries_ = scratch_.take(kBlock * width_ * size_);
@@ -51,7 +46,6 @@ class BackwardTask : HeadTask {
   }
 
   void run(const Family& family) {
-    const TileSession session(tiled_);
     const auto& queries = args_.plan->queries;
     const auto& visible = queries[family.first].visible;
     visible_keys_ = family.visible_keys;
@@ -67,29 +61,13 @@ class BackwardTask : HeadTask {
   }
 
  private:
-  std::int64_t tile_scratch_bytes() const {
-    return tiled_ ? tiles::packed_left_bytes(width_, kBlock) + tiles::packed_right_bytes(kBlock, columns_) : 0;
-  }
-
   void clear(std::int64_t first, std::int64_t last) {
-    if (tiled_) {
-      for (float* sums : {dkeys_, dvalues_}) {
-        for (std::int64_t i = 0; i < width_; ++i)
-          std::fill(sums + i * columns_ + first, sums + i * columns_ + last, 0.0F);
-      }
-      return;
-    }
     const auto bytes = static_cast<std::size_t>((last - first) * width_ * 4);
     std::memset(dkeys_ + first * width_, 0, bytes);
     std::memset(dvalues_ + first * width_, 0, bytes);
   }
 
   void scatter(std::int64_t row, std::int64_t key, std::int64_t count) {
-    if (tiled_) {
-      tiles::add_transposed(dkeys_ + row, columns_, width_, count, targets_.dkey + key * width_, width_);
-      tiles::add_transposed(dvalues_ + row, columns_, width_, count, targets_.dvalue + key * width_, width_);
-      return;
-    }
     add_row(dkeys_ + row * width_, count * width_, targets_.dkey + key * width_);
     add_row(dvalues_ + row * width_, count * width_, targets_.dvalue + key * width_);
   }
@@ -127,8 +105,8 @@ class BackwardTask : HeadTask {
       std::memset(probabilities_ + r * stride_ * size_, 0, static_cast<std::size_t>(columns * size_));
       std::memset(dscores_ + r * stride_ * size_, 0, static_cast<std::size_t>(columns * size_));
     }
-    add_transposed(probabilities_, doutputs_, rows, columns, stride_, dvalues_, tile_scratch_);
-    add_transposed(dscores_, queries_, rows, columns, stride_, dkeys_, tile_scratch_);
+    add_transposed(probabilities_, doutputs_, rows, columns, stride_, dvalues_);
+    add_transposed(dscores_, queries_, rows, columns, stride_, dkeys_);
     times(dscores_, keys_, rows, columns, stride_, dqueries_);
     for (std::int64_t r = 0; r < count; ++r) {
       store_row(dqueries_ + r * width_, width_, dtype_,
@@ -141,11 +119,10 @@ class BackwardTask : HeadTask {
   std::int64_t columns_;
   std::int64_t stride_;
   Scratch scratch_;
-  Gathered keys_;
-  Gathered values_;
-  float* dkeys_;  // [columns, width], or on tiles [width, columns_]
+  std::byte* keys_;
+  std::byte* values_;
+  float* dkeys_;  // [columns, width]
   float* dvalues_;
-  TileScratch tile_scratch_;
   std::byte* queries_;
   std::byte* doutputs_;
   float* dqueries_;
@@ -159,6 +136,10 @@ class BackwardTask : HeadTask {
 
 void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
                         const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue) {
+  if (suits_tiles(stream, args)) {
+    tile_attention_backward(stream, args, output, log_sum, doutput, dquery, dkey, dvalue);
+    return;
+  }
   const std::int64_t width = args.head_width;
   const std::int64_t heads = args.query.dim(1) / width;
   const std::int64_t key_heads = args.key.dim(1) / width;

@@ -19,7 +19,8 @@ std::vector<Family> families_of(const std::vector<QuerySegment>& queries) {
   std::vector<Family> families;
   for (std::size_t i = 0; i < queries.size(); ++i) {
     const std::int64_t length = queries[i].end - queries[i].begin;
-    if (!families.empty() && same_ranges(queries[families.back().first].visible, queries[i].visible)) {
+    const auto& visible = queries[i].visible;
+    if (!families.empty() && !visible.empty() && same_ranges(queries[families.back().first].visible, visible)) {
       families.back().last = i + 1;
       families.back().longest = std::max(families.back().longest, length);
       continue;

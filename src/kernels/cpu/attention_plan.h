@@ -12,7 +12,13 @@ namespace instruct::kernels::cpu {
 
 using tensor::QuerySegment;
 
-// Neighbouring query segments [first, last) of the plan that see the same ranges.
+// Segments of a few queries (decoding steps) take a direct path over the cache, for which nothing is gathered.
+inline bool is_few(const QuerySegment& segment) {
+  constexpr std::int64_t kFewQueries = 4;  // up to here the direct path is faster than filling blocks
+  return segment.end - segment.begin <= kFewQueries;
+}
+
+// Neighbouring query segments [first, last) of the plan that see the same ranges; one that sees none is alone.
 struct Family {
   std::size_t first = 0;
   std::size_t last = 0;

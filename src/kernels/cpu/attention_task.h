@@ -6,13 +6,11 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "base/error.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/products.h"
-#include "kernels/cpu/tiles.h"
 #include "kernels/kernels.h"
 
 namespace instruct::kernels::cpu {
@@ -47,31 +45,6 @@ class Scratch {
   std::int64_t left_;
 };
 
-// Keys or values of one head: dense rows, and packed as the right side of products with tiles.
-struct Gathered {
-  std::byte* rows = nullptr;  // [columns, width]
-  tiles::Right plain;         // the same matrix
-  tiles::Right transposed;    // [width, columns]
-};
-
-// Memory to pack the operands of a sum over queries in.
-struct TileScratch {
-  std::byte* left = nullptr;
-  std::byte* right = nullptr;
-  std::int64_t columns = 0;  // row stride of the sums
-};
-
-// A tile session where tiles are used, nothing elsewhere.
-class TileSession {
- public:
-  explicit TileSession(bool tiled) {
-    if (tiled) session_.emplace();
-  }
-
- private:
-  std::optional<tiles::Session> session_;
-};
-
 // What one task works with: one query head of one family or tree.
 class HeadTask {
  public:
@@ -81,29 +54,14 @@ class HeadTask {
         dtype_(args.query.dtype()),
         size_(tensor::info(dtype_).block_bytes),
         width_(args.head_width),
-        head_(head),
-        tiled_(dtype_ == DType::kBF16 && width_ % tiles::kTileDepth == 0 && products_.tiles()) {
+        head_(head) {
     const std::int64_t heads = args.query.dim(1) / width_;
     key_head_ = head / (heads / (args.key.dim(1) / width_));
   }
 
  protected:
-  enum class Packed : std::uint8_t { kPlain, kTransposed, kBoth };
-  std::int64_t gathered_bytes(std::int64_t columns, Packed packed) const {
-    const std::int64_t copies = 1 + (!tiled_ ? 0 : packed == Packed::kBoth ? 2 : 1);
-    return columns * width_ * size_ * copies;  // columns and width are multiples of a tile's
-  }
-  Gathered take_gathered(Scratch& scratch, std::int64_t columns, Packed packed) const {
-    const std::int64_t bytes = columns * width_ * size_;
-    Gathered gathered{.rows = scratch.take(bytes), .plain = {}, .transposed = {}};
-    if (tiled_ && packed != Packed::kTransposed) {
-      gathered.plain = {scratch.take(bytes), tiles::packed_panel_bytes(columns)};
-    }
-    if (tiled_ && packed != Packed::kPlain) {
-      gathered.transposed = {scratch.take(bytes), tiles::packed_panel_bytes(width_)};
-    }
-    return gathered;
-  }
+  // Memory for the keys or values of the head, [columns, width].
+  std::int64_t gathered_bytes(std::int64_t columns) const { return columns * width_ * size_; }
 
   const std::byte* head_row(const Tensor& matrix, std::int64_t row, std::int64_t head) const {
     return matrix.raw() + (row * matrix.row_stride() + head * width_) * size_;
@@ -116,22 +74,19 @@ class HeadTask {
       std::memcpy(target + i * bytes, head_row(matrix, first + i, head), static_cast<std::size_t>(bytes));
     }
   }
-  // The keys or values that a family shares. What does not fill a tile is packed with those of each segment.
-  void gather_visible(const Tensor& matrix, const std::vector<KeyRange>& ranges, Gathered& target) const {
+  // The keys or values that a family shares.
+  void gather_visible(const Tensor& matrix, const std::vector<KeyRange>& ranges, std::byte* target) const {
     std::int64_t row = 0;
     for (const KeyRange& range : ranges) {
-      gather(matrix, range.begin, range.end - range.begin, key_head_, target.rows + row * width_ * size_);
+      gather(matrix, range.begin, range.end - range.begin, key_head_, target + row * width_ * size_);
       row += range.end - range.begin;
     }
-    pack(target, 0, row / tiles::kTileDepth * tiles::kTileDepth);
   }
   // A segment's own behind the first `visible`, and zeros up to the end of the block.
-  void gather_own(const Tensor& matrix, const QuerySegment& segment, std::int64_t visible, Gathered& target) const {
+  void gather_own(const Tensor& matrix, const QuerySegment& segment, std::int64_t visible, std::byte* target) const {
     const std::int64_t length = segment.end - segment.begin;
-    const std::int64_t end = round_up(visible + length, kBlock);
-    gather(matrix, segment.self_begin, length, key_head_, target.rows + visible * width_ * size_);
-    zero_rows(target.rows, visible + length, end);
-    pack(target, visible, end);
+    gather(matrix, segment.self_begin, length, key_head_, target + visible * width_ * size_);
+    zero_rows(target, visible + length, round_up(visible + length, kBlock));
   }
   void zero_rows(std::byte* buffer, std::int64_t first, std::int64_t last) const {
     std::memset(buffer + first * width_ * size_, 0, static_cast<std::size_t>((last - first) * width_ * size_));
@@ -142,19 +97,15 @@ class HeadTask {
     return {.begin = begin, .end = position + 1, .width = width};
   }
 
-  // Packs rows [first, last) of gathered keys or values for the products below, where these run on tiles. Whole tiles
-  // are packed: the rows around the range must be there.
-  void pack(Gathered& gathered, std::int64_t first, std::int64_t last) const;
   // result [rows, columns] (stride `stride`, f32) = alpha * left [rows, width] * keys [columns, width]^T.
-  void against(const std::byte* left, const Gathered& keys, std::int64_t rows, std::int64_t columns,
+  void against(const std::byte* left, const std::byte* keys, std::int64_t rows, std::int64_t columns,
                std::int64_t stride, float alpha, float* result) const;
   // result [rows, width] f32 = left [rows, columns] (stride `stride`) * values [columns, width].
-  void times(const std::byte* left, const Gathered& values, std::int64_t rows, std::int64_t columns,
+  void times(const std::byte* left, const std::byte* values, std::int64_t rows, std::int64_t columns,
              std::int64_t stride, float* result) const;
-  // result [columns, width] f32 += left [rows, columns]^T (stride `stride`) * right [rows, width]. On tiles the result
-  // is kept transposed, [width, scratch.columns]: then only the narrow side is packed transposed.
+  // result [columns, width] f32 += left [rows, columns]^T (stride `stride`) * right [rows, width].
   void add_transposed(const std::byte* left, const std::byte* right, std::int64_t rows, std::int64_t columns,
-                      std::int64_t stride, float* result, const TileScratch& scratch) const;
+                      std::int64_t stride, float* result) const;
 
   const AttentionArgs& args_;
   Products& products_;
@@ -163,7 +114,6 @@ class HeadTask {
   std::int64_t width_;
   std::int64_t head_;
   std::int64_t key_head_ = 0;
-  bool tiled_;
 };
 
 }  // namespace instruct::kernels::cpu

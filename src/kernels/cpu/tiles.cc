@@ -6,24 +6,10 @@
 #include "base/error.h"
 
 #if defined(__x86_64__)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"  // _mm512_undefined_*() of GCC 12 (bug 105593), seen without -O3
-#endif
-#include <immintrin.h>
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-
-// Only the functions so marked are compiled for AMX; the rest of the program runs on any processor.
-#define INSTRUCT_TILES __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,bmi2")))
+#include "kernels/cpu/tiles-inl.h"
 
 namespace instruct::kernels::cpu::tiles {
 namespace {
-
-constexpr std::int64_t kPanelStepBytes = 2 * kTileBytes;  // both tiles of 32 k in a panel
-constexpr std::int64_t kBlockRows = 2 * kTileRows;        // rows of results kept in registers
-constexpr std::int64_t kBlockSums = kBlockRows * kPanelColumns;
 
 // Layout of LDTILECFG's operand (Intel, "Software Developer's Manual", volume 1, chapter 18).
 struct alignas(64) TileConfig {
@@ -44,100 +30,34 @@ INSTRUCT_TILES void release_config() {
   _tile_release();
 }
 
-// The first `count` of n lanes.
-template <typename Mask>
-Mask first_lanes(std::int64_t count) {
-  constexpr auto kLanes = static_cast<std::int64_t>(sizeof(Mask) * 8);
-  if (count <= 0) return 0;
-  return count >= kLanes ? static_cast<Mask>(~Mask{0}) : static_cast<Mask>((Mask{1} << count) - 1);
-}
-
-// Transposes a 16 x 16 matrix of 32-bit values held in 16 registers: by pairs, fours and then 128-bit lanes.
-INSTRUCT_TILES inline void transpose_16x16(__m512i* r) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 4; ++i) {
-    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-    r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
-  }
-}
-
-// 16 rows of 64 bytes: row i from `rows` + i * stride_bytes, `columns` of its 32 values, `count` rows; zeros elsewhere.
-INSTRUCT_TILES inline void load_rows(const std::byte* rows, std::int64_t stride_bytes, std::int64_t count,
-                                     std::int64_t columns, __m512i* r) {
-  const auto mask = first_lanes<__mmask32>(columns);
-  for (int i = 0; i < 16; ++i) {
-    r[i] = i < count ? _mm512_maskz_loadu_epi16(mask, rows + i * stride_bytes) : _mm512_setzero_si512();
-  }
-}
-
-INSTRUCT_TILES inline void store_tile(const __m512i* r, std::byte* tile) {
-  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(tile + i * 64, r[i]);
-}
-
-// Interleaves rows 2i and 2i + 1 of up to 32 columns: low[i] holds the pairs of columns 0-15, high[i] of 16-31.
-INSTRUCT_TILES inline void load_pairs(const std::byte* rows, std::int64_t stride_bytes, std::int64_t count,
-                                      std::int64_t columns, __m512i* low, __m512i* high) {
-  alignas(64) static constexpr std::int16_t kLow[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                                        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-  alignas(64) static constexpr std::int16_t kHigh[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21,
-                                                         53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58,
-                                                         27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
-  const __m512i pick_low = _mm512_load_si512(kLow);
-  const __m512i pick_high = _mm512_load_si512(kHigh);
-  const auto mask = first_lanes<__mmask32>(columns);
-  for (int i = 0; i < 16; ++i) {
-    const __m512i even =
-        2 * i < count ? _mm512_maskz_loadu_epi16(mask, rows + 2 * i * stride_bytes) : _mm512_setzero_si512();
-    const __m512i odd =
-        2 * i + 1 < count ? _mm512_maskz_loadu_epi16(mask, rows + (2 * i + 1) * stride_bytes) : _mm512_setzero_si512();
-    low[i] = _mm512_permutex2var_epi16(even, pick_low, odd);
-    high[i] = _mm512_permutex2var_epi16(even, pick_high, odd);
-  }
+std::byte* tile_of(const Left& left, std::int64_t row, std::int64_t column) {
+  return const_cast<std::byte*>(left_from(left, row, column).data);
 }
 
 INSTRUCT_TILES void pack_left_plain(const std::byte* a, std::int64_t stride, std::int64_t m, std::int64_t k,
-                                    std::byte* buffer) {
+                                    const Left& target) {
   for (std::int64_t i = 0; i < m; i += kTileRows) {
-    for (std::int64_t t = 0; t < k; t += kTileDepth, buffer += kTileBytes) {
+    for (std::int64_t t = 0; t < k; t += kTileDepth) {
       __m512i r[16];
       load_rows(a + (i * stride + t) * 2, stride * 2, m - i, k - t, r);
-      store_tile(r, buffer);
+      store_tile(r, tile_of(target, i, t));
     }
   }
 }
 
 // a is stored [k, m]: pairs of its rows are interleaved to 32-bit values (k, k + 1) of each m, and those transposed.
 INSTRUCT_TILES void pack_left_transposed(const std::byte* a, std::int64_t stride, std::int64_t m, std::int64_t k,
-                                         std::byte* buffer) {
-  const std::int64_t depth = ceil_div(k, kTileDepth);
+                                         const Left& target) {
   for (std::int64_t i = 0; i < m; i += 2 * kTileRows) {
-    for (std::int64_t t = 0; t < depth; ++t) {
+    for (std::int64_t t = 0; t < k; t += kTileDepth) {
       __m512i low[16];
       __m512i high[16];
-      load_pairs(a + (t * kTileDepth * stride + i) * 2, stride * 2, k - t * kTileDepth, m - i, low, high);
+      load_pairs(a + (t * stride + i) * 2, stride * 2, k - t, m - i, low, high);
       transpose_16x16(low);
-      store_tile(low, buffer + (i / kTileRows * depth + t) * kTileBytes);
+      store_tile(low, tile_of(target, i, t));
       if (i + kTileRows >= m) continue;
       transpose_16x16(high);
-      store_tile(high, buffer + ((i / kTileRows + 1) * depth + t) * kTileBytes);
+      store_tile(high, tile_of(target, i + kTileRows, t));
     }
   }
 }
@@ -166,84 +86,20 @@ INSTRUCT_TILES void pack_panel_transposed(const std::byte* b, std::int64_t strid
   }
 }
 
-// Adds left * one panel to the result tiles, over `depth` tiles of k. Rows and Columns count tiles: 1 or 2. The left side
-// is loaded as data that will not be used again soon: so the panel, which every block of rows reads, stays in the first
-// cache (alone, 256 x 512 from k = 576: 2.6 TFLOP/s instead of 2.0).
-template <int Rows, int Columns>
-INSTRUCT_TILES inline void add_product(const Left& left, const std::byte* panel, std::int64_t depth) {
-  const std::byte* upper = left.data;
-  const std::byte* lower = left.data + left.tile_row_bytes;
-  for (std::int64_t t = 0; t < depth; ++t) {
-    _tile_loadd(6, panel, 64);
-    _tile_stream_loadd(4, upper, left.row_bytes);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (Columns == 2) {
-      _tile_loadd(7, panel + kTileBytes, 64);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if constexpr (Rows == 2) {
-      _tile_stream_loadd(5, lower, left.row_bytes);
-      _tile_dpbf16ps(2, 5, 6);
-      if constexpr (Columns == 2) _tile_dpbf16ps(3, 5, 7);
-    }
-    panel += kPanelStepBytes;
-    upper += left.tile_column_bytes;
-    lower += left.tile_column_bytes;
-  }
-}
-
-// A product's left side for one block of rows, and the tiles of k that belong to it.
-struct Part {
-  Left left;
-  std::int64_t depth = 0;
-};
-
-// sums [Rows * 16][32] (+)= both parts * one panel.
-template <int Rows, int Columns>
-INSTRUCT_TILES void multiply_block(const Part& part, const Part& more, const std::byte* panel, Accumulate accumulate,
-                                   float* sums) {
-  constexpr std::int64_t kSumStride = kPanelColumns * 4;
-  float* below = sums + kTileRows * kPanelColumns;
-  if (accumulate == Accumulate::kYes) {
-    _tile_loadd(0, sums, kSumStride);
-    if constexpr (Columns == 2) _tile_loadd(1, sums + 16, kSumStride);
-    if constexpr (Rows == 2) _tile_loadd(2, below, kSumStride);
-    if constexpr (Rows == 2 && Columns == 2) _tile_loadd(3, below + 16, kSumStride);
-  } else {
-    _tile_zero(0);
-    if constexpr (Columns == 2) _tile_zero(1);
-    if constexpr (Rows == 2) _tile_zero(2);
-    if constexpr (Rows == 2 && Columns == 2) _tile_zero(3);
-  }
-  add_product<Rows, Columns>(part.left, panel, part.depth);
-  if (more.depth > 0) add_product<Rows, Columns>(more.left, panel + part.depth * kPanelStepBytes, more.depth);
-  _tile_stored(0, sums, kSumStride);
-  if constexpr (Columns == 2) _tile_stored(1, sums + 16, kSumStride);
-  if constexpr (Rows == 2) _tile_stored(2, below, kSumStride);
-  if constexpr (Rows == 2 && Columns == 2) _tile_stored(3, below + 16, kSumStride);
-}
-
 // The block for what is left of rows and columns.
 void multiply_some(const Part& part, const Part& more, const std::byte* panel, std::int64_t rows, std::int64_t columns,
                    Accumulate accumulate, float* sums) {
   if (rows > kTileRows) {
-    columns > 16 ? multiply_block<2, 2>(part, more, panel, accumulate, sums)
-                 : multiply_block<2, 1>(part, more, panel, accumulate, sums);
+    columns > 16 ? multiply_block<2, 2>(part.left, panel, part.depth, accumulate, sums, more)
+                 : multiply_block<2, 1>(part.left, panel, part.depth, accumulate, sums, more);
   } else {
-    columns > 16 ? multiply_block<1, 2>(part, more, panel, accumulate, sums)
-                 : multiply_block<1, 1>(part, more, panel, accumulate, sums);
+    columns > 16 ? multiply_block<1, 2>(part.left, panel, part.depth, accumulate, sums, more)
+                 : multiply_block<1, 1>(part.left, panel, part.depth, accumulate, sums, more);
   }
 }
 
 INSTRUCT_TILES inline __m512 load_bf16(__mmask16 mask, const std::byte* from) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
-}
-
-INSTRUCT_TILES inline __m512i to_bf16(__m512 low, __m512 high) {
-  const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
-  __m512i bits;
-  std::memcpy(&bits, &rounded, sizeof(bits));
-  return bits;
 }
 
 // c [rows, columns] = alpha * sums [rows][32] (+ c).
@@ -320,16 +176,12 @@ Session::~Session() {
   release_config();
 }
 
-Left pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, std::byte* buffer) {
+void pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, const Left& target) {
   if (matrix.transpose == Transpose::kYes) {
-    pack_left_transposed(matrix.data, matrix.stride, m, k, buffer);
+    pack_left_transposed(matrix.data, matrix.stride, m, k, target);
   } else {
-    pack_left_plain(matrix.data, matrix.stride, m, k, buffer);
+    pack_left_plain(matrix.data, matrix.stride, m, k, target);
   }
-  return {.data = buffer,
-          .row_bytes = 64,
-          .tile_row_bytes = ceil_div(k, kTileDepth) * kTileBytes,
-          .tile_column_bytes = kTileBytes};
 }
 
 Right pack_right(const Stored& matrix, std::int64_t k, std::int64_t n, std::byte* buffer, std::int64_t panel_bytes) {
@@ -381,24 +233,6 @@ void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result&
   }
 }
 
-INSTRUCT_TILES void add_transposed(const float* source, std::int64_t source_stride, std::int64_t rows,
-                                   std::int64_t columns, float* target, std::int64_t target_stride) {
-  for (std::int64_t i = 0; i < rows; i += 16) {
-    for (std::int64_t j = 0; j < columns; j += 16) {
-      __m512i r[16];
-      const auto mask = first_lanes<__mmask16>(columns - j);
-      for (int row = 0; row < 16; ++row) {
-        r[row] = _mm512_maskz_loadu_epi32(mask, source + (i + row) * source_stride + j);
-      }
-      transpose_16x16(r);
-      for (int row = 0; row < std::min<std::int64_t>(16, columns - j); ++row) {
-        float* to = target + (j + row) * target_stride + i;
-        _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_castsi512_ps(r[row])));
-      }
-    }
-  }
-}
-
 #else  // no tiles elsewhere: CpuFeatures says so, and nothing of this is called
 
 namespace instruct::kernels::cpu::tiles {
@@ -406,9 +240,8 @@ Session::Session() {
   INSTRUCT_CHECK(false);
 }
 Session::~Session() = default;
-Left pack_left(const Stored&, std::int64_t, std::int64_t, std::byte*) {
+void pack_left(const Stored&, std::int64_t, std::int64_t, const Left&) {
   INSTRUCT_CHECK(false);
-  return {};
 }
 Right pack_right(const Stored&, std::int64_t, std::int64_t, std::byte*, std::int64_t) {
   INSTRUCT_CHECK(false);
@@ -421,9 +254,6 @@ void add_to_sums(const Left&, const Right&, const Extent&, Accumulate, float*) {
   INSTRUCT_CHECK(false);
 }
 void store_sums(const float*, std::int64_t, std::int64_t, const Result&) {
-  INSTRUCT_CHECK(false);
-}
-void add_transposed(const float*, std::int64_t, std::int64_t, std::int64_t, float*, std::int64_t) {
   INSTRUCT_CHECK(false);
 }
 #endif
@@ -441,14 +271,22 @@ Left left_in_place(const Stored& matrix) {
           .tile_column_bytes = kTileDepth * 2};
 }
 
+Left packed_left(std::int64_t k, std::byte* buffer) {
+  return {.data = buffer,
+          .row_bytes = 64,
+          .tile_row_bytes = ceil_div(k, kTileDepth) * kTileBytes,
+          .tile_column_bytes = kTileBytes};
+}
+Left pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, std::byte* buffer) {
+  const Left target = packed_left(k, buffer);
+  pack_left(matrix, m, k, target);
+  return target;
+}
 std::int64_t packed_left_bytes(std::int64_t m, std::int64_t k) {
   return ceil_div(m, 2 * kTileRows) * 2 * ceil_div(k, kTileDepth) * kTileBytes;
 }
 std::int64_t packed_panel_bytes(std::int64_t k) {
   return ceil_div(k, kTileDepth) * 2 * kTileBytes;
-}
-Right right_from(const Right& right, std::int64_t k, std::int64_t n) {
-  return {right.data + n / kPanelColumns * right.panel_bytes + k / kTileDepth * 2 * kTileBytes, right.panel_bytes};
 }
 std::int64_t sums_bytes(std::int64_t m, std::int64_t n) {
   return ceil_div(m, 2 * kTileRows) * ceil_div(n, kPanelColumns) * 2 * kTileRows * kPanelColumns * 4;

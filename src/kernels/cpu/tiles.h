@@ -58,6 +58,15 @@ Left left_in_place(const Stored& matrix);
 std::int64_t packed_left_bytes(std::int64_t m, std::int64_t k);
 // [m, k] as tiles in `buffer`, filled up with zeros.
 Left pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, std::byte* buffer);
+// The same in pieces: the layout of [m, k] in `buffer`, where a part starts (at a multiple of 16 rows and of 32
+// columns), and one part packed to where `target` starts.
+Left packed_left(std::int64_t k, std::byte* buffer);
+inline Left left_from(const Left& left, std::int64_t row, std::int64_t column) {
+  Left moved = left;
+  moved.data += row / kTileRows * left.tile_row_bytes + column / kTileDepth * left.tile_column_bytes;
+  return moved;
+}
+void pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, const Left& target);
 
 // The right side [k, n], packed: panels of 32 columns, `panel_bytes` apart. A panel of [k, 32] takes
 // packed_panel_bytes(k) and starts with its first 32 k: one packed for a long k holds every shorter one, and pieces of
@@ -70,7 +79,9 @@ struct Right {
 };
 Right pack_right(const Stored& matrix, std::int64_t k, std::int64_t n, std::byte* buffer, std::int64_t panel_bytes);
 // The same matrix from row k and column n (multiples of 32).
-Right right_from(const Right& right, std::int64_t k, std::int64_t n);
+inline Right right_from(const Right& right, std::int64_t k, std::int64_t n) {
+  return {right.data + n / kPanelColumns * right.panel_bytes + k / kTileDepth * 2 * kTileBytes, right.panel_bytes};
+}
 
 // Where results [m, n] go: c = alpha * sums (+ c).
 struct Result {
@@ -101,9 +112,5 @@ void multiply(const Left& left, const Right& right, const Extent& extent, const 
 std::int64_t sums_bytes(std::int64_t m, std::int64_t n);
 void add_to_sums(const Left& left, const Right& right, const Extent& extent, Accumulate accumulate, float* sums);
 void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result& result);
-
-// target [columns, rows] += source [rows, columns]^T, f32, `rows` a multiple of 16.
-void add_transposed(const float* source, std::int64_t source_stride, std::int64_t rows, std::int64_t columns,
-                    float* target, std::int64_t target_stride);
 
 }  // namespace instruct::kernels::cpu::tiles
