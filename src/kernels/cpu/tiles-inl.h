@@ -2,6 +2,8 @@
 // and to be included inside `#if defined(__x86_64__)`.
 #pragma once
 
+#include <cstring>
+
 #include "kernels/cpu/tiles.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
