@@ -21,7 +21,8 @@ class Variable {
   Variable() = default;
   // An intermediate or constant value. Wanting a gradient is decided by the operation that made it.
   explicit Variable(Tensor value, bool requires_gradient = false)
-      : state_(std::make_shared<State>(State{std::move(value), {}, {}, requires_gradient, false})) {}
+      : state_(std::make_shared<State>(
+            State{value.shape(), value.dtype(), std::move(value), {}, {}, requires_gradient, false})) {}
   // A trained value: its gradient is f32, kept between passes and added to (micro-batches accumulate).
   static Variable parameter(Tensor value) {
     Variable variable(std::move(value), true);
@@ -35,6 +36,9 @@ class Variable {
     if (!state_->value.defined() && state_->rebuild) state_->value = state_->rebuild();
     return state_->value;
   }
+  // Those of the value, which may be forgotten.
+  const tensor::Shape& shape() const { return state_->shape; }
+  tensor::DType dtype() const { return state_->dtype; }
   Tensor& mutable_value() { return state_->value; }
   bool requires_gradient() const { return state_ != nullptr && state_->requires_gradient; }
   void set_requires_gradient(bool wanted) { state_->requires_gradient = wanted; }
@@ -51,6 +55,8 @@ class Variable {
 
  private:
   struct State {
+    tensor::Shape shape;
+    tensor::DType dtype;
     Tensor value;
     Tensor gradient;
     std::function<Tensor()> rebuild = {};

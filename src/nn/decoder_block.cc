@@ -1,25 +1,11 @@
 #include "nn/decoder_block.h"
 
+#include "ops/checkpoint.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
 
 namespace instruct::nn {
 namespace {
-
-// What is large to keep and cheap to compute is dropped, and computed again when the backward pass asks for it: by
-// `body`, on a tape of its own, since a pass that records computes dropout.
-template <typename Body>
-void forget(const Context& context, const Variable& value, const Body& body) {
-  if (context.tape == nullptr) return;
-  value.forget([context, body] {
-    autograd::Tape dropped;
-    Context again = context;
-    again.tape = &dropped;
-    Tensor result = body(again).value();
-    dropped.clear();
-    return result;
-  });
-}
 
 // x + y, where y is read by nothing else.
 Variable add_last(const Context& context, const Variable& x, const Variable& y) {
@@ -31,6 +17,7 @@ Variable add_last(const Context& context, const Variable& x, const Variable& y) 
 }  // namespace
 
 Variable DecoderBlock::attend(const Context& context, const Variable& x, const PassInput& pass) const {
+  // What is large to keep and cheap to compute is forgotten.
   const auto norm = [this, x](const Context& c) { return ops::rms_norm(c, x, attention_norm, epsilon); };
   const Variable normed = norm(context);
   const auto rotated = [normed, width = pass.attention.head_width, positions = pass.positions, tables = *pass.rotary](
@@ -40,12 +27,12 @@ Variable DecoderBlock::attend(const Context& context, const Variable& x, const P
   const Variable q = rotated(context, query);  // [T, H*K]
   const Variable k = rotated(context, key);    // [T, G*K]
   const Variable v = value(context, normed);   // [T, G*K]
-  forget(context, normed, norm);
+  ops::forget(context, normed, norm);
   if (pass.cache == nullptr) {
     Variable attended = ops::attention(context, q, k, v, *pass.plan, pass.attention);
-    forget(context, q, [this, rotated](const Context& c) { return rotated(c, query); });
-    forget(context, k, [this, rotated](const Context& c) { return rotated(c, key); });
-    forget(context, v, [this, normed](const Context& c) { return value(c, normed); });
+    ops::forget(context, q, [this, rotated](const Context& c) { return rotated(c, query); });
+    ops::forget(context, k, [this, rotated](const Context& c) { return rotated(c, key); });
+    ops::forget(context, v, [this, normed](const Context& c) { return value(c, normed); });
     return attended;
   }
   pass.cache->store(index, pass.slots, k.value(), v.value());
@@ -68,11 +55,11 @@ Variable DecoderBlock::operator()(const Context& context, const Variable& x, con
   const Variable normed = norm(context);
   const Variable opened = gate(context, normed);
   const Variable raised = up(context, normed);
-  forget(context, normed, norm);
+  ops::forget(context, normed, norm);
   const auto gating = [opened, raised](const Context& c) { return ops::swiglu(c, opened, raised); };
   const Variable gated = gating(context);  // [T, F]
   const Variable lowered = down(context, gated);
-  forget(context, gated, gating);
+  ops::forget(context, gated, gating);
   return add_last(context, residual, lowered);
 }
 

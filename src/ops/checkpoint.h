@@ -1,4 +1,4 @@
-// Activation checkpointing: memory for time.
+// Memory for time: values that are computed again in the backward pass instead of kept.
 #pragma once
 
 #include <functional>
@@ -12,5 +12,9 @@ namespace instruct::ops {
 // is called, and everything it refers to must outlive the backward pass. x is read by the body alone.
 using CheckpointBody = std::function<Variable(const Context& context, const Variable& x)>;
 Variable checkpoint(const Context& context, const Variable& x, const CheckpointBody& body);
+
+// The same for one value that the forward pass is done with: drops it; body(context), which gave it, gives it again
+// when the backward pass asks for it. Does nothing when nothing is recorded.
+void forget(const Context& context, const Variable& value, const std::function<Variable(const Context& context)>& body);
 
 }  // namespace instruct::ops

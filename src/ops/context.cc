@@ -15,8 +15,8 @@ bool Context::records(std::initializer_list<const Variable*> inputs) const {
 GradientTarget gradient_target(const Context& context, const Variable& variable) {
   Tensor& gradient = variable.mutable_gradient();
   if (gradient.defined()) return {gradient, false};
-  const DType dtype = variable.is_parameter() ? DType::kF32 : variable.value().dtype();
-  gradient = Tensor::empty(variable.value().shape(), dtype, context.allocator());
+  const DType dtype = variable.is_parameter() ? DType::kF32 : variable.dtype();
+  gradient = Tensor::empty(variable.shape(), dtype, context.allocator());
   return {gradient, true};
 }
 

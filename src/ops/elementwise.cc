@@ -8,11 +8,6 @@ namespace {
 // gradient of `variable` += or = dy.
 void pass_gradient(const Context& context, const Variable& variable, const Tensor& dy) {
   if (!variable.requires_gradient()) return;
-  if (!variable.gradient().defined() && !variable.is_parameter()) {
-    variable.mutable_gradient() = Tensor::empty(dy.shape(), dy.dtype(), context.allocator());
-    INSTRUCT_KERNEL(convert)(context, dy, variable.mutable_gradient());
-    return;
-  }
   GradientTarget target = gradient_target(context, variable);
   if (target.fresh) {
     INSTRUCT_KERNEL(convert)(context, dy, target.gradient);

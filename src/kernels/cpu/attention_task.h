@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/products.h"
+#include "kernels/cpu/rounding.h"
 #include "kernels/kernels.h"
 
 namespace instruct::kernels::cpu {
@@ -20,10 +21,6 @@ using tensor::KeyRange;
 using tensor::QuerySegment;
 
 inline constexpr std::int64_t kBlock = 64;  // queries a block
-
-inline std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // A task's memory, cut from one allocation.
 class Scratch {

@@ -9,7 +9,6 @@
 namespace instruct::kernels::cpu {
 namespace {
 
-using tiles::ceil_div;
 using tiles::Stored;
 
 constexpr std::int64_t kFewestRows = 16;  // below, packing the right side costs more than tiles save
@@ -27,10 +26,6 @@ constexpr std::int64_t kPieceDepth = 256;  // k of a block within a piece
 // Rows this many bytes apart share a few sets of the first cache, and tiles read in place would evict each other.
 constexpr std::int64_t kConflictBytes = 2048;
 constexpr std::int64_t kStreamedBytes = 4 << 20;
-
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return ceil_div(value, multiple) * multiple;
-}
 
 Stored stored(const Tensor& matrix, Transpose transpose) {
   return {matrix.raw(), matrix.row_stride(), transpose};

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/rounding.h"
 #include "kernels/kernels.h"
 
 namespace instruct::kernels::cpu::tiles {
@@ -21,10 +22,6 @@ inline constexpr std::int64_t kTileRows = 16;
 inline constexpr std::int64_t kTileDepth = 32;     // bf16 values of k in a tile
 inline constexpr std::int64_t kPanelColumns = 32;  // columns of the right side packed together
 inline constexpr std::int64_t kTileBytes = 1024;
-
-inline std::int64_t ceil_div(std::int64_t value, std::int64_t by) {
-  return (value + by - 1) / by;
-}
 
 // Configures the tile registers of this thread, and gives them back.
 class Session {
