@@ -132,7 +132,7 @@ void add_generate(CLI::App& parent) {
   command->footer(
       "\nExample:\n  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");
   command->callback([all] {
-    const auto session = open_session(all->options.model);
+    const auto session = open_session(all->options.model, {.integer_products = true});
     show(bench::bench_generate(*session->engine, *session->package.model, *session->package.tokenizer, all->generate),
          all->options.json);
   });

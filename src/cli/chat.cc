@@ -115,7 +115,7 @@ class Chat {
 };
 
 void run(const Options& options) {
-  const auto session = open_session(options.model);
+  const auto session = open_session(options.model, {.integer_products = true});
   Chat(*session, options).run();
 }
 

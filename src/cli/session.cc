@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "ops/weights.h"
 
 namespace instruct::cli {
 
@@ -14,6 +15,11 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--instructions,-i", instructions, "instruction set (*.iset.yaml)");
   command.add_option("--chat-template", chat_template, "template file used instead of the model's own");
   command.add_option("--dtype", dtype, "compute type: auto, bf16 or f32")->capture_default_str();
+  command
+      .add_option("--base-compute", base_compute,
+                  "products with quantised weights: int8 (8-bit integers), dtype (converted first), or auto")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "int8", "dtype"}));
   command.add_option("--threads", threads, "threads; 0 takes all processors")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096));
@@ -36,9 +42,20 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   session->engine = std::make_unique<ops::Engine>(options.threads);
   models::WeightOptions chosen = weights;
   chosen.dtype = ops::dtype_from_option(options.dtype);
+  chosen.threads = options.threads;
+  if (options.base_compute != "auto") chosen.integer_products = options.base_compute == "int8";
+  if (options.base_compute == "int8" && !ops::has_integer_products()) {
+    raise(ErrorCategory::kUnsupported,
+          "--base-compute int8 needs a processor with AVX-512 VNNI (this one has none): use auto");
+  }
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =
       models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
+  if (options.base_compute == "int8" && !session->package.model->has_integer_products()) {
+    raise(ErrorCategory::kInvalidArgument,
+          "--base-compute int8 needs quantised weights, and '{}' has none: 'instruct export --quantize q8_0' makes them",
+          options.model);
+  }
   session->dialogue = std::make_unique<instructions::DialogueEncoder>(
       *session->package.tokenizer, chat_template_of(session->package, options.chat_template),
       options.chat_template.empty() ? options.model : options.chat_template);

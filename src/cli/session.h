@@ -23,10 +23,12 @@ struct ModelOptions {
   std::string instructions;
   std::string chat_template;
   std::string dtype = "auto";
+  std::string base_compute = "auto";
   int threads = 0;
   std::uint64_t seed = 42;
 
-  // --model (required), --adapter, --instructions, --chat-template, --dtype, --threads, --seed.
+  // --model (required), --adapter, --instructions, --chat-template, --dtype, --base-compute, --threads,
+  // --seed.
   void add_to(CLI::App& command);
 };
 
@@ -46,6 +48,7 @@ struct Session {
 // The template to use: the file at `path`, or the package's own where that is empty. Raises BadData for a blank file.
 std::string chat_template_of(const models::Package& package, const std::string& path);
 
+// `weights.integer_products` is what --base-compute auto means.
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights = {});
 
 }  // namespace instruct::cli

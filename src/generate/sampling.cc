@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "ops/cross_entropy.h"
+
 namespace instruct::generate {
 
 void penalise_repeats(std::span<float> logits, std::span<const std::int32_t> seen, double penalty) {
@@ -17,10 +19,6 @@ void penalise_repeats(std::span<float> logits, std::span<const std::int32_t> see
     float& logit = logits[static_cast<std::size_t>(token)];
     logit = logit > 0 ? logit / factor : logit * factor;
   }
-}
-
-std::int32_t argmax(std::span<const float> logits) {
-  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
 namespace {
@@ -58,14 +56,14 @@ void keep_top_p(std::vector<Candidate>& kept, double top_p) {
 }  // namespace
 
 std::vector<Candidate> candidates(std::span<const float> logits, const SamplingOptions& options) {
-  const auto most = static_cast<double>(logits[static_cast<std::size_t>(argmax(logits))]);
+  const auto most = static_cast<double>(logits[static_cast<std::size_t>(ops::most_likely(logits))]);
   std::vector<Candidate> kept;
   kept.reserve(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const double weight = std::exp((static_cast<double>(logits[i]) - most) / options.temperature);
     if (weight > 0) kept.push_back({static_cast<std::int32_t>(i), weight});
   }
-  if (kept.empty()) return {{argmax(logits), 1.0}};  // logits that are not finite: the caller's to find
+  if (kept.empty()) return {{ops::most_likely(logits), 1.0}};  // logits that are not finite: the caller's to find
   keep_top_k(kept, options.top_k);
   keep_top_p(kept, options.top_p);
   if (options.min_p > 0) {
@@ -75,7 +73,7 @@ std::vector<Candidate> candidates(std::span<const float> logits, const SamplingO
 }
 
 std::int32_t sample(std::span<const float> logits, const SamplingOptions& options, RandomStream& random) {
-  if (options.temperature <= 0) return argmax(logits);
+  if (options.temperature <= 0) return ops::most_likely(logits);
   const std::vector<Candidate> kept = candidates(logits, options);
   double total = 0;
   for (const Candidate& candidate : kept) total += candidate.weight;
@@ -85,14 +83,6 @@ std::int32_t sample(std::span<const float> logits, const SamplingOptions& option
     if (draw < 0) return candidate.token;
   }
   return kept.back().token;
-}
-
-double log_probability(std::span<const float> logits, std::int32_t token) {
-  const float most = logits[static_cast<std::size_t>(argmax(logits))];
-  // Powers in f32 (relative error 1e-7 each, which no sum of positive terms enlarges), their sum in f64.
-  double sum = 0;
-  for (const float logit : logits) sum += static_cast<double>(std::exp(logit - most));
-  return static_cast<double>(logits[static_cast<std::size_t>(token)]) - static_cast<double>(most) - std::log(sum);
 }
 
 }  // namespace instruct::generate

@@ -21,9 +21,6 @@ struct SamplingOptions {
 // Divides positive and multiplies negative logits of tokens seen before (Keskar et al., "CTRL", 2019). In place.
 void penalise_repeats(std::span<float> logits, std::span<const std::int32_t> seen, double penalty);
 
-// Index of the largest logit; the lowest index among equals.
-std::int32_t argmax(std::span<const float> logits);
-
 // A token that may be drawn. Weights are relative to the most likely token's 1.
 struct Candidate {
   std::int32_t token = 0;
@@ -37,8 +34,5 @@ std::vector<Candidate> candidates(std::span<const float> logits, const SamplingO
 
 // A token by the options: the most likely one when greedy, else one draw among candidates().
 std::int32_t sample(std::span<const float> logits, const SamplingOptions& options, RandomStream& random);
-
-// Natural-log probability of one token.
-double log_probability(std::span<const float> logits, std::int32_t token);
 
 }  // namespace instruct::generate

@@ -51,7 +51,7 @@ TEST(Sampling, PenaltyMovesBothSignsDownAndCountsEachTokenOnce) {
 TEST(Sampling, LogProbabilityIsNormalised) {
   const std::vector<float> logits{100, 101, 99};
   double sum = 0;
-  for (std::int32_t i = 0; i < 3; ++i) sum += std::exp(log_probability(logits, i));
+  for (std::int32_t i = 0; i < 3; ++i) sum += std::exp(ops::log_probability(logits, i));
   EXPECT_NEAR(sum, 1.0, 2e-7);  // powers in f32
 }
 

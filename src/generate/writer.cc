@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "ops/cross_entropy.h"
 
 namespace instruct::generate {
 
@@ -22,7 +23,7 @@ bool Writer::step(std::span<float> logits) {
     if (request_.constraint == nullptr) raise(ErrorCategory::kNumeric, "the model's logits are not finite");
     return finish(Finish::kStop);  // the constraint allows nothing more
   }
-  answer_.log_probability += log_probability(logits, token);
+  answer_.log_probability += ops::log_probability(logits, token);
   const auto& ends = tokenizer_.end_of_generation();
   if (std::find(ends.begin(), ends.end(), token) != ends.end()) return finish(Finish::kStop);
   if (request_.constraint != nullptr) request_.constraint->advance(token);

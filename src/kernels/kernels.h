@@ -31,6 +31,12 @@ struct Matmul {
   float alpha = 1.0F;
 };
 
+// A block-quantised weight [N, K] and what one backend made of it for integer_matmul.
+struct IntegerWeight {
+  Tensor stored;
+  Tensor packed;
+};
+
 struct AttentionArgs {
   Tensor query;  // [T, H*K]
   Tensor key;    // [S, G*K]
@@ -59,6 +65,11 @@ namespace cpu {
 #include "kernels/declarations.inc"
 // Prepared products for one thread pool, with the instruction sets named; create once and pass in the stream.
 std::unique_ptr<ProductCache> make_product_cache(const CpuFeatures& features);
+// Of one row, on the calling thread. Values that are NaN may or may not be passed over.
+float maximum(std::span<const float> values);
+double log_sum_exp(std::span<const float> values);
+// Whether integer_matmul runs with these instruction sets.
+bool has_integer_products(const CpuFeatures& features);
 }  // namespace cpu
 
 }  // namespace instruct::kernels

@@ -19,6 +19,7 @@ class ProductCache {
 struct CpuFeatures {
   bool avx2 = false;
   bool avx512 = false;
+  bool avx512_vnni = false;
   bool avx512_bf16 = false;
   bool amx_bf16 = false;
 };

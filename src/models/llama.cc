@@ -18,23 +18,28 @@ namespace {
 class Loader {
  public:
   Loader(const WeightSource& source, const WeightOptions& options, tensor::Allocator& allocator)
-      : source_(source), options_(options), allocator_(allocator) {}
+      : source_(source), options_(options), allocator_(allocator), threads_(options.threads) {}
 
   Variable matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
     const Tensor stored = get(name, tensor::Shape{rows, columns});
-    const bool keep = !options_.trainable && (stored.dtype() == options_.dtype ||
-                                              (options_.keep_quantised && tensor::is_quantised(stored.dtype())));
-    kept_ = kept_ || keep;
-    return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_));
+    const bool quantised = tensor::is_quantised(stored.dtype());
+    const bool keep = !options_.trainable &&
+                      (stored.dtype() == options_.dtype || (quantised && (options_.keep_quantised || packs(stored))));
+    kept_ = kept_ || (keep && !packs(stored));
+    return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_, threads_));
   }
   // What is computed with the file's own bytes had better stay in memory.
   bool kept() const { return kept_; }
   // Norm weights and biases: always f32.
   Variable vector(const std::string& name, std::int64_t size) {
-    return variable(ops::converted_copy(get(name, tensor::Shape{size}), DType::kF32, allocator_));
+    return variable(ops::converted_copy(get(name, tensor::Shape{size}), DType::kF32, allocator_, threads_));
+  }
+  std::shared_ptr<const kernels::IntegerWeight> packed(const Variable& weight) {
+    return packs(weight.value()) ? ops::packed_for_integers(weight.value(), allocator_, threads_) : nullptr;
   }
   nn::Linear linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias) {
-    nn::Linear layer{.name = name, .weight = matrix(name + ".weight", outputs, inputs), .bias = {}, .branch = {}};
+    nn::Linear layer{.name = name, .weight = matrix(name + ".weight", outputs, inputs)};
+    layer.integer = packed(layer.weight);
     if (bias) layer.bias = vector(name + ".bias", outputs);
     return layer;
   }
@@ -48,6 +53,9 @@ class Loader {
     }
     return stored;
   }
+  bool packs(const Tensor& stored) const {
+    return options_.integer_products && !options_.trainable && tensor::is_quantised(stored.dtype()) && integers_;
+  }
   Variable variable(Tensor value) const {
     return options_.trainable ? Variable::parameter(std::move(value)) : Variable(std::move(value));
   }
@@ -55,6 +63,8 @@ class Loader {
   const WeightSource& source_;
   const WeightOptions& options_;
   tensor::Allocator& allocator_;
+  ThreadPool threads_;
+  bool integers_ = ops::has_integer_products();
   bool kept_ = false;
 };
 
@@ -123,7 +133,11 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     blocks_.push_back(std::move(block));
   }
   norm_ = loader.vector("model.norm.weight", d);
-  if (!config_.tied_embeddings) head_ = loader.linear("lm_head", config_.vocabulary, d, false);
+  if (config_.tied_embeddings) {
+    head_.integer = loader.packed(embedding_);
+  } else {
+    head_ = loader.linear("lm_head", config_.vocabulary, d, false);
+  }
   if (!loader.kept()) source.release();
 }
 
@@ -176,15 +190,22 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
 std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
                                             std::span<const std::int32_t> targets, std::span<const float> weights,
                                             std::int64_t vocabulary) {
-  return ops::linear_cross_entropy(context, hidden(context, pass), head(), targets, weights, vocabulary);
+  return ops::linear_cross_entropy(context, hidden(context, pass), head(), targets, weights, vocabulary,
+                                   head_.integer.get());
 }
 
 Tensor Llama::logits(const Context& context, const Pass& pass) {
-  return ops::logits(context, hidden(context, pass).value(), head().value());
+  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer.get());
 }
 
 nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator) const {
   return {config_.layers, slots, config_.key_value_heads * config_.head_width, dtype_, allocator};
+}
+
+bool Llama::has_integer_products() const {
+  return head_.integer != nullptr || std::any_of(blocks_.begin(), blocks_.end(), [](const nn::DecoderBlock& block) {
+           return block.query.integer != nullptr || block.down.integer != nullptr;
+         });
 }
 
 std::vector<nn::Linear*> Llama::linears() {

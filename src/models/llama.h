@@ -46,6 +46,10 @@ struct LlamaConfig {
 struct WeightOptions {
   DType dtype = DType::kF32;    // of activations and of converted weights: f32 or bf16
   bool keep_quantised = false;  // leave block-quantised matrices as they are and convert by tile in each product
+  // Pack block-quantised matrices for products on 8-bit integers, used when nothing is recorded. Nothing where the
+  // processor has none.
+  bool integer_products = false;
+  int threads = 0;  // that convert and pack; 0 takes all processors
   bool trainable = false;       // every weight gets a gradient (full tuning); implies private, converted copies
 };
 
@@ -72,6 +76,8 @@ class Llama {
 
   const LlamaConfig& config() const { return config_; }
   DType dtype() const { return dtype_; }
+  // Whether any weight is packed for products on 8-bit integers.
+  bool has_integer_products() const;
   // Final normalised hidden states [T or rows, D]. Raises InvalidArgument when a position is past the context length.
   Variable hidden(const Context& context, const Pass& pass);
   // Natural-log probabilities of targets[i] after the token pass.rows[i], repeats allowed. With a recording context the
@@ -100,7 +106,7 @@ class Llama {
   Variable embedding_;  // [V, D]
   std::vector<nn::DecoderBlock> blocks_;
   Variable norm_;  // [D] f32
-  nn::Linear head_;
+  nn::Linear head_;  // weight undefined when tied
   std::mutex tables_mutex_;
   ops::RotaryTables tables_;
 };

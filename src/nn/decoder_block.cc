@@ -20,18 +20,18 @@ Variable DecoderBlock::attend(const Context& context, const Variable& x, const P
   // What is large to keep and cheap to compute is forgotten.
   const auto norm = [this, x](const Context& c) { return ops::rms_norm(c, x, attention_norm, epsilon); };
   const Variable normed = norm(context);
-  const auto rotated = [normed, width = pass.attention.head_width, positions = pass.positions, tables = *pass.rotary](
-                           const Context& c, const Linear& layer) {
-    return ops::rotate(c, layer(c, normed), width, positions, tables);
+  const auto rotate = [width = pass.attention.head_width, positions = pass.positions, tables = *pass.rotary](
+                          const Context& c, const Variable& heads) {
+    return ops::rotate(c, heads, width, positions, tables);
   };
-  const Variable q = rotated(context, query);  // [T, H*K]
-  const Variable k = rotated(context, key);    // [T, G*K]
-  const Variable v = value(context, normed);   // [T, G*K]
+  auto [q, k, v] = apply_all<3>(context, normed, {&query, &key, &value});
+  q = rotate(context, q);  // [T, H*K]
+  k = rotate(context, k);  // [T, G*K], as v is
   ops::forget(context, normed, norm);
   if (pass.cache == nullptr) {
     Variable attended = ops::attention(context, q, k, v, *pass.plan, pass.attention);
-    ops::forget(context, q, [this, rotated](const Context& c) { return rotated(c, query); });
-    ops::forget(context, k, [this, rotated](const Context& c) { return rotated(c, key); });
+    ops::forget(context, q, [this, normed, rotate](const Context& c) { return rotate(c, query(c, normed)); });
+    ops::forget(context, k, [this, normed, rotate](const Context& c) { return rotate(c, key(c, normed)); });
     ops::forget(context, v, [this, normed](const Context& c) { return value(c, normed); });
     return attended;
   }
@@ -53,10 +53,9 @@ Variable DecoderBlock::operator()(const Context& context, const Variable& x, con
     return ops::rms_norm(c, residual, feed_forward_norm, epsilon);
   };
   const Variable normed = norm(context);
-  const Variable opened = gate(context, normed);
-  const Variable raised = up(context, normed);
+  const auto [opened, raised] = apply_all<2>(context, normed, {&gate, &up});
   ops::forget(context, normed, norm);
-  const auto gating = [opened, raised](const Context& c) { return ops::swiglu(c, opened, raised); };
+  const auto gating = [opened = opened, raised = raised](const Context& c) { return ops::swiglu(c, opened, raised); };
   const Variable gated = gating(context);  // [T, F]
   const Variable lowered = down(context, gated);
   ops::forget(context, gated, gating);

@@ -1,6 +1,8 @@
 // A named linear layer that an adapter may attach a low-rank branch to.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <string>
 
@@ -16,6 +18,8 @@ struct Linear {
   std::string name;  // module path as in Hugging Face checkpoints, "model.layers.0.self_attn.q_proj"
   Variable weight;   // [N, K]
   Variable bias;     // [N] f32, or undefined
+  // The weight packed for integer products, or null. Used when nothing is recorded.
+  std::shared_ptr<const kernels::IntegerWeight> integer;
   // Set and owned by an adapter; layers and models never ask which.
   std::shared_ptr<const ops::LowRank> branch;
 
@@ -23,8 +27,32 @@ struct Linear {
   std::int64_t inputs() const { return weight.value().dim(1); }
   // x [T, K] to [T, N].
   Variable operator()(const Context& context, const Variable& x) const {
+    if (integer != nullptr && context.tape == nullptr) {
+      const ops::IntegerLayer layer{integer.get(), bias, branch.get()};
+      return ops::integer_linears(context, x, std::span(&layer, 1)).front();
+    }
     return ops::linear(context, x, weight, bias, branch.get());
   }
 };
+
+// Layers over one input: together where all of them have integer products, else one after the other.
+template <std::size_t kCount>
+std::array<Variable, kCount> apply_all(const Context& context, const Variable& x,
+                                       const std::array<const Linear*, kCount>& layers) {
+  std::array<Variable, kCount> outputs;
+  std::array<ops::IntegerLayer, kCount> packed;
+  bool together = context.tape == nullptr;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    packed[i] = {layers[i]->integer.get(), layers[i]->bias, layers[i]->branch.get()};
+    together = together && packed[i].weight != nullptr;
+  }
+  if (together) {
+    std::vector<Variable> all = ops::integer_linears(context, x, packed);
+    std::move(all.begin(), all.end(), outputs.begin());
+  } else {
+    for (std::size_t i = 0; i < kCount; ++i) outputs[i] = (*layers[i])(context, x);
+  }
+  return outputs;
+}
 
 }  // namespace instruct::nn

@@ -29,7 +29,12 @@ void for_tiles(const Context& context, const Tensor& weight, DType dtype, const 
   }
 }
 
-void project(const Context& context, const Tensor& x, const Tensor& weight, const Tensor& result) {
+void project(const Context& context, const Tensor& x, const Tensor& weight, const kernels::IntegerWeight* integer,
+             Tensor& result) {
+  if (integer != nullptr) {
+    INSTRUCT_KERNEL(integer_matmul)(context, x, std::span(&integer, 1), std::span(&result, 1));
+    return;
+  }
   for_tiles(context, weight, x.dtype(), [&](std::int64_t row, const Tensor& tile) {
     INSTRUCT_KERNEL(matmul)
     (context, Matmul{.a = x, .b = tile, .c = result.columns(row, row + tile.dim(0)), .transpose_b = Transpose::kYes});
@@ -38,16 +43,26 @@ void project(const Context& context, const Tensor& x, const Tensor& weight, cons
 
 }  // namespace
 
-Tensor logits(const Context& context, const Tensor& x, const Tensor& weight) {
+Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const kernels::IntegerWeight* integer) {
   require_shape(x.dim(1) == weight.dim(1), "logits", x, weight);
   Tensor result = Tensor::empty({x.dim(0), weight.dim(0)}, DType::kF32, context.allocator());
-  project(context, x, weight, result);
+  project(context, x, weight, integer, result);
   return result;
+}
+
+std::int32_t most_likely(std::span<const float> logits) {
+  auto found = std::find(logits.begin(), logits.end(), kernels::cpu::maximum(logits));
+  if (found == logits.end()) found = std::max_element(logits.begin(), logits.end());  // NaN among them
+  return static_cast<std::int32_t>(found - logits.begin());
+}
+
+double log_probability(std::span<const float> logits, std::int32_t token) {
+  return static_cast<double>(logits[static_cast<std::size_t>(token)]) - kernels::cpu::log_sum_exp(logits);
 }
 
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
                                         std::span<const std::int32_t> targets, std::span<const float> row_weights,
-                                        std::int64_t vocabulary) {
+                                        std::int64_t vocabulary, const kernels::IntegerWeight* integer) {
   const Tensor& w = weight.value();
   const std::int64_t rows = x.value().dim(0);
   require_shape(x.value().dim(1) == w.dim(1) && vocabulary <= w.dim(0), "linear_cross_entropy", x.value(), w);
@@ -70,7 +85,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
     const auto count = static_cast<std::size_t>(end - begin);
     const Tensor chunk = x.value().rows(begin, end);
     Tensor scores = Tensor::empty({end - begin, w.dim(0)}, DType::kF32, context.allocator());
-    project(context, chunk, w, scores);
+    project(context, chunk, w, records ? nullptr : integer, scores);
     Tensor dscores;
     if (records) dscores = dtype == DType::kF32 ? scores : Tensor::empty(scores.shape(), dtype, context.allocator());
     INSTRUCT_KERNEL(cross_entropy)

@@ -134,6 +134,12 @@ Tensor branch_forward(const Context& context, const LowRank& branch, const Tenso
   return z;
 }
 
+void check_branch(const LowRank& branch, std::int64_t outputs, std::int64_t inputs) {
+  const Tensor& a = branch.a.value();
+  const Tensor& b = branch.b.value();
+  require_shape(a.dim(1) == inputs && b.dim(0) == outputs && a.dim(0) == b.dim(1), "linear (low-rank branch)", a, b);
+}
+
 }  // namespace
 
 Variable linear(const Context& context, const Variable& x, const Variable& weight, const Variable& bias,
@@ -145,9 +151,7 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
   Variable y(Tensor::empty({x.value().dim(0), w.dim(0)}, x.value().dtype(), context.allocator()), records);
   Low low;
   if (branch != nullptr) {
-    require_shape(branch->a.value().dim(1) == w.dim(1) && branch->b.value().dim(0) == w.dim(0) &&
-                      branch->a.value().dim(0) == branch->b.value().dim(1),
-                  "linear (low-rank branch)", branch->a.value(), branch->b.value());
+    check_branch(*branch, w.dim(0), w.dim(1));
     low = {branch_forward(context, *branch, x.value(), records), branch->b.value()};
   }
   multiply_transposed(context, x.value(), w, low, y.mutable_value());
@@ -167,6 +171,34 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
     });
   }
   return y;
+}
+
+std::vector<Variable> integer_linears(const Context& context, const Variable& x, std::span<const IntegerLayer> layers) {
+  const Tensor& input = x.value();
+  std::vector<const kernels::IntegerWeight*> weights;
+  std::vector<Tensor> results;
+  for (const IntegerLayer& layer : layers) {
+    const Tensor& stored = layer.weight->stored;
+    require_shape(input.rank() == 2 && input.dim(1) == stored.dim(1), "linear", input, stored);
+    if (layer.branch != nullptr) check_branch(*layer.branch, stored.dim(0), stored.dim(1));
+    weights.push_back(layer.weight);
+    results.push_back(Tensor::empty({input.dim(0), stored.dim(0)}, input.dtype(), context.allocator()));
+  }
+  INSTRUCT_KERNEL(integer_matmul)(context, input, weights, results);
+  std::vector<Variable> outputs;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (const LowRank* branch = layers[i].branch; branch != nullptr) {
+      INSTRUCT_KERNEL(matmul)
+      (context, Matmul{.a = branch_forward(context, *branch, input, false),
+                       .b = branch->b.value(),
+                       .c = results[i],
+                       .transpose_b = Transpose::kYes,
+                       .accumulate = Accumulate::kYes});
+    }
+    if (layers[i].bias.defined()) INSTRUCT_KERNEL(add_bias)(context, layers[i].bias.value(), results[i]);
+    outputs.emplace_back(results[i]);
+  }
+  return outputs;
 }
 
 }  // namespace instruct::ops

@@ -1,7 +1,11 @@
 // Linear layer, plain or with a low-rank branch, over a plain or block-quantised weight.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "base/random.h"
+#include "kernels/kernels.h"
 #include "ops/context.h"
 
 namespace instruct::ops {
@@ -19,5 +23,15 @@ struct LowRank {
 // is converted tile by tile and cannot itself be trained; bias [N] f32 or undefined; branch may be null.
 Variable linear(const Context& context, const Variable& x, const Variable& weight, const Variable& bias,
                 const LowRank* branch);
+
+// A layer over a weight packed for integer products; bias and branch as above.
+struct IntegerLayer {
+  const kernels::IntegerWeight* weight = nullptr;
+  Variable bias;
+  const LowRank* branch = nullptr;
+};
+// Layers that share an input x [T, K], each to [T, N_i], on 8-bit integers (kernels::integer_matmul): x is rounded to
+// integers once. Never recorded.
+std::vector<Variable> integer_linears(const Context& context, const Variable& x, std::span<const IntegerLayer> layers);
 
 }  // namespace instruct::ops

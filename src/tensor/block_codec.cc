@@ -22,127 +22,124 @@ void put_half(std::uint8_t* block, std::size_t offset, float value) {
   std::memcpy(block + offset, &stored.bits, 2);
 }
 
-// Low and high four bits of byte i hold elements i and i + 16.
-int low(std::uint8_t byte) {
+// Low and high four bits of a byte.
+std::uint8_t low(std::uint8_t byte) {
   return byte & 0xF;
 }
-int high(std::uint8_t byte) {
+std::uint8_t high(std::uint8_t byte) {
   return byte >> 4;
 }
 
-void decode_q8_0(Bytes block, float* y) {
-  const float d = half_at(block, 0);
-  for (std::size_t i = 0; i < 32; ++i) y[i] = d * static_cast<float>(static_cast<std::int8_t>(block[2 + i]));
+void read_q8_0(Bytes block, IntegerBlock& out) {
+  out.scales[0] = half_at(block, 0);
+  for (std::size_t i = 0; i < 32; ++i) out.integers[i] = block[2 + i] ^ 0x80;
 }
 
-void decode_q4_0(Bytes block, float* y) {
-  const float d = half_at(block, 0);
+// Byte i holds elements i and i + 16.
+void read_nibbles(Bytes q, IntegerBlock& out) {
   for (std::size_t i = 0; i < 16; ++i) {
-    y[i] = d * static_cast<float>(low(block[2 + i]) - 8);
-    y[i + 16] = d * static_cast<float>(high(block[2 + i]) - 8);
+    out.integers[i] = low(q[i]);
+    out.integers[i + 16] = high(q[i]);
   }
 }
 
-void decode_q4_1(Bytes block, float* y) {
-  const float d = half_at(block, 0);
-  const float m = half_at(block, 2);
-  for (std::size_t i = 0; i < 16; ++i) {
-    y[i] = d * static_cast<float>(low(block[4 + i])) + m;
-    y[i + 16] = d * static_cast<float>(high(block[4 + i])) + m;
-  }
-}
-
-// The fifth bits of 32 elements.
-std::uint32_t fifth_bits(Bytes block, std::size_t offset) {
+void add_fifth_bits(Bytes packed, IntegerBlock& out) {
   std::uint32_t bits = 0;
-  std::memcpy(&bits, block + offset, 4);
-  return bits;
+  std::memcpy(&bits, packed, 4);
+  for (std::size_t i = 0; i < 32; ++i) out.integers[i] |= static_cast<std::uint8_t>((bits >> i & 1U) << 4);
 }
 
-void decode_q5_0(Bytes block, float* y) {
-  const float d = half_at(block, 0);
-  const std::uint32_t bits = fifth_bits(block, 2);
-  for (std::size_t i = 0; i < 16; ++i) {
-    y[i] = d * static_cast<float>((low(block[6 + i]) | static_cast<int>((bits >> i & 1U) << 4)) - 16);
-    y[i + 16] = d * static_cast<float>((high(block[6 + i]) | static_cast<int>((bits >> (i + 16) & 1U) << 4)) - 16);
-  }
+void read_q4_0(Bytes block, IntegerBlock& out) {
+  out.scales[0] = half_at(block, 0);
+  read_nibbles(block + 2, out);
 }
 
-void decode_q5_1(Bytes block, float* y) {
-  const float d = half_at(block, 0);
-  const float m = half_at(block, 2);
-  const std::uint32_t bits = fifth_bits(block, 4);
-  for (std::size_t i = 0; i < 16; ++i) {
-    y[i] = d * static_cast<float>(low(block[8 + i]) | static_cast<int>((bits >> i & 1U) << 4)) + m;
-    y[i + 16] = d * static_cast<float>(high(block[8 + i]) | static_cast<int>((bits >> (i + 16) & 1U) << 4)) + m;
-  }
+void read_q4_1(Bytes block, IntegerBlock& out) {
+  out.scales[0] = half_at(block, 0);
+  out.minimums[0] = half_at(block, 2);
+  read_nibbles(block + 4, out);
 }
 
-// Six-bit scale and minimum of sub-block j, packed into 12 bytes.
-struct ScaleMin {
-  float scale;
-  float minimum;
-};
-ScaleMin scale_min(Bytes packed, int j) {
-  if (j < 4) return {static_cast<float>(packed[j] & 63), static_cast<float>(packed[j + 4] & 63)};
-  return {static_cast<float>((packed[j + 4] & 0xF) | (packed[j - 4] >> 6) << 4),
-          static_cast<float>(packed[j + 4] >> 4 | (packed[j] >> 6) << 4)};
+void read_q5_0(Bytes block, IntegerBlock& out) {
+  out.scales[0] = half_at(block, 0);
+  read_nibbles(block + 6, out);
+  add_fifth_bits(block + 2, out);
 }
 
-void decode_q4_k(Bytes block, float* y) {
+void read_q5_1(Bytes block, IntegerBlock& out) {
+  out.scales[0] = half_at(block, 0);
+  out.minimums[0] = half_at(block, 2);
+  read_nibbles(block + 8, out);
+  add_fifth_bits(block + 4, out);
+}
+
+// Six-bit scales and minimums of the 8 groups, packed into 12 bytes.
+void read_scales_k(Bytes block, IntegerBlock& out) {
   const float d = half_at(block, 0);
   const float dmin = half_at(block, 2);
-  Bytes q = block + 16;
-  for (int j = 0; j < 4; ++j, q += 32, y += 64) {
-    const ScaleMin first = scale_min(block + 4, 2 * j);
-    const ScaleMin second = scale_min(block + 4, 2 * j + 1);
-    const float d1 = d * first.scale, m1 = dmin * first.minimum;
-    const float d2 = d * second.scale, m2 = dmin * second.minimum;
-    for (std::size_t i = 0; i < 32; ++i) y[i] = d1 * static_cast<float>(low(q[i])) - m1;
-    for (std::size_t i = 0; i < 32; ++i) y[i + 32] = d2 * static_cast<float>(high(q[i])) - m2;
+  Bytes packed = block + 4;
+  for (std::size_t j = 0; j < 8; ++j) {
+    const int scale = j < 4 ? packed[j] & 63 : low(packed[j + 4]) | (packed[j - 4] >> 6) << 4;
+    const int minimum = j < 4 ? packed[j + 4] & 63 : high(packed[j + 4]) | (packed[j] >> 6) << 4;
+    out.scales[j] = d * static_cast<float>(scale);
+    out.minimums[j] = -(dmin * static_cast<float>(minimum));
   }
 }
 
-void decode_q5_k(Bytes block, float* y) {
-  const float d = half_at(block, 0);
-  const float dmin = half_at(block, 2);
+// 32 bytes hold the low bits of one group in their low half and those of the next in the high one.
+void read_nibbles_k(Bytes q, IntegerBlock& out) {
+  for (std::size_t i = 0; i < 128; ++i) {
+    out.integers[i / 32 * 64 + i % 32] = low(q[i]);
+    out.integers[i / 32 * 64 + 32 + i % 32] = high(q[i]);
+  }
+}
+
+void read_q4_k(Bytes block, IntegerBlock& out) {
+  read_scales_k(block, out);
+  read_nibbles_k(block + 16, out);
+}
+
+void read_q5_k(Bytes block, IntegerBlock& out) {
+  read_scales_k(block, out);
+  read_nibbles_k(block + 48, out);
   Bytes fifth = block + 16;
-  Bytes q = block + 48;
-  for (int j = 0; j < 4; ++j, q += 32, y += 64) {
-    const ScaleMin first = scale_min(block + 4, 2 * j);
-    const ScaleMin second = scale_min(block + 4, 2 * j + 1);
-    const float d1 = d * first.scale, m1 = dmin * first.minimum;
-    const float d2 = d * second.scale, m2 = dmin * second.minimum;
-    for (std::size_t i = 0; i < 32; ++i) {
-      y[i] = d1 * static_cast<float>(low(q[i]) + ((fifth[i] >> (2 * j) & 1) != 0 ? 16 : 0)) - m1;
-      y[i + 32] = d2 * static_cast<float>(high(q[i]) + ((fifth[i] >> (2 * j + 1) & 1) != 0 ? 16 : 0)) - m2;
-    }
+  for (std::size_t i = 0; i < 256; ++i) {
+    out.integers[i] |= static_cast<std::uint8_t>((fifth[i % 32] >> (i / 32) & 1) << 4);
   }
 }
 
-void decode_q6_k(Bytes block, float* y) {
+void read_q6_k(Bytes block, IntegerBlock& out) {
   const float d = half_at(block, 208);
-  Bytes ql = block;
-  Bytes qh = block + 128;
-  Bytes scales = block + 192;
-  for (int half = 0; half < 2; ++half, ql += 64, qh += 32, scales += 8, y += 128) {
+  for (std::size_t j = 0; j < 16; ++j) {
+    out.scales[j] = d * static_cast<float>(static_cast<std::int8_t>(block[192 + j]));
+  }
+  for (std::size_t half = 0; half < 2; ++half) {
+    Bytes ql = block + 64 * half;
+    Bytes qh = block + 128 + 32 * half;
+    std::uint8_t* to = out.integers + 128 * half;
     for (std::size_t i = 0; i < 32; ++i) {
-      const int values[4] = {low(ql[i]) | (qh[i] & 3) << 4, low(ql[i + 32]) | (qh[i] >> 2 & 3) << 4,
-                             high(ql[i]) | (qh[i] >> 4 & 3) << 4, high(ql[i + 32]) | (qh[i] >> 6 & 3) << 4};
-      for (std::size_t part = 0; part < 4; ++part) {
-        const auto scale = static_cast<float>(static_cast<std::int8_t>(scales[i / 16 + 2 * part]));
-        y[i + 32 * part] = d * scale * static_cast<float>(values[part] - 32);
-      }
+      to[i] = static_cast<std::uint8_t>(low(ql[i]) | (qh[i] & 3) << 4);
+      to[i + 32] = static_cast<std::uint8_t>(low(ql[i + 32]) | (qh[i] >> 2 & 3) << 4);
+      to[i + 64] = static_cast<std::uint8_t>(high(ql[i]) | (qh[i] >> 4 & 3) << 4);
+      to[i + 96] = static_cast<std::uint8_t>(high(ql[i + 32]) | (qh[i] >> 6 & 3) << 4);
     }
   }
 }
 
-template <typename Decode>
-void decode_blocks(DType dtype, const std::byte* source, std::span<float> values, Decode decode) {
+void decode_blocks(DType dtype, const std::byte* source, std::span<float> values) {
   const DTypeInfo& layout = info(dtype);
-  const auto* block = reinterpret_cast<Bytes>(source);
-  const auto count = static_cast<std::size_t>(layout.block_elements);
-  for (std::size_t i = 0; i < values.size(); i += count, block += layout.block_bytes) decode(block, values.data() + i);
+  const IntegerFormat& format = *integer_format(dtype);
+  const auto zero = static_cast<float>(format.zero);
+  const auto group = static_cast<std::size_t>(format.group);
+  const auto elements = static_cast<std::size_t>(layout.block_elements);
+  IntegerBlock block;
+  for (std::size_t at = 0; at < values.size(); at += elements, source += layout.block_bytes) {
+    format.read(reinterpret_cast<Bytes>(source), block);
+    for (std::size_t i = 0; i < elements; ++i) {
+      const float scaled = block.scales[i / group] * (static_cast<float>(block.integers[i]) - zero);
+      values[at + i] = format.has_minimum ? scaled + block.minimums[i / group] : scaled;
+    }
+  }
 }
 
 // The value of largest magnitude, with its sign: what ggml scales the symmetric formats by.
@@ -242,6 +239,37 @@ void encode_blocks(DType dtype, std::span<const float> values, std::byte* target
 
 }  // namespace
 
+const IntegerFormat* integer_format(DType dtype) {
+  static constexpr IntegerFormat kQ8_0{.bits = 8, .zero = 128, .read = read_q8_0};
+  static constexpr IntegerFormat kQ4_0{.bits = 4, .zero = 8, .read = read_q4_0};
+  static constexpr IntegerFormat kQ4_1{.bits = 4, .has_minimum = true, .read = read_q4_1};
+  static constexpr IntegerFormat kQ5_0{.bits = 5, .zero = 16, .read = read_q5_0};
+  static constexpr IntegerFormat kQ5_1{.bits = 5, .has_minimum = true, .read = read_q5_1};
+  static constexpr IntegerFormat kQ4_K{.bits = 4, .has_minimum = true, .half_scales = false, .read = read_q4_k};
+  static constexpr IntegerFormat kQ5_K{.bits = 5, .has_minimum = true, .half_scales = false, .read = read_q5_k};
+  static constexpr IntegerFormat kQ6_K{.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k};
+  switch (dtype) {
+    case DType::kQ8_0:
+      return &kQ8_0;
+    case DType::kQ4_0:
+      return &kQ4_0;
+    case DType::kQ4_1:
+      return &kQ4_1;
+    case DType::kQ5_0:
+      return &kQ5_0;
+    case DType::kQ5_1:
+      return &kQ5_1;
+    case DType::kQ4_K:
+      return &kQ4_K;
+    case DType::kQ5_K:
+      return &kQ5_K;
+    case DType::kQ6_K:
+      return &kQ6_K;
+    default:
+      return nullptr;
+  }
+}
+
 void decode_elements(DType dtype, const std::byte* source, std::span<float> values) {
   INSTRUCT_CHECK(static_cast<std::int64_t>(values.size()) % info(dtype).block_elements == 0);
   const auto plain = [&](auto element) {
@@ -258,23 +286,8 @@ void decode_elements(DType dtype, const std::byte* source, std::span<float> valu
       return plain(Half{});
     case DType::kBF16:
       return plain(BFloat16{});
-    case DType::kQ8_0:
-      return decode_blocks(dtype, source, values, decode_q8_0);
-    case DType::kQ4_0:
-      return decode_blocks(dtype, source, values, decode_q4_0);
-    case DType::kQ4_1:
-      return decode_blocks(dtype, source, values, decode_q4_1);
-    case DType::kQ5_0:
-      return decode_blocks(dtype, source, values, decode_q5_0);
-    case DType::kQ5_1:
-      return decode_blocks(dtype, source, values, decode_q5_1);
-    case DType::kQ4_K:
-      return decode_blocks(dtype, source, values, decode_q4_k);
-    case DType::kQ5_K:
-      return decode_blocks(dtype, source, values, decode_q5_k);
-    case DType::kQ6_K:
-      return decode_blocks(dtype, source, values, decode_q6_k);
     default:
+      if (integer_format(dtype) != nullptr) return decode_blocks(dtype, source, values);
       raise(ErrorCategory::kUnsupported, "elements of type {} do not decode to floats", info(dtype).name);
   }
 }

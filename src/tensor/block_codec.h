@@ -11,6 +11,26 @@
 
 namespace instruct::tensor {
 
+// One block as integers and what turns them into values: element i is
+//   scales[g] * (integers[i] - zero) + minimums[g], g = i / group.
+struct IntegerBlock {
+  std::uint8_t integers[256];
+  float scales[16];
+  float minimums[16];  // written where the format has them
+};
+
+// How a block-quantised type stores its values.
+struct IntegerFormat {
+  int bits = 8;  // integers are below 2^bits
+  int zero = 0;
+  int group = 32;  // neighbours that share a scale
+  bool has_minimum = false;
+  bool half_scales = true;  // scales and minimums are exact in half precision
+  void (*read)(const std::uint8_t* block, IntegerBlock& out) = nullptr;
+};
+// Null for plain types.
+const IntegerFormat* integer_format(DType dtype);
+
 // Decodes `values.size()` consecutive elements stored as `dtype` from `source` (any dtype but the integer ones). The
 // count must be a multiple of the block.
 void decode_elements(DType dtype, const std::byte* source, std::span<float> values);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/cpu/attention_few.h"
 #include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/attention_task.h"
 #include "kernels/cpu/tile_attention.h"
@@ -91,62 +92,19 @@ class ForwardTask : HeadTask {
   std::byte* probabilities_;
 };
 
-// One query head of a segment of a few queries (a decoding step): straight over the cache, nothing is gathered.
-void attend_few(Stream& stream, const AttentionArgs& args, const QuerySegment& segment, std::int64_t head,
-                Tensor& output, Tensor& log_sum) {
-  const DType dtype = args.query.dtype();
-  const std::int64_t size = tensor::info(dtype).block_bytes;
-  const std::int64_t width = args.head_width;
-  const std::int64_t heads = args.query.dim(1) / width;
-  const std::int64_t key_column = head / (heads / (args.key.dim(1) / width)) * width;
-  std::vector<KeyRange> ranges = segment.visible;
-  ranges.push_back({segment.self_begin, segment.self_begin});
-  std::int64_t total = segment.end - segment.begin;
-  for (const KeyRange& range : ranges) total += range.end - range.begin;
-  const auto storage = stream.allocator.allocate((2 * total + 2 * width) * 4);
-  auto* scores = reinterpret_cast<float*>(storage->data);
-  float* weights = scores + total;
-  float* query = weights + total;
-  float* result = query + width;
-  const auto address = [&](const Tensor& matrix, std::int64_t row, std::int64_t column) {
-    return matrix.raw() + (row * matrix.row_stride() + column) * size;
-  };
-  for (std::int64_t q = segment.begin; q < segment.end; ++q) {
-    ranges.back().end = segment.self_begin + (q - segment.begin) + 1;
-    load_row(address(args.query, q, head * width), width, dtype, query);
-    std::int64_t column = 0;
-    for (const KeyRange& range : ranges) {
-      score_keys(query, address(args.key, range.begin, key_column), args.key.row_stride(), range.end - range.begin,
-                 width, args.scale, dtype, scores + column);
-      column += range.end - range.begin;
-    }
-    const std::int64_t begin = args.window > 0 ? std::max<std::int64_t>(0, column - args.window) : 0;
-    log_sum.data<float>()[q * heads + head] =
-        softmax_row(scores, {.begin = begin, .end = column, .width = column}, DType::kF32, weights);
-    std::fill(result, result + width, 0.0F);
-    column = 0;
-    for (const KeyRange& range : ranges) {
-      add_weighted_values(weights + column, address(args.value, range.begin, key_column), args.value.row_stride(),
-                          range.end - range.begin, width, dtype, result);
-      column += range.end - range.begin;
-    }
-    store_row(result, width, dtype, const_cast<std::byte*>(address(output, q, head * width)));
-  }
-}
-
 }  // namespace
 
 void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor& log_sum) {
   const auto& queries = args.plan->queries;
   const std::int64_t heads = args.query.dim(1) / args.head_width;
   std::vector<Family> blocked;   // families with at least one segment for the block path
-  std::vector<std::size_t> few;  // segments for the direct path
+  FewQueries few(stream, args, output, log_sum);
   for (const Family& family : families_of(queries)) {
     bool any = false;
     for (std::size_t i = family.first; i < family.last; ++i) {
       if (queries[i].begin == queries[i].end) continue;
       if (is_few(queries[i])) {
-        few.push_back(i);
+        few.add(queries[i]);
       } else {
         any = true;
       }
@@ -156,10 +114,10 @@ void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor
   std::optional<TileAttention> on_tiles;
   if (suits_tiles(stream, args)) on_tiles.emplace(stream, args, blocked, output, log_sum);
   const std::int64_t block_tasks = on_tiles ? on_tiles->tasks() : static_cast<std::int64_t>(blocked.size()) * heads;
-  stream.threads.run(block_tasks + static_cast<std::int64_t>(few.size()) * heads, [&](std::int64_t task) {
+  stream.threads.run(block_tasks + few.tasks(), [&](std::int64_t task) {
     if (task >= block_tasks) {
       task -= block_tasks;
-      attend_few(stream, args, queries[few[static_cast<std::size_t>(task / heads)]], task % heads, output, log_sum);
+      few.run(task);
     } else if (on_tiles) {
       on_tiles->run(task);
     } else {
@@ -167,6 +125,7 @@ void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor
       ForwardTask(stream, args, task % heads, family, output, log_sum).run();
     }
   });
+  few.finish();
 }
 
 }  // namespace instruct::kernels::cpu

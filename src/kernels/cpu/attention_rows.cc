@@ -1,12 +1,15 @@
 // Row arithmetic of attention with Highway; compiled for every target and chosen at run time.
 #include "kernels/cpu/attention_rows.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_rows.cc"
 #include "hwy/foreach_target.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include "kernels/cpu/vectors-inl.h"
@@ -132,42 +135,143 @@ float dot(const A* a, const B* b, std::int64_t count) {
   return sum;
 }
 
+// Sums of the lanes of four vectors.
+HWY_INLINE void sums_of_four(const V* v, float* sums) {
+  const F f;
+#if HWY_TARGET == HWY_SCALAR
+  for (int i = 0; i < 4; ++i) sums[i] = hn::GetLane(hn::SumOfLanes(f, v[i]));
+#else
+  // Within each 128 bits: pairs of two vectors, then of all four.
+  const hn::RepartitionToWide<F> wide;
+  const auto ab = hn::Add(hn::InterleaveLower(f, v[0], v[1]), hn::InterleaveUpper(f, v[0], v[1]));
+  const auto cd = hn::Add(hn::InterleaveLower(f, v[2], v[3]), hn::InterleaveUpper(f, v[2], v[3]));
+  const auto lower = hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, cd));
+  const auto upper = hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, cd));
+  HWY_ALIGN float blocks[hn::MaxLanes(F())];
+  hn::Store(hn::Add(hn::BitCast(f, lower), hn::BitCast(f, upper)), f, blocks);
+  const hn::FixedTag<float, 4> four;
+  auto sum = hn::Load(four, blocks);
+  for (std::size_t i = 4; i < hn::Lanes(f); i += 4) sum = hn::Add(sum, hn::Load(four, blocks + i));
+  hn::StoreU(sum, four, sums);
+#endif
+}
+
+// Asks for a row before it is read. Rows of one head lie apart: the processor's own prefetching gives up at every page.
 template <typename T>
-void score_keys(const float* query, const T* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
-                float scale, float* scores) {
-  for (std::int64_t s = 0; s < count; ++s) scores[s] = scale * dot(query, keys + s * stride, width);
+HWY_INLINE void fetch_row(const T* row, std::int64_t width) {
+  for (std::int64_t i = 0; i < width; i += 64 / static_cast<std::int64_t>(sizeof(T))) hwy::Prefetch(row + i);
+}
+constexpr std::int64_t kAhead = 32;  // rows
+
+// Several queries against the same keys, which are loaded once for all of them.
+template <std::size_t kQueries, typename T>
+void score_keys(const float* queries, const T* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
+                float scale, float* scores, std::int64_t score_stride) {
+  const F f;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
+  const std::int64_t whole = width / lanes * lanes;
+  std::int64_t s = 0;
+  for (; s + 4 <= count; s += 4, keys += 4 * stride) {
+    V partial[kQueries][4];
+    for (auto& query : partial) std::fill_n(query, 4, hn::Zero(f));
+    for (std::int64_t k = kAhead; k < kAhead + 4; ++k) fetch_row(keys + k * stride, width);
+    for (std::int64_t i = 0; i < whole; i += lanes) {
+      const V key[4] = {load(keys + i), load(keys + stride + i), load(keys + 2 * stride + i),
+                        load(keys + 3 * stride + i)};
+      for (std::size_t q = 0; q < kQueries; ++q) {
+        const V query = load(queries + static_cast<std::int64_t>(q) * width + i);
+        for (std::size_t k = 0; k < 4; ++k) partial[q][k] = hn::MulAdd(query, key[k], partial[q][k]);
+      }
+    }
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      float sums[4];
+      sums_of_four(partial[q], sums);
+      const float* query = queries + static_cast<std::int64_t>(q) * width;
+      float* to = scores + static_cast<std::int64_t>(q) * score_stride + s;
+      for (std::int64_t k = 0; k < 4; ++k) {
+        for (std::int64_t i = whole; i < width; ++i) sums[k] += query[i] * scalar(keys + k * stride + i);
+        to[k] = scale * sums[k];
+      }
+    }
+  }
+  for (; s < count; ++s, keys += stride) {
+    for (std::int64_t q = 0; q < static_cast<std::int64_t>(kQueries); ++q)
+      scores[q * score_stride + s] = scale * dot(queries + q * width, keys, width);
+  }
+}
+
+// Lanes [0, width) of several outputs, in steps of `kVectors` vectors.
+template <std::size_t kQueries, std::size_t kVectors, typename T>
+std::int64_t add_weighted_lanes(const float* weights, std::int64_t weight_stride, const T* values, std::int64_t stride,
+                                std::int64_t count, std::int64_t width, std::int64_t from, float* outputs) {
+  const F f;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
+  const auto step = static_cast<std::int64_t>(kVectors) * lanes;
+  for (; from + step <= width; from += step) {
+    V sums[kQueries][kVectors];
+    const auto at = [&](std::size_t q, std::size_t v) {
+      return outputs + static_cast<std::int64_t>(q) * width + from + static_cast<std::int64_t>(v) * lanes;
+    };
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      for (std::size_t v = 0; v < kVectors; ++v) sums[q][v] = load(at(q, v));
+    }
+    for (std::int64_t s = 0; s < count; ++s) {
+      V value[kVectors];
+      fetch_row(values + (s + kAhead) * stride + from, step);
+      for (std::size_t v = 0; v < kVectors; ++v)
+        value[v] = load(values + s * stride + from + static_cast<std::int64_t>(v) * lanes);
+      for (std::size_t q = 0; q < kQueries; ++q) {
+        const V weight = hn::Set(f, weights[static_cast<std::int64_t>(q) * weight_stride + s]);
+        for (std::size_t v = 0; v < kVectors; ++v) sums[q][v] = hn::MulAdd(weight, value[v], sums[q][v]);
+      }
+    }
+    for (std::size_t q = 0; q < kQueries; ++q) {
+      for (std::size_t v = 0; v < kVectors; ++v) store(sums[q][v], at(q, v));
+    }
+  }
+  return from;
+}
+
+template <std::size_t kQueries, typename T>
+void add_weighted(const float* weights, std::int64_t weight_stride, const T* values, std::int64_t stride,
+                  std::int64_t count, std::int64_t width, float* outputs) {
+  std::int64_t i =
+      add_weighted_lanes<kQueries, 4>(weights, weight_stride, values, stride, count, width, 0, outputs);
+  i = add_weighted_lanes<kQueries, 1>(weights, weight_stride, values, stride, count, width, i, outputs);
+  for (; i < width; ++i) {
+    for (std::int64_t q = 0; q < static_cast<std::int64_t>(kQueries); ++q) {
+      for (std::int64_t s = 0; s < count; ++s)
+        outputs[q * width + i] += weights[q * weight_stride + s] * scalar(values + s * stride + i);
+    }
+  }
+}
+
+// Calls body(first, constant number) for 0 <= first < queries, four at a time and then one by one.
+template <typename Body>
+void for_queries(std::int64_t queries, const Body& body) {
+  std::int64_t q = 0;
+  for (; q + 4 <= queries; q += 4) body(q, std::integral_constant<std::size_t, 4>());
+  if (queries - q == 3) return body(q, std::integral_constant<std::size_t, 3>());
+  if (queries - q == 2) return body(q, std::integral_constant<std::size_t, 2>());
+  if (queries - q == 1) return body(q, std::integral_constant<std::size_t, 1>());
 }
 
 template <typename T>
-void add_weighted(const float* weights, const T* values, std::int64_t stride, std::int64_t count, std::int64_t width,
-                  float* output) {
-  const F f;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
-  std::int64_t i = 0;
-  for (; i + 4 * lanes <= width; i += 4 * lanes) {
-    V o0 = load(output + i), o1 = load(output + i + lanes), o2 = load(output + i + 2 * lanes),
-      o3 = load(output + i + 3 * lanes);
-    for (std::int64_t s = 0; s < count; ++s) {
-      const T* value = values + s * stride + i;
-      const V w = hn::Set(f, weights[s]);
-      o0 = hn::MulAdd(w, load(value), o0);
-      o1 = hn::MulAdd(w, load(value + lanes), o1);
-      o2 = hn::MulAdd(w, load(value + 2 * lanes), o2);
-      o3 = hn::MulAdd(w, load(value + 3 * lanes), o3);
-    }
-    store(o0, output + i);
-    store(o1, output + i + lanes);
-    store(o2, output + i + 2 * lanes);
-    store(o3, output + i + 3 * lanes);
-  }
-  for (; i + lanes <= width; i += lanes) {
-    V o = load(output + i);
-    for (std::int64_t s = 0; s < count; ++s) o = hn::MulAdd(hn::Set(f, weights[s]), load(values + s * stride + i), o);
-    store(o, output + i);
-  }
-  for (; i < width; ++i) {
-    for (std::int64_t s = 0; s < count; ++s) output[i] += weights[s] * scalar(values + s * stride + i);
-  }
+void score_all(const float* queries, std::int64_t number, const T* keys, std::int64_t stride, std::int64_t count,
+               std::int64_t width, float scale, float* scores, std::int64_t score_stride) {
+  for_queries(number, [&](std::int64_t q, auto several) {
+    score_keys<decltype(several)::value>(queries + q * width, keys, stride, count, width, scale,
+                                         scores + q * score_stride, score_stride);
+  });
+}
+
+template <typename T>
+void add_weighted_all(const float* weights, std::int64_t weight_stride, std::int64_t number, const T* values,
+                      std::int64_t stride, std::int64_t count, std::int64_t width, float* outputs) {
+  for_queries(number, [&](std::int64_t q, auto several) {
+    add_weighted<decltype(several)::value>(weights + q * weight_stride, weight_stride, values, stride, count, width,
+                                           outputs + q * width);
+  });
 }
 
 template <typename A, typename B>
@@ -205,19 +309,21 @@ float dot_f32(const float* a, const float* b, std::int64_t n) {
 float dot_bf16(const std::uint16_t* a, const std::uint16_t* b, std::int64_t n) {
   return dot(a, b, n);
 }
-void score_keys_f32(const float* q, const float* k, std::int64_t t, std::int64_t n, std::int64_t w, float c, float* s) {
-  score_keys(q, k, t, n, w, c, s);
+void score_keys_f32(const float* q, std::int64_t n, const float* k, std::int64_t t, std::int64_t c, std::int64_t w,
+                    float f, float* s, std::int64_t p) {
+  score_all(q, n, k, t, c, w, f, s, p);
 }
-void score_keys_bf16(const float* q, const std::uint16_t* k, std::int64_t t, std::int64_t n, std::int64_t w, float c,
-                     float* s) {
-  score_keys(q, k, t, n, w, c, s);
+void score_keys_bf16(const float* q, std::int64_t n, const std::uint16_t* k, std::int64_t t, std::int64_t c,
+                     std::int64_t w, float f, float* s, std::int64_t p) {
+  score_all(q, n, k, t, c, w, f, s, p);
 }
-void add_weighted_f32(const float* p, const float* v, std::int64_t t, std::int64_t n, std::int64_t w, float* o) {
-  add_weighted(p, v, t, n, w, o);
+void add_weighted_f32(const float* p, std::int64_t d, std::int64_t n, const float* v, std::int64_t t, std::int64_t c,
+                      std::int64_t w, float* o) {
+  add_weighted_all(p, d, n, v, t, c, w, o);
 }
-void add_weighted_bf16(const float* p, const std::uint16_t* v, std::int64_t t, std::int64_t n, std::int64_t w,
-                       float* o) {
-  add_weighted(p, v, t, n, w, o);
+void add_weighted_bf16(const float* p, std::int64_t d, std::int64_t n, const std::uint16_t* v, std::int64_t t,
+                       std::int64_t c, std::int64_t w, float* o) {
+  add_weighted_all(p, d, n, v, t, c, w, o);
 }
 void copy_f32_f32(const float* a, std::int64_t n, float* b) {
   copy(a, n, b);
@@ -289,21 +395,26 @@ float dot_row(const void* a, const void* b, std::int64_t count, tensor::DType dt
                         : HWY_DYNAMIC_DISPATCH(dot_f32)(full(a), full(b), count);
 }
 
-void score_keys(const float* query, const void* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
-                float scale, tensor::DType dtype, float* scores) {
+void score_keys(const float* queries, std::int64_t number, const void* keys, std::int64_t stride, std::int64_t count,
+                std::int64_t width, float scale, tensor::DType dtype, float* scores, std::int64_t score_stride) {
   if (is_bf16(dtype)) {
-    HWY_DYNAMIC_DISPATCH(score_keys_bf16)(query, half(keys), stride, count, width, scale, scores);
+    HWY_DYNAMIC_DISPATCH(score_keys_bf16)
+    (queries, number, half(keys), stride, count, width, scale, scores, score_stride);
   } else {
-    HWY_DYNAMIC_DISPATCH(score_keys_f32)(query, full(keys), stride, count, width, scale, scores);
+    HWY_DYNAMIC_DISPATCH(score_keys_f32)
+    (queries, number, full(keys), stride, count, width, scale, scores, score_stride);
   }
 }
 
-void add_weighted_values(const float* weights, const void* values, std::int64_t stride, std::int64_t count,
-                         std::int64_t width, tensor::DType dtype, float* output) {
+void add_weighted_values(const float* weights, std::int64_t weight_stride, std::int64_t number, const void* values,
+                         std::int64_t stride, std::int64_t count, std::int64_t width, tensor::DType dtype,
+                         float* outputs) {
   if (is_bf16(dtype)) {
-    HWY_DYNAMIC_DISPATCH(add_weighted_bf16)(weights, half(values), stride, count, width, output);
+    HWY_DYNAMIC_DISPATCH(add_weighted_bf16)
+    (weights, weight_stride, number, half(values), stride, count, width, outputs);
   } else {
-    HWY_DYNAMIC_DISPATCH(add_weighted_f32)(weights, full(values), stride, count, width, output);
+    HWY_DYNAMIC_DISPATCH(add_weighted_f32)
+    (weights, weight_stride, number, full(values), stride, count, width, outputs);
   }
 }
 

@@ -25,12 +25,15 @@ void softmax_gradient_row(const float* scores, const float* dprobabilities, RowS
 // sum over i < count of a[i] * b[i], both of `dtype`.
 float dot_row(const void* a, const void* b, std::int64_t count, tensor::DType dtype);
 
-// scores[s] = scale * dot(query, keys + s * stride) for s < count; query is f32 [width].
-void score_keys(const float* query, const void* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
-                float scale, tensor::DType dtype, float* scores);
-// output[i] += sum over s < count of weights[s] * values[s * stride + i]; output f32 [width].
-void add_weighted_values(const float* weights, const void* values, std::int64_t stride, std::int64_t count,
-                         std::int64_t width, tensor::DType dtype, float* output);
+// Several queries [number, width] over the same keys: scores[q * score_stride + s] = scale * dot(queries[q], keys + s *
+// stride) for s < count.
+void score_keys(const float* queries, std::int64_t number, const void* keys, std::int64_t stride, std::int64_t count,
+                std::int64_t width, float scale, tensor::DType dtype, float* scores, std::int64_t score_stride);
+// outputs[q][i] += sum over s < count of weights[q * weight_stride + s] * values[s * stride + i]; outputs [number,
+// width].
+void add_weighted_values(const float* weights, std::int64_t weight_stride, std::int64_t number, const void* values,
+                         std::int64_t stride, std::int64_t count, std::int64_t width, tensor::DType dtype,
+                         float* outputs);
 
 // count values: f32 to dtype, and dtype to f32.
 void store_row(const float* source, std::int64_t count, tensor::DType dtype, void* destination);

@@ -67,6 +67,7 @@ CpuFeatures detect_cpu_features() {
   const bool foundation = has_bit(extended.ebx, 16) && has_bit(extended.ebx, 17) && has_bit(extended.ebx, 28) &&
                           has_bit(extended.ebx, 30) && has_bit(extended.ebx, 31);  // F, DQ, CD, BW, VL
   features.avx512 = features.avx2 && (states & kZmm) == kZmm && foundation;
+  features.avx512_vnni = features.avx512 && has_bit(extended.ecx, 11);
   features.avx512_bf16 = features.avx512 && has_bit(more.eax, 5);
   const bool tiles = has_bit(extended.edx, 22) && has_bit(extended.edx, 24);  // AMX-BF16, AMX-TILE
   features.amx_bf16 = features.avx512_bf16 && tiles && (states & kTiles) == kTiles && request_tile_state();

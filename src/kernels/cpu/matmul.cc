@@ -171,7 +171,7 @@ Products& products_of(Stream& stream) {
 }
 
 std::unique_ptr<ProductCache> make_product_cache(const CpuFeatures& features) {
-  return std::make_unique<Products>(features.amx_bf16);
+  return std::make_unique<Products>(features);
 }
 
 namespace {

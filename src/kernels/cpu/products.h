@@ -14,6 +14,10 @@
 
 namespace instruct::kernels::cpu {
 
+struct IntegerProducts;  // integer_products.h
+// What this processor has of them; null when nothing.
+const IntegerProducts* integer_products(const CpuFeatures& features);
+
 // Shape and layout of one product c [m, n] = alpha * a [m, k] * b [k, n] (+ c). Strides are leading dimensions of the
 // stored (not transposed) matrices.
 struct ProductKey {
@@ -41,14 +45,18 @@ class Product {
 
 class Products : public ProductCache {
  public:
-  // `tiles`: whether products with AMX tiles (tiles.h) are to be used where they suit.
-  explicit Products(bool tiles) : tiles_(tiles) {}
+  explicit Products(const CpuFeatures& features)
+      : tiles_(features.amx_bf16), integers_(integer_products(features)) {}
+  // Whether products with AMX tiles (tiles.h) are to be used where they suit.
   bool tiles() const { return tiles_; }
+  // Products on 8-bit integers, or null.
+  const IntegerProducts* integers() const { return integers_; }
   // Finds or compiles. The reference stays valid as long as the cache; raises Internal when oneDNN refuses.
   const Product& get(const ProductKey& key);
 
  private:
   bool tiles_;
+  const IntegerProducts* integers_;
   std::mutex mutex_;
   std::unordered_map<ProductKey, std::unique_ptr<Product>, ProductKeyHash> products_;
 };

@@ -45,6 +45,11 @@ double sum_of_exp(const float* x, float shift, std::int64_t size) {
   return sum;
 }
 
+double log_sum_exp_of(const float* x, std::int64_t size) {
+  const float most = maximum_of(x, size);
+  return static_cast<double>(most) + std::log(sum_of_exp(x, most, size));
+}
+
 // gradient = scale e^(x - shift) over the vocabulary, minus weight at the target, zero in the columns beyond.
 template <class Y>
 void write_gradient(const float* x, float shift, float scale, std::int64_t vocabulary, std::int64_t width,
@@ -144,10 +149,20 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace instruct::kernels::cpu {
 
+HWY_EXPORT(maximum_of);
+HWY_EXPORT(log_sum_exp_of);
 HWY_EXPORT(cross_entropy_all);
 HWY_EXPORT(gather_all);
 HWY_EXPORT(scatter_all);
 HWY_EXPORT(dequantise_all);
+
+float maximum(std::span<const float> values) {
+  return HWY_DYNAMIC_DISPATCH(maximum_of)(values.data(), static_cast<std::int64_t>(values.size()));
+}
+
+double log_sum_exp(std::span<const float> values) {
+  return HWY_DYNAMIC_DISPATCH(log_sum_exp_of)(values.data(), static_cast<std::int64_t>(values.size()));
+}
 
 void cross_entropy(Stream& stream, Tensor& logits, std::int64_t vocabulary, std::span<const std::int32_t> targets,
                    std::span<const float> weights, std::span<float> log_probability, Tensor* dlogits) {

@@ -1,0 +1,199 @@
+// Products of activations with block-quantised weights on 8-bit integers: packing, quantising, and cutting into tasks.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/cpu/integer_products.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/products.h"
+#include "kernels/cpu/rounding.h"
+#include "kernels/kernels.h"
+
+namespace instruct::kernels::cpu {
+namespace {
+
+using tensor::IntegerBlock;
+using tensor::IntegerFormat;
+
+constexpr std::int64_t kTaskBytes = std::int64_t{12} << 10;  // of weights: about a microsecond of reading from memory
+constexpr std::int64_t kTaskRows = 8 * kMostRows;            // their integers stay in the second cache
+constexpr std::int64_t kAlone = 16 * 1024;                   // activations that one thread quantises sooner than two
+
+// Places one output's integers and scales in its panel.
+class PanelWriter {
+ public:
+  PanelWriter(const IntegerFormat& format, std::int64_t output) : format_(format), output_(output) {}
+
+  // Group `g` of the block, at `to`, where the group begins in the panel.
+  void put(const IntegerBlock& block, std::size_t g, std::byte* to) const {
+    put_number(block.scales[g], to);
+    if (format_.has_minimum) put_number(block.minimums[g], to);
+    const std::uint8_t* integers = block.integers + g * static_cast<std::size_t>(format_.group);
+    const std::int64_t step = format_.bits == 4 ? 8 : 4;
+    to += output_ * 4;
+    for (std::int64_t i = 0; i < format_.group; i += step, to += 4 * kPanel) {
+      std::uint8_t four[4];
+      for (std::int64_t t = 0; t < 4; ++t) {
+        four[t] = integers[i + t];
+        if (step == 8) four[t] = static_cast<std::uint8_t>(four[t] | integers[i + 4 + t] << 4);
+      }
+      std::memcpy(to, four, sizeof(four));
+    }
+  }
+
+ private:
+  void put_number(float number, std::byte*& to) const {
+    if (format_.half_scales) {
+      const tensor::Half half = tensor::to_half(number);
+      std::memcpy(to + output_ * 2, &half, 2);
+    } else {
+      std::memcpy(to + output_ * 4, &number, 4);
+    }
+    to += kPanel * (format_.half_scales ? 2 : 4);
+  }
+
+  const IntegerFormat& format_;
+  std::int64_t output_;
+};
+
+void pack_panel(const Tensor& weight, const IntegerFormat& format, std::int64_t first, std::byte* panel) {
+  const tensor::DTypeInfo& layout = tensor::info(weight.dtype());
+  const std::int64_t group_bytes = panel_block_bytes(format) / (kBlock / format.group);
+  const std::int64_t groups = layout.block_elements / format.group;
+  for (std::int64_t i = 0; i < std::min(kPanel, weight.dim(0) - first); ++i) {
+    const PanelWriter writer(format, i);
+    const std::byte* stored = weight.raw() + tensor::bytes_of(weight.dtype(), (first + i) * weight.row_stride());
+    std::byte* to = panel;
+    for (std::int64_t k = 0; k < weight.dim(1); k += layout.block_elements, stored += layout.block_bytes) {
+      IntegerBlock block;
+      format.read(reinterpret_cast<const std::uint8_t*>(stored), block);
+      for (std::int64_t g = 0; g < groups; ++g, to += group_bytes) writer.put(block, static_cast<std::size_t>(g), to);
+    }
+  }
+}
+
+// Rows of x in groups: as many as go into one product, then powers of two for the rest.
+struct RowGroup {
+  std::int64_t first = 0;
+  std::int64_t rows = 0;
+};
+std::vector<RowGroup> groups_of(std::int64_t rows, std::int64_t most) {
+  std::vector<RowGroup> groups;
+  std::int64_t first = 0;
+  for (; rows - first >= most; first += most) groups.push_back({first, most});
+  for (std::int64_t size = 64; size > 0; size /= 2) {
+    for (; size < most && rows - first >= size; first += size) groups.push_back({first, size});
+  }
+  return groups;
+}
+
+// Activations as 8-bit integers, group after group.
+class QuantisedRows {
+ public:
+  QuantisedRows(Stream& stream, const IntegerProducts& products, const Tensor& x)
+      : groups_(groups_of(x.dim(0), products.most_rows)), blocks_(x.dim(1) / kBlock) {
+    storage_ = stream.allocator.allocate(x.dim(0) * row_bytes());
+    const std::int64_t row_stride = tensor::bytes_of(x.dtype(), x.row_stride());
+    const auto quantise = [&](std::int64_t g) {
+      const RowGroup& group = groups_[static_cast<std::size_t>(g)];
+      for (std::int64_t r = 0; r < group.rows; ++r)
+        products.quantise_row(x.raw() + (group.first + r) * row_stride, x.dtype(), blocks_, group.rows, r, data(group));
+    };
+    const auto count = static_cast<std::int64_t>(groups_.size());
+    if (x.elements() > kAlone) {
+      stream.threads.run(count, quantise);
+    } else {
+      for (std::int64_t g = 0; g < count; ++g) quantise(g);
+    }
+  }
+
+  const std::vector<RowGroup>& groups() const { return groups_; }
+  std::int64_t blocks() const { return blocks_; }
+  std::byte* data(const RowGroup& group) const { return storage_->data + group.first * row_bytes(); }
+
+ private:
+  std::int64_t row_bytes() const { return blocks_ * kRowBytes; }
+
+  std::vector<RowGroup> groups_;
+  std::int64_t blocks_;
+  std::shared_ptr<tensor::Storage> storage_;
+};
+
+// Neighbouring panels of one weight.
+struct Chunk {
+  std::size_t weight = 0;
+  std::int64_t first = 0, last = 0;
+};
+std::vector<Chunk> chunks_of(std::span<const IntegerWeight* const> weights, std::int64_t blocks) {
+  std::vector<Chunk> chunks;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const Tensor& stored = weights[i]->stored;
+    const std::int64_t panels = ceil_div(stored.dim(0), kPanel);
+    const std::int64_t bytes = panel_block_bytes(*tensor::integer_format(stored.dtype())) * blocks;
+    const std::int64_t step = std::max<std::int64_t>(1, kTaskBytes / bytes);
+    for (std::int64_t panel = 0; panel < panels; panel += step)
+      chunks.push_back({i, panel, std::min(panels, panel + step)});
+  }
+  return chunks;
+}
+
+}  // namespace
+
+bool has_integer_products(const CpuFeatures& features) {
+  return integer_products(features) != nullptr;
+}
+
+const IntegerProducts* integer_products(const CpuFeatures& features) {
+#if defined(__x86_64__)
+  if (features.avx512_vnni) return &kVnniProducts;
+#endif
+  return nullptr;
+}
+
+IntegerWeight pack_integer_weight(Stream& stream, const Tensor& weight) {
+  const IntegerFormat* format = tensor::integer_format(weight.dtype());
+  INSTRUCT_CHECK(format != nullptr && weight.rank() == 2);
+  const std::int64_t panel_bytes = panel_block_bytes(*format) * (weight.dim(1) / kBlock);
+  const std::int64_t panels = ceil_div(weight.dim(0), kPanel);
+  Tensor packed = Tensor::empty({panels, panel_bytes}, DType::kU8, stream.allocator);
+  stream.threads.run(panels, [&](std::int64_t p) {
+    std::byte* panel = packed.raw() + p * panel_bytes;
+    if ((p + 1) * kPanel > weight.dim(0)) std::memset(panel, 0, static_cast<std::size_t>(panel_bytes));
+    pack_panel(weight, *format, p * kPanel, panel);
+  });
+  return {weight, packed};
+}
+
+void integer_matmul(Stream& stream, const Tensor& x, std::span<const IntegerWeight* const> weights,
+                    std::span<Tensor> results) {
+  const IntegerProducts& products = *products_of(stream).integers();
+  if (x.dim(0) == 0) return;
+  const QuantisedRows rows(stream, products, x);
+  const std::vector<Chunk> chunks = chunks_of(weights, rows.blocks());
+  const auto& groups = rows.groups();
+  const std::int64_t groups_a_task = std::max<std::int64_t>(1, kTaskRows / products.most_rows);
+  const auto count = static_cast<std::int64_t>(groups.size());
+  const std::int64_t stretches = ceil_div(count, groups_a_task);
+  stream.threads.run(static_cast<std::int64_t>(chunks.size()) * stretches, [&](std::int64_t task) {
+    const Chunk& chunk = chunks[static_cast<std::size_t>(task / stretches)];
+    const std::int64_t first = task % stretches * groups_a_task;
+    const IntegerWeight& weight = *weights[chunk.weight];
+    const DType dtype = weight.stored.dtype();
+    Tensor& y = results[chunk.weight];
+    alignas(64) float sums[kMostRows * kPanel];
+    for (std::int64_t panel = chunk.first; panel < chunk.last; ++panel) {
+      for (std::int64_t g = first; g < std::min(count, first + groups_a_task); ++g) {
+        const RowGroup& group = groups[static_cast<std::size_t>(g)];
+        products.panel_product(dtype, group.rows)(rows.data(group), weight.packed.raw() + panel * weight.packed.dim(1),
+                                                  rows.blocks(), sums);
+        for (std::int64_t r = 0; r < group.rows; ++r) {
+          products.store_sums(sums + r * kPanel, y.dtype(), std::min(kPanel, y.dim(1) - panel * kPanel),
+                              y.raw() + tensor::bytes_of(y.dtype(), (group.first + r) * y.row_stride() + panel * kPanel));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace instruct::kernels::cpu

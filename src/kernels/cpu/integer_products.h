@@ -1,0 +1,60 @@
+// Dot products of 8-bit activations with packed block-quantised weights. Internal to kernels/cpu.
+//
+// A weight is cut into panels of kPanel outputs. A panel holds, block of 32 inputs after block: for each group that
+// shares a scale (32 inputs, or two of 16) the scales of the 16 outputs and their minimums where the format has them,
+// then the integers, four consecutive inputs of each output together: 64 bytes of 8-bit integers, or of 4-bit ones
+// with four inputs in the low and the next four in the high halves.
+//
+// Activations are cut into groups of rows. A group holds, block after block: 32 integers a row, then one number a row
+// of each of the fields below. One panel of weights times one group of rows is what an instruction set implements. All
+// of them compute the same to the bit: the sum over a block is exact, and blocks are added in order.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/stream.h"
+#include "tensor/block_codec.h"
+
+namespace instruct::kernels::cpu {
+
+inline constexpr std::int64_t kPanel = 16;  // outputs
+inline constexpr std::int64_t kBlock = 32;  // inputs
+inline constexpr std::int64_t kMostRows = 12;
+
+// Fields of a block of activations after its integers, each one number a row.
+enum RowField : std::uint8_t {
+  kScale,           // f32
+  kScaledSum,       // f32, scale times sum
+  kNegatedSum,      // int32, minus the sum of the integers
+  kNegatedHalfSum,  // the same of the first 16
+};
+inline constexpr std::int64_t kRowBytes = kBlock + 4 * 4;  // of one row in one block
+
+// sums [rows, kPanel] = group [rows, blocks * 32] times panel.
+using PanelProduct = void (*)(const std::byte* group, const std::byte* panel, std::int64_t blocks, float* sums);
+
+// Writes row `row` of a group of `rows`: per block, scale = max|x| / 127 and integers round(x * (127 / max|x|)), ties to
+// even. A block with a value that is not finite gets a NaN scale. x: k values of f32 or bf16.
+using RowQuantiser = void (*)(const std::byte* x, tensor::DType dtype, std::int64_t blocks, std::int64_t rows,
+                              std::int64_t row, std::byte* group);
+
+// Stores the first `count` of kPanel sums as f32 or bf16.
+using SumStore = void (*)(const float* sums, tensor::DType dtype, std::int64_t count, std::byte* y);
+
+struct IntegerProducts {
+  std::int64_t most_rows = 0;  // in one group; smaller groups are powers of two
+  PanelProduct (*panel_product)(tensor::DType dtype, std::int64_t rows) = nullptr;
+  RowQuantiser quantise_row = nullptr;
+  SumStore store_sums = nullptr;
+};
+
+extern const IntegerProducts kVnniProducts;  // AVX-512 VNNI
+
+// Bytes of one block of a packed panel.
+inline std::int64_t panel_block_bytes(const tensor::IntegerFormat& format) {
+  const std::int64_t numbers = kPanel * (kBlock / format.group) * (format.has_minimum ? 2 : 1);
+  return numbers * (format.half_scales ? 2 : 4) + kPanel * kBlock * (format.bits == 4 ? 4 : 8) / 8;
+}
+
+}  // namespace instruct::kernels::cpu

@@ -1,0 +1,143 @@
+// Products on 8-bit integers against their plain twin, and the same bits whatever is computed together.
+#include "kernels/test_support.h"
+#include "tensor/block_codec.h"
+
+namespace instruct::kernels {
+namespace {
+
+using testing::Bound;
+using testing::fill_uniform;
+using testing::Machine;
+using testing::mismatch;
+using testing::same_bytes;
+using testing::three_machines;
+using namespace tensor;
+
+// Every instruction set that this processor has integer products with.
+std::vector<CpuFeatures> integer_features() {
+  std::vector<CpuFeatures> choices;
+  CpuFeatures features = detect_cpu_features();
+  if (cpu::has_integer_products(features)) choices.push_back(features);
+  features.avx512_vnni = false;
+  if (cpu::has_integer_products(features)) choices.push_back(features);
+  return choices;
+}
+
+// Any bytes are a block; only the scales must be numbers of a sensible size.
+Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, RandomStream& random, Allocator& allocator) {
+  Tensor weight = Tensor::empty({rows, columns}, dtype, allocator);
+  for (std::int64_t i = 0; i < weight.bytes(); ++i)
+    weight.raw()[i] = static_cast<std::byte>(random.next_uniform() * 256);
+  const auto put_half = [&](std::int64_t at) {
+    const Half half = to_half(static_cast<float>(random.next_uniform() - 0.5));
+    std::memcpy(weight.raw() + at, &half, sizeof(half));
+  };
+  const std::int64_t block_bytes = info(dtype).block_bytes;
+  for (std::int64_t at = 0; at < weight.bytes(); at += block_bytes) {
+    put_half(dtype == DType::kQ6_K ? at + 208 : at);
+    if (integer_format(dtype)->has_minimum) put_half(at + 2);
+  }
+  return weight;
+}
+
+class IntegerMatmul : public ::testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Formats, IntegerMatmul,
+                         ::testing::Values(DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                           DType::kQ4_K, DType::kQ5_K, DType::kQ6_K),
+                         [](const auto& tested) { return std::string(tensor::info(tested.param).name); });
+
+// x [rows, depth] times two weights on one backend.
+struct Results {
+  Tensor first, second;
+};
+template <auto Pack, auto Multiply>
+Results multiply(Stream& stream, const Tensor& x, const Tensor& first, const Tensor& second, DType dtype) {
+  const IntegerWeight a = Pack(stream, first);
+  const IntegerWeight b = Pack(stream, second);
+  Tensor results[] = {Tensor::empty({x.dim(0), first.dim(0)}, dtype, stream.allocator),
+                      Tensor::empty({x.dim(0), second.dim(0)}, dtype, stream.allocator)};
+  const IntegerWeight* const weights[] = {&a, &b};
+  Multiply(stream, x, std::span<const IntegerWeight* const>(weights), std::span<Tensor>(results));
+  return {results[0], results[1]};
+}
+
+TEST_P(IntegerMatmul, AgreesWithItsPlainTwin) {
+  if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
+  RandomStream random(7, RandomPurpose::kTest);
+  for (const CpuFeatures& features : integer_features()) {
+    for (auto& machine : three_machines(features)) {
+      Allocator& allocator = *machine->allocator;
+      for (const std::int64_t rows : {1, 2, 3, 7, 12, 29, 131}) {
+        const std::int64_t depth = rows == 7 ? 1536 : 256;
+        const Tensor first = random_weight(GetParam(), 150, depth, random, allocator);
+        const Tensor second = random_weight(GetParam(), 16, depth, random, allocator);
+        for (const DType dtype : {DType::kF32, DType::kBF16}) {
+          Tensor x = Tensor::empty({rows, depth}, dtype, allocator);
+          fill_uniform(x, random, 0.3F, 2.0F);
+          const Results plain = multiply<&reference::pack_integer_weight, &reference::integer_matmul>(
+              machine->stream, x, first, second, dtype);
+          const Results fast =
+              multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine->stream, x, first, second, dtype);
+          // A block's sum is rounded a few times; terms are up to 2.3 x (255 x 32 x 0.5), and there are depth of them.
+          const Bound bound{.relative = testing::sum_units(depth / 32),
+                            .absolute = testing::kUnit * testing::sum_units(depth / 32) * 2.3 * 4096 * 32 *
+                                        std::sqrt(static_cast<double>(depth / 32))};
+          EXPECT_EQ(mismatch(fast.first, plain.first, bound), "") << rows << " rows";
+          EXPECT_EQ(mismatch(fast.second, plain.second, bound), "") << rows << " rows";
+        }
+      }
+    }
+  }
+}
+
+TEST_P(IntegerMatmul, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) {
+  if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
+  RandomStream random(8, RandomPurpose::kTest);
+  const auto allocator = make_host_allocator();
+  const Tensor weight = random_weight(GetParam(), 37, 512, random, *allocator);
+  Tensor x = Tensor::empty({131, 512}, DType::kF32, *allocator);
+  fill_uniform(x, random, 0.0F, 3.0F);
+  Tensor expected;
+  for (const CpuFeatures& features : integer_features()) {
+    for (auto& machine : three_machines(features)) {
+      const auto run = [&](const Tensor& rows) {
+        return multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine->stream, rows, weight, weight,
+                                                                         DType::kF32);
+      };
+      const Results all = run(x);
+      if (!expected.defined()) expected = all.first;
+      EXPECT_TRUE(same_bytes(all.first, expected));
+      EXPECT_TRUE(same_bytes(all.second, expected));
+      for (const std::int64_t first : {0, 50, 130}) {
+        for (const std::int64_t count : {1, 5, 11}) {
+          const std::int64_t last = std::min<std::int64_t>(first + count, 131);
+          EXPECT_TRUE(same_bytes(run(x.rows(first, last)).first, expected.rows(first, last))) << first << " " << last;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(IntegerMatmul, ValuesThatAreNotFiniteSpoilTheirRowOnly) {
+  if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
+  RandomStream random(9, RandomPurpose::kTest);
+  for (const CpuFeatures& features : integer_features()) {
+    Machine machine(2, features);
+    const Tensor weight = random_weight(GetParam(), 16, 256, random, *machine.allocator);
+    Tensor x = Tensor::zeros({3, 256}, DType::kF32, *machine.allocator);
+    x.data<float>()[5] = std::numeric_limits<float>::infinity();
+    x.data<float>()[2 * 256 + 40] = std::numeric_limits<float>::quiet_NaN();
+    x.data<float>()[256 + 7] = 1e-42F;  // its inverse is no number
+    const std::vector<float> y = multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, weight,
+                                                                                           weight, DType::kF32)
+                                     .first.to_floats();
+    for (std::size_t i = 0; i < 16; ++i) {
+      EXPECT_TRUE(std::isnan(y[i]));
+      EXPECT_EQ(y[16 + i], 0.0F);
+      EXPECT_TRUE(std::isnan(y[32 + i]));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace instruct::kernels
