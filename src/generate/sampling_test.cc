@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "generate/test_support.h"
+#include "ops/cross_entropy.h"
 
 namespace instruct::generate {
 namespace {

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/random.h"
+#include "kernels/integer_weight.h"
 #include "kernels/stream.h"
 #include "tensor/segments.h"
 #include "tensor/tensor.h"
@@ -29,12 +30,6 @@ struct Matmul {
   Transpose transpose_b = Transpose::kNo;
   Accumulate accumulate = Accumulate::kNo;
   float alpha = 1.0F;
-};
-
-// A block-quantised weight [N, K] and what one backend made of it for integer_matmul.
-struct IntegerWeight {
-  Tensor stored;
-  Tensor packed;
 };
 
 struct AttentionArgs {

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "kernels/integer_weight.h"
 #include "ops/context.h"
 
 namespace instruct::ops {

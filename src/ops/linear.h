@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/random.h"
-#include "kernels/kernels.h"
+#include "kernels/integer_weight.h"
 #include "ops/context.h"
 
 namespace instruct::ops {

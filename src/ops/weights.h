@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "base/threads.h"
-#include "kernels/kernels.h"
+#include "kernels/integer_weight.h"
 #include "tensor/tensor.h"
 
 namespace instruct::ops {

@@ -70,6 +70,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{{"score", "--model", golden_model(), "--data", golden_rows(), "--dtype", "f16"},
                 2,
                 "expected auto, bf16 or f32"},
+        Refusal{{"run", "--model", golden_model(), "--base-compute", "int4"}, 2, "--base-compute"},
         Refusal{{"--log-level", "loud", "metrics", "--hypotheses", "x", "--references", "y"}, 2, "loud"},
         Refusal{{"export", "--model", "x", "--format", "zip", "--output", "y"}, 2, "gguf-lora"},
         Refusal{{"metrics", "--hypotheses", golden_rows(), "--references", golden_rows(), "--metrics", "blue"},

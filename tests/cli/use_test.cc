@@ -10,6 +10,7 @@
 namespace instruct::test {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -85,6 +86,30 @@ TEST(Run, ProgramOverADocumentFromFileAndStandardInput) {
   const Value calls = label.json();
   for (const auto& [name, value] : calls.as_array().front().at("probabilities").as_object()) sum += value.as_double();
   EXPECT_NEAR(sum, 1, 1e-6);
+}
+
+TEST(Run, QuantisedFilesOnIntegersWhereTheProcessorHasThem) {
+  const Folder folder;
+  const std::string quantised = folder / "q.gguf";
+  ASSERT_EQ(run({"export", "--model", golden_model(), "--format", "gguf", "--quantize", "q8_0", "--output", quantised})
+                .code,
+            0);
+  const auto call = [&](const std::string& model, const std::string& compute) {
+    return run({"run", "--model", model, "--instructions", write_set(folder), "kind(text)", "--json", "--base-compute",
+                compute},
+               {.input = "A tool to read mail."});
+  };
+  const Outcome integers = call(quantised, "int8");
+  if (integers.code == 6) {
+    EXPECT_THAT(integers.err, HasSubstr("AVX-512 VNNI"));
+    GTEST_SKIP() << "no integer products on this processor";
+  }
+  ASSERT_EQ(integers.code, 0) << integers.err;
+  EXPECT_NE(integers.out, call(quantised, "dtype").out);  // probabilities move a little
+  EXPECT_EQ(integers.out, call(quantised, "auto").out);
+  const Outcome plain = call(golden_model(), "int8");
+  EXPECT_EQ(plain.code, 2);
+  EXPECT_THAT(plain.err, AllOf(HasSubstr("needs quantised weights"), HasSubstr("export --quantize q8_0")));
 }
 
 TEST(Chat, AnswersEachLineOfAPipe) {
