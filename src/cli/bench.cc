@@ -84,7 +84,10 @@ void add_train(CLI::App& parent) {
   command->callback([all] {
     const bool lora = all->type == "lora";
     const auto session =
-        open_session(all->options.model, {.keep_quantised = all->options.keep_quantised, .trainable = !lora});
+        open_session(all->options.model, {.keep_quantised = all->options.keep_quantised, .trainable = !lora,
+                                          .integers = all->options.model.base_compute == "int8"
+                                                          ? ops::IntegerUse::kGradients
+                                                          : ops::IntegerUse::kNone});
     models::Llama& model = *session->package.model;
     std::unique_ptr<adapters::LoraAdapter> adapter;
     if (lora) {
@@ -132,7 +135,7 @@ void add_generate(CLI::App& parent) {
   command->footer(
       "\nExample:\n  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");
   command->callback([all] {
-    const auto session = open_session(all->options.model, {.integer_products = true});
+    const auto session = open_session(all->options.model, {.integers = ops::IntegerUse::kForward});
     show(bench::bench_generate(*session->engine, *session->package.model, *session->package.tokenizer, all->generate),
          all->options.json);
   });

@@ -115,7 +115,7 @@ class Chat {
 };
 
 void run(const Options& options) {
-  const auto session = open_session(options.model, {.integer_products = true});
+  const auto session = open_session(options.model, {.integers = ops::IntegerUse::kForward});
   Chat(*session, options).run();
 }
 

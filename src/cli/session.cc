@@ -43,7 +43,13 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   models::WeightOptions chosen = weights;
   chosen.dtype = ops::dtype_from_option(options.dtype);
   chosen.threads = options.threads;
-  if (options.base_compute != "auto") chosen.integer_products = options.base_compute == "int8";
+  if (options.base_compute == "dtype") chosen.integers = ops::IntegerUse::kNone;
+  if (options.base_compute == "int8" && chosen.integers == ops::IntegerUse::kNone)
+    chosen.integers = ops::IntegerUse::kForward;
+  if (options.base_compute == "int8" && chosen.trainable) {
+    raise(ErrorCategory::kInvalidArgument,
+          "products on 8-bit integers (base compute int8) need a frozen base, and full tuning trains it: use lora");
+  }
   if (options.base_compute == "int8" && !ops::has_integer_products()) {
     raise(ErrorCategory::kUnsupported,
           "--base-compute int8 needs a processor with AVX-512 VNNI (this one has none): use auto");

@@ -78,9 +78,12 @@ void TrainRun::open() {
                            .instructions = config_.instructions,
                            .chat_template = config_.chat_template,
                            .dtype = config_.dtype,
+                           .base_compute = config_.base_compute,
                            .threads = static_cast<int>(config_.threads),
                            .seed = config_.seed},
-                          {.keep_quantised = config_.keep_quantised, .trainable = config_.finetuning_type == "full"});
+                          {.keep_quantised = config_.keep_quantised,
+                           .trainable = config_.finetuning_type == "full",
+                           .integers = ops::IntegerUse::kGradients});
 }
 
 std::int64_t TrainRun::cutoff() const {

@@ -40,8 +40,8 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
   return weight;
 }
 
-class IntegerMatmul : public ::testing::TestWithParam<DType> {};
-INSTANTIATE_TEST_SUITE_P(Formats, IntegerMatmul,
+class IntegerFormats : public ::testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Kernels, IntegerFormats,
                          ::testing::Values(DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
                                            DType::kQ4_K, DType::kQ5_K, DType::kQ6_K),
                          [](const auto& tested) { return std::string(tensor::info(tested.param).name); });
@@ -56,12 +56,12 @@ Results multiply(Stream& stream, const Tensor& x, const Tensor& first, const Ten
   const IntegerWeight b = Pack(stream, second);
   Tensor results[] = {Tensor::empty({x.dim(0), first.dim(0)}, dtype, stream.allocator),
                       Tensor::empty({x.dim(0), second.dim(0)}, dtype, stream.allocator)};
-  const IntegerWeight* const weights[] = {&a, &b};
-  Multiply(stream, x, std::span<const IntegerWeight* const>(weights), std::span<Tensor>(results));
+  const IntegerMatmul products[] = {{.weight = &a, .result = results[0]}, {.weight = &b, .result = results[1]}};
+  Multiply(stream, x, std::span<const IntegerMatmul>(products));
   return {results[0], results[1]};
 }
 
-TEST_P(IntegerMatmul, AgreesWithItsPlainTwin) {
+TEST_P(IntegerFormats, AgreesWithItsPlainTwin) {
   if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
   RandomStream random(7, RandomPurpose::kTest);
   for (const CpuFeatures& features : integer_features()) {
@@ -90,7 +90,49 @@ TEST_P(IntegerMatmul, AgreesWithItsPlainTwin) {
   }
 }
 
-TEST_P(IntegerMatmul, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) {
+TEST_P(IntegerFormats, AddTheLowRankProductAndWhatWasThere) {
+  if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
+  RandomStream random(10, RandomPurpose::kTest);
+  for (const CpuFeatures& features : integer_features()) {
+    Machine machine(2, features);
+    Allocator& allocator = *machine.allocator;
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      for (const Transpose transpose : {Transpose::kYes, Transpose::kNo}) {
+        const auto filled = [&](const Shape& shape) {
+          testing::Operand made = testing::make_operand(shape, dtype, testing::Layout::kGaps, allocator);
+          fill_uniform(made.view, random, 0.1F, 2.0F);
+          return made;
+        };
+        const Tensor stored = random_weight(GetParam(), 37, 256, random, allocator);
+        const testing::Operand x = filled({29, 256});
+        const testing::Operand low_a = filled({29, 5});
+        const testing::Operand low_b = transpose == Transpose::kYes ? filled({37, 5}) : filled({5, 37});
+        const testing::Operand before = filled({29, 37});
+        for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+          const auto run = [&](const IntegerWeight& weight, auto multiply_one) {
+            testing::Operand result = testing::copy_of(before, allocator);
+            const IntegerMatmul product{.weight = &weight,
+                                        .result = result.view,
+                                        .low_a = low_a.view,
+                                        .low_b = low_b.view,
+                                        .transpose_low_b = transpose,
+                                        .accumulate = accumulate};
+            multiply_one(machine.stream, x.view, std::span(&product, 1));
+            return result;
+          };
+          const auto plain = run(reference::pack_integer_weight(machine.stream, stored), reference::integer_matmul);
+          const auto fast = run(cpu::pack_integer_weight(machine.stream, stored), cpu::integer_matmul);
+          const Bound bound{.relative = testing::sum_units(16),
+                            .absolute = testing::kUnit * testing::sum_units(16) * 2.3 * 4096 * 32 * std::sqrt(8.0)};
+          EXPECT_EQ(mismatch(fast.view, plain.view, bound), "");
+          EXPECT_TRUE(testing::gaps_untouched(fast));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(IntegerFormats, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) {
   if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
   RandomStream random(8, RandomPurpose::kTest);
   const auto allocator = make_host_allocator();
@@ -118,7 +160,7 @@ TEST_P(IntegerMatmul, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) {
   }
 }
 
-TEST_P(IntegerMatmul, ValuesThatAreNotFiniteSpoilTheirRowOnly) {
+TEST_P(IntegerFormats, ValuesThatAreNotFiniteSpoilTheirRowOnly) {
   if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
   RandomStream random(9, RandomPurpose::kTest);
   for (const CpuFeatures& features : integer_features()) {

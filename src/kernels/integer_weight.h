@@ -5,10 +5,12 @@
 
 namespace instruct::kernels {
 
-// A block-quantised weight [N, K] and what one backend made of it.
+// A block-quantised weight [N, K] in the form that one backend made of it.
 struct IntegerWeight {
-  tensor::Tensor stored;
-  tensor::Tensor packed;
+  tensor::DType dtype = tensor::DType::kQ8_0;
+  std::int64_t outputs = 0;  // N
+  std::int64_t inputs = 0;   // K
+  tensor::Tensor data;
 };
 
 }  // namespace instruct::kernels

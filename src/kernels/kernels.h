@@ -32,6 +32,16 @@ struct Matmul {
   float alpha = 1.0F;
 };
 
+struct IntegerMatmul {
+  const IntegerWeight* weight = nullptr;  // [N, K], packed by the same backend
+  Tensor result;                          // [T, N], dtype of x or f32
+  // A product of low rank to add, or undefined; dtype of x.
+  Tensor low_a = {};  // [T, R]
+  Tensor low_b = {};  // [N, R], or [R, N] when not transposed
+  Transpose transpose_low_b = Transpose::kYes;
+  Accumulate accumulate = Accumulate::kNo;
+};
+
 struct AttentionArgs {
   Tensor query;  // [T, H*K]
   Tensor key;    // [S, G*K]

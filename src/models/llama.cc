@@ -23,8 +23,8 @@ class Loader {
   Variable matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
     const Tensor stored = get(name, tensor::Shape{rows, columns});
     const bool quantised = tensor::is_quantised(stored.dtype());
-    const bool keep = !options_.trainable &&
-                      (stored.dtype() == options_.dtype || (quantised && (options_.keep_quantised || packs(stored))));
+    const bool keep = !options_.trainable && (stored.dtype() == options_.dtype || packs(stored) ||
+                                              (quantised && options_.keep_quantised));
     kept_ = kept_ || (keep && !packs(stored));
     return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_, threads_));
   }
@@ -34,8 +34,9 @@ class Loader {
   Variable vector(const std::string& name, std::int64_t size) {
     return variable(ops::converted_copy(get(name, tensor::Shape{size}), DType::kF32, allocator_, threads_));
   }
-  std::shared_ptr<const kernels::IntegerWeight> packed(const Variable& weight) {
-    return packs(weight.value()) ? ops::packed_for_integers(weight.value(), allocator_, threads_) : nullptr;
+  ops::IntegerForms packed(const Variable& weight) {
+    if (!packs(weight.value())) return {};
+    return ops::pack_for_integers(weight.value(), options_.integers, allocator_, threads_);
   }
   nn::Linear linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias) {
     nn::Linear layer{.name = name, .weight = matrix(name + ".weight", outputs, inputs)};
@@ -54,7 +55,9 @@ class Loader {
     return stored;
   }
   bool packs(const Tensor& stored) const {
-    return options_.integer_products && !options_.trainable && tensor::is_quantised(stored.dtype()) && integers_;
+    if (options_.trainable || !integers_) return false;
+    return options_.integers == ops::IntegerUse::kGradients ||
+           (options_.integers == ops::IntegerUse::kForward && tensor::is_quantised(stored.dtype()));
   }
   Variable variable(Tensor value) const {
     return options_.trainable ? Variable::parameter(std::move(value)) : Variable(std::move(value));
@@ -191,11 +194,11 @@ std::vector<float> Llama::log_probabilities(const Context& context, const Pass& 
                                             std::span<const std::int32_t> targets, std::span<const float> weights,
                                             std::int64_t vocabulary) {
   return ops::linear_cross_entropy(context, hidden(context, pass), head(), targets, weights, vocabulary,
-                                   head_.integer.get());
+                                   head_.integer);
 }
 
 Tensor Llama::logits(const Context& context, const Pass& pass) {
-  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer.get());
+  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer);
 }
 
 nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator) const {
@@ -203,8 +206,8 @@ nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& alloc
 }
 
 bool Llama::has_integer_products() const {
-  return head_.integer != nullptr || std::any_of(blocks_.begin(), blocks_.end(), [](const nn::DecoderBlock& block) {
-           return block.query.integer != nullptr || block.down.integer != nullptr;
+  return head_.integer.forward != nullptr || std::any_of(blocks_.begin(), blocks_.end(), [](const nn::DecoderBlock& block) {
+           return block.query.integer.forward != nullptr || block.down.integer.forward != nullptr;
          });
 }
 

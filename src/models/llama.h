@@ -46,11 +46,11 @@ struct LlamaConfig {
 struct WeightOptions {
   DType dtype = DType::kF32;    // of activations and of converted weights: f32 or bf16
   bool keep_quantised = false;  // leave block-quantised matrices as they are and convert by tile in each product
-  // Pack block-quantised matrices for products on 8-bit integers, used when nothing is recorded. Nothing where the
-  // processor has none.
-  bool integer_products = false;
-  int threads = 0;  // that convert and pack; 0 takes all processors
   bool trainable = false;       // every weight gets a gradient (full tuning); implies private, converted copies
+  // Matrices packed for products on 8-bit integers, where the processor has them: quantised ones for forward passes
+  // alone, all for training over a frozen base.
+  ops::IntegerUse integers = ops::IntegerUse::kNone;
+  int threads = 0;  // that convert and pack; 0 takes all processors
 };
 
 // One pass over a batch of tokens. Everything referred to must outlive the backward pass.

@@ -18,8 +18,8 @@ struct Linear {
   std::string name;  // module path as in Hugging Face checkpoints, "model.layers.0.self_attn.q_proj"
   Variable weight;   // [N, K]
   Variable bias;     // [N] f32, or undefined
-  // The weight packed for integer products, or null. Used when nothing is recorded.
-  std::shared_ptr<const kernels::IntegerWeight> integer;
+  // The weight packed for integer products: used in its place where it serves.
+  ops::IntegerForms integer;
   // Set and owned by an adapter; layers and models never ask which.
   std::shared_ptr<const ops::LowRank> branch;
 
@@ -27,8 +27,8 @@ struct Linear {
   std::int64_t inputs() const { return weight.value().dim(1); }
   // x [T, K] to [T, N].
   Variable operator()(const Context& context, const Variable& x) const {
-    if (integer != nullptr && context.tape == nullptr) {
-      const ops::IntegerLayer layer{integer.get(), bias, branch.get()};
+    if (integer.serve(context)) {
+      const ops::IntegerLayer layer{integer, bias, branch.get()};
       return ops::integer_linears(context, x, std::span(&layer, 1)).front();
     }
     return ops::linear(context, x, weight, bias, branch.get());
@@ -41,10 +41,10 @@ std::array<Variable, kCount> apply_all(const Context& context, const Variable& x
                                        const std::array<const Linear*, kCount>& layers) {
   std::array<Variable, kCount> outputs;
   std::array<ops::IntegerLayer, kCount> packed;
-  bool together = context.tape == nullptr;
+  bool together = true;
   for (std::size_t i = 0; i < kCount; ++i) {
-    packed[i] = {layers[i]->integer.get(), layers[i]->bias, layers[i]->branch.get()};
-    together = together && packed[i].weight != nullptr;
+    packed[i] = {layers[i]->integer, layers[i]->bias, layers[i]->branch.get()};
+    together = together && packed[i].weight.serve(context);
   }
   if (together) {
     std::vector<Variable> all = ops::integer_linears(context, x, packed);

@@ -29,17 +29,21 @@ class IntegerLinear : public ::testing::TestWithParam<ops::Backend> {
     for (std::int64_t i = 0; i < x.elements(); ++i) x.data<float>()[i] = static_cast<float>(random_.next_uniform()) - 0.5F;
     return x;
   }
+  // On the reference backend a packed weight is the stored one.
+  ops::IntegerForms forms(const Tensor& stored) {
+    if (GetParam() == ops::Backend::kCpu)
+      return ops::pack_for_integers(stored, ops::IntegerUse::kForward, engine_.allocator(), engine_.threads());
+    return {std::make_shared<kernels::IntegerWeight>(
+                kernels::IntegerWeight{stored.dtype(), stored.dim(0), stored.dim(1), stored}),
+            nullptr};
+  }
   Linear layer(std::int64_t outputs, std::int64_t columns) {
     const Tensor values = numbers({outputs, columns});
     Tensor stored = Tensor::empty(values.shape(), DType::kQ8_0, engine_.allocator());
     tensor::encode_elements(DType::kQ8_0, {values.data<float>(), static_cast<std::size_t>(values.elements())},
                             stored.raw());
     Linear made{.name = "layer", .weight = Variable(stored), .bias = Variable(numbers({outputs}))};
-    if (GetParam() == ops::Backend::kReference) {
-      made.integer = std::make_shared<kernels::IntegerWeight>(kernels::IntegerWeight{stored, {}});
-    } else {
-      made.integer = ops::packed_for_integers(stored, engine_.allocator(), engine_.threads());
-    }
+    made.integer = forms(stored);
     made.branch = std::make_shared<ops::LowRank>(ops::LowRank{.a = Variable::parameter(numbers({4, columns})),
                                                               .b = Variable::parameter(numbers({outputs, 4})),
                                                               .scale = 0.5F});
@@ -62,7 +66,7 @@ TEST_P(IntegerLinear, BiasAndBranchAreThoseOfThePlainLayer) {
   const Linear first = layer(20, 96), second = layer(48, 96);
   const Variable x(inputs(5, 96));
   Linear plain_first = first, plain_second = second;
-  plain_first.integer = plain_second.integer = nullptr;
+  plain_first.integer = plain_second.integer = {};
   const ops::Context context = engine_.context();
   expect_near(first(context, x), plain_first(context, x));
   const auto both = apply_all<2>(context, x, {&first, &second});
@@ -76,7 +80,7 @@ TEST_P(IntegerLinear, APassThatRecordsUsesTheValuesOfTheWeight) {
   if (GetParam() == ops::Backend::kCpu && !ops::has_integer_products()) GTEST_SKIP() << "no integer products here";
   const Linear packed = layer(20, 96);
   Linear plain = packed;
-  plain.integer = nullptr;
+  plain.integer = {};
   const Variable x(numbers({5, 96}));  // not whole: the integers of it would show
   autograd::Tape tape;
   const ops::Context records = engine_.context(&tape);

@@ -30,9 +30,10 @@ void for_tiles(const Context& context, const Tensor& weight, DType dtype, const 
 }
 
 void project(const Context& context, const Tensor& x, const Tensor& weight, const kernels::IntegerWeight* integer,
-             Tensor& result) {
+             const Tensor& result) {
   if (integer != nullptr) {
-    INSTRUCT_KERNEL(integer_matmul)(context, x, std::span(&integer, 1), std::span(&result, 1));
+    const kernels::IntegerMatmul product{.weight = integer, .result = result};
+    INSTRUCT_KERNEL(integer_matmul)(context, x, std::span(&product, 1));
     return;
   }
   for_tiles(context, weight, x.dtype(), [&](std::int64_t row, const Tensor& tile) {
@@ -43,10 +44,10 @@ void project(const Context& context, const Tensor& x, const Tensor& weight, cons
 
 }  // namespace
 
-Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const kernels::IntegerWeight* integer) {
+Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer) {
   require_shape(x.dim(1) == weight.dim(1), "logits", x, weight);
   Tensor result = Tensor::empty({x.dim(0), weight.dim(0)}, DType::kF32, context.allocator());
-  project(context, x, weight, integer, result);
+  project(context, x, weight, integer.forward.get(), result);
   return result;
 }
 
@@ -62,7 +63,7 @@ double log_probability(std::span<const float> logits, std::int32_t token) {
 
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
                                         std::span<const std::int32_t> targets, std::span<const float> row_weights,
-                                        std::int64_t vocabulary, const kernels::IntegerWeight* integer) {
+                                        std::int64_t vocabulary, const IntegerForms& integer) {
   const Tensor& w = weight.value();
   const std::int64_t rows = x.value().dim(0);
   require_shape(x.value().dim(1) == w.dim(1) && vocabulary <= w.dim(0), "linear_cross_entropy", x.value(), w);
@@ -74,6 +75,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
     }
   }
   const bool records = context.records({&x, &weight});
+  const bool on_integers = integer.serve(context) && !weight.requires_gradient();
   const DType dtype = x.value().dtype();
   Tensor dx;
   if (records && x.requires_gradient()) dx = Tensor::empty(x.value().shape(), dtype, context.allocator());
@@ -85,13 +87,16 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
     const auto count = static_cast<std::size_t>(end - begin);
     const Tensor chunk = x.value().rows(begin, end);
     Tensor scores = Tensor::empty({end - begin, w.dim(0)}, DType::kF32, context.allocator());
-    project(context, chunk, w, records ? nullptr : integer, scores);
+    project(context, chunk, w, on_integers ? integer.forward.get() : nullptr, scores);
     Tensor dscores;
     if (records) dscores = dtype == DType::kF32 ? scores : Tensor::empty(scores.shape(), dtype, context.allocator());
     INSTRUCT_KERNEL(cross_entropy)
     (context, scores, vocabulary, targets.subspan(first, count), row_weights.subspan(first, count),
      std::span(log_probabilities).subspan(first, count), records ? &dscores : nullptr);
-    if (dx.defined()) {
+    if (dx.defined() && on_integers) {
+      const kernels::IntegerMatmul product{.weight = integer.transposed.get(), .result = dx.rows(begin, end)};
+      INSTRUCT_KERNEL(integer_matmul)(context, dscores, std::span(&product, 1));
+    } else if (dx.defined()) {
       for_tiles(context, w, dtype, [&](std::int64_t row, const Tensor& tile) {
         INSTRUCT_KERNEL(matmul)
         (context, Matmul{.a = dscores.columns(row, row + tile.dim(0)),

@@ -4,8 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "kernels/integer_weight.h"
 #include "ops/context.h"
+#include "ops/weights.h"
 
 namespace instruct::ops {
 
@@ -13,15 +13,15 @@ namespace instruct::ops {
 // x [M, D] holds only rows with a loss; weight [V, D] may be block-quantised.
 // When a gradient is recorded, the loss is sum_m row_weight[m] * -log P(target[m]), its gradient is computed in the
 // same pass, and backward() starts from here: no seed is needed. Returns natural-log probabilities, [M].
-// Without a gradient, `integer`, when given, is used in the weight's place (kernels::integer_matmul).
+// `integer`, when it serves the context, is used in the weight's place.
 // Raises InvalidArgument for a target outside the vocabulary.
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
                                         std::span<const std::int32_t> targets, std::span<const float> row_weights,
-                                        std::int64_t vocabulary, const kernels::IntegerWeight* integer = nullptr);
+                                        std::int64_t vocabulary, const IntegerForms& integer = {});
 
 // Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` as above.
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight,
-              const kernels::IntegerWeight* integer = nullptr);
+              const IntegerForms& integer = {});
 
 // Of one row of logits: its most likely token, the first of equals, and the natural-log probability of a token.
 std::int32_t most_likely(std::span<const float> logits);

@@ -122,6 +122,24 @@ void input_gradient(const Context& context, const Variable& x, const Tensor& wei
   if (dropped) add_dropped(context, *branch, dz, target.gradient);
 }
 
+// The same on 8-bit integers.
+void integer_input_gradient(const Context& context, const Variable& x, const kernels::IntegerWeight& transposed,
+                            const Tensor& dy, const LowRank* branch, const Tensor& dz) {
+  if (!x.requires_gradient()) return;
+  GradientTarget target = gradient_target(context, x);
+  const bool dropped = branch != nullptr && branch->dropout > 0.0F;
+  kernels::IntegerMatmul product{.weight = &transposed,
+                                 .result = target.gradient,
+                                 .transpose_low_b = Transpose::kNo,
+                                 .accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes};
+  if (branch != nullptr && !dropped) {
+    product.low_a = dz;
+    product.low_b = branch->a.value();
+  }
+  INSTRUCT_KERNEL(integer_matmul)(context, dy, std::span(&product, 1));
+  if (dropped) add_dropped(context, *branch, dz, target.gradient);
+}
+
 // z = scale * dropout(x) A^T.
 Tensor branch_forward(const Context& context, const LowRank& branch, const Tensor& x, bool training) {
   Tensor z = Tensor::empty({x.dim(0), branch.a.value().dim(0)}, x.dtype(), context.allocator());
@@ -175,28 +193,42 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
 
 std::vector<Variable> integer_linears(const Context& context, const Variable& x, std::span<const IntegerLayer> layers) {
   const Tensor& input = x.value();
-  std::vector<const kernels::IntegerWeight*> weights;
-  std::vector<Tensor> results;
-  for (const IntegerLayer& layer : layers) {
-    const Tensor& stored = layer.weight->stored;
-    require_shape(input.rank() == 2 && input.dim(1) == stored.dim(1), "linear", input, stored);
-    if (layer.branch != nullptr) check_branch(*layer.branch, stored.dim(0), stored.dim(1));
-    weights.push_back(layer.weight);
-    results.push_back(Tensor::empty({input.dim(0), stored.dim(0)}, input.dtype(), context.allocator()));
-  }
-  INSTRUCT_KERNEL(integer_matmul)(context, input, weights, results);
+  std::vector<kernels::IntegerMatmul> products;
   std::vector<Variable> outputs;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (const LowRank* branch = layers[i].branch; branch != nullptr) {
-      INSTRUCT_KERNEL(matmul)
-      (context, Matmul{.a = branch_forward(context, *branch, input, false),
-                       .b = branch->b.value(),
-                       .c = results[i],
-                       .transpose_b = Transpose::kYes,
-                       .accumulate = Accumulate::kYes});
+  for (const IntegerLayer& layer : layers) {
+    const kernels::IntegerWeight& weight = *layer.weight.forward;
+    if (input.rank() != 2 || input.dim(1) != weight.inputs) {
+      raise(ErrorCategory::kInvalidArgument, "linear: an input of {} does not fit a weight of [{}, {}]",
+            input.shape().text(), weight.outputs, weight.inputs);
     }
-    if (layers[i].bias.defined()) INSTRUCT_KERNEL(add_bias)(context, layers[i].bias.value(), results[i]);
-    outputs.emplace_back(results[i]);
+    const LowRank* branch = layer.branch;
+    if (branch != nullptr) check_branch(*branch, weight.outputs, weight.inputs);
+    const bool records = context.records(
+        {&x, &layer.bias, branch != nullptr ? &branch->a : nullptr, branch != nullptr ? &branch->b : nullptr});
+    outputs.emplace_back(Tensor::empty({input.dim(0), weight.outputs}, input.dtype(), context.allocator()), records);
+    kernels::IntegerMatmul product{.weight = &weight, .result = outputs.back().value()};
+    if (branch != nullptr) {
+      product.low_a = branch_forward(context, *branch, input, records);
+      product.low_b = branch->b.value();
+    }
+    products.push_back(product);
+  }
+  INSTRUCT_KERNEL(integer_matmul)(context, input, products);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const IntegerLayer& layer = layers[i];
+    const Variable& y = outputs[i];
+    if (layer.bias.defined()) INSTRUCT_KERNEL(add_bias)(context, layer.bias.value(), outputs[i].mutable_value());
+    if (!y.requires_gradient()) continue;
+    std::optional<LowRank> kept;
+    if (layer.branch != nullptr) kept = *layer.branch;
+    context.tape->record([context, x, y, z = products[i].low_a, kept, bias = layer.bias, weight = layer.weight] {
+      const Tensor& dy = y.gradient();
+      if (!dy.defined()) return;
+      if (bias.defined()) add_bias_gradient(context, bias, dy);
+      const Tensor dz = kept ? branch_backward(context, *kept, x, z, dy) : Tensor();
+      integer_input_gradient(context, x, *weight.transposed, dy, kept ? &*kept : nullptr, dz);
+      y.mutable_gradient() = Tensor();
+    });
   }
   return outputs;
 }

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "base/random.h"
-#include "kernels/integer_weight.h"
 #include "ops/context.h"
+#include "ops/weights.h"
 
 namespace instruct::ops {
 
@@ -24,14 +24,14 @@ struct LowRank {
 Variable linear(const Context& context, const Variable& x, const Variable& weight, const Variable& bias,
                 const LowRank* branch);
 
-// A layer over a weight packed for integer products; bias and branch as above.
+// A layer over a frozen weight packed for integer products; bias and branch as above.
 struct IntegerLayer {
-  const kernels::IntegerWeight* weight = nullptr;
+  IntegerForms weight;
   Variable bias;
   const LowRank* branch = nullptr;
 };
 // Layers that share an input x [T, K], each to [T, N_i], on 8-bit integers (kernels::integer_matmul): x is rounded to
-// integers once. Never recorded.
+// integers once, and so is each dy in the backward pass. Every layer's weight serves the context.
 std::vector<Variable> integer_linears(const Context& context, const Variable& x, std::span<const IntegerLayer> layers);
 
 }  // namespace instruct::ops

@@ -5,6 +5,7 @@
 
 #include "base/threads.h"
 #include "kernels/integer_weight.h"
+#include "ops/context.h"
 #include "tensor/tensor.h"
 
 namespace instruct::ops {
@@ -17,8 +18,20 @@ tensor::Tensor converted_copy(const tensor::Tensor& source, tensor::DType dtype,
 
 // Whether this processor has products on 8-bit integers.
 bool has_integer_products();
-// A block-quantised matrix packed for them.
-std::shared_ptr<const kernels::IntegerWeight> packed_for_integers(const tensor::Tensor& source,
-                                                                  tensor::Allocator& allocator, ThreadPool& threads);
+
+// A frozen weight W [N, K] packed for products on 8-bit integers (kernels::integer_matmul).
+struct IntegerForms {
+  std::shared_ptr<const kernels::IntegerWeight> forward;     // for x W^T; null: there are none
+  std::shared_ptr<const kernels::IntegerWeight> transposed;  // for the gradient dy W; null: not while recording
+  bool serve(const Context& context) const {
+    return forward != nullptr && (context.tape == nullptr || transposed != nullptr);
+  }
+};
+// Which of the forms a use needs.
+enum class IntegerUse : std::uint8_t { kNone, kForward, kGradients };
+// Packs a matrix: block-quantised ones as they are stored, others as Q8_0, the transpose always as Q8_0. A form whose
+// rows are no whole number of blocks is left out.
+IntegerForms pack_for_integers(const tensor::Tensor& source, IntegerUse use, tensor::Allocator& allocator,
+                               ThreadPool& threads);
 
 }  // namespace instruct::ops

@@ -25,6 +25,7 @@ struct TrainConfig {
   std::string chat_template;             // path of a template file that replaces the model's own
   std::string finetuning_type = "lora";  // lora | full
   bool keep_quantised = false;           // leave a quantised base as it is (QLoRA)
+  std::string base_compute = "dtype";    // products with a frozen base: dtype | int8
   bool gradient_checkpointing = false;   // keep the input of each block, compute the rest again in the backward pass
 
   // LoRA.

@@ -120,18 +120,110 @@ class QuantisedRows {
   std::shared_ptr<tensor::Storage> storage_;
 };
 
-// Neighbouring panels of one weight.
+// A product of low rank as f32: left [T, R], right [panels, R, kPanel].
+struct LowPart {
+  std::int64_t rank = 0;  // 0: there is none
+  std::shared_ptr<tensor::Storage> storage;
+  float* left = nullptr;
+  float* right = nullptr;
+};
+
+template <typename Element>
+float value_at(const Element* x, std::int64_t index) {
+  if constexpr (std::is_same_v<Element, float>) {
+    return x[index];
+  } else {
+    return tensor::to_float(x[index]);
+  }
+}
+
+LowPart low_part(Stream& stream, const IntegerMatmul& product) {
+  LowPart part;
+  if (!product.low_a.defined()) return part;
+  const Tensor& a = product.low_a;
+  const Tensor& b = product.low_b;
+  const std::int64_t rows = a.dim(0);
+  const std::int64_t outputs = product.weight->outputs;
+  part.rank = a.dim(1);
+  part.storage = stream.allocator.allocate((rows + round_up(outputs, kPanel)) * part.rank * 4);
+  part.left = reinterpret_cast<float*>(part.storage->data);
+  part.right = part.left + rows * part.rank;
+  const std::int64_t output_step = product.transpose_low_b == Transpose::kYes ? b.row_stride() : 1;
+  const std::int64_t rank_step = product.transpose_low_b == Transpose::kYes ? 1 : b.row_stride();
+  visit_dtype(a.dtype(), [&](auto type) {
+    const auto* from_a = a.data<decltype(type)>();
+    const auto* from_b = b.data<decltype(type)>();
+    stream.threads.run_ranges(rows, kAlone / part.rank, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        for (std::int64_t k = 0; k < part.rank; ++k)
+          part.left[r * part.rank + k] = value_at(from_a, r * a.row_stride() + k);
+      }
+    });
+    stream.threads.run_ranges(ceil_div(outputs, kPanel), kAlone / (kPanel * part.rank),
+                              [&](std::int64_t begin, std::int64_t end) {
+                                for (std::int64_t panel = begin; panel < end; ++panel) {
+                                  float* to = part.right + panel * kPanel * part.rank;
+                                  const std::int64_t count = std::min(kPanel, outputs - panel * kPanel);
+                                  for (std::int64_t k = 0; k < part.rank; ++k, to += kPanel) {
+                                    for (std::int64_t n = 0; n < kPanel; ++n) {
+                                      const std::int64_t at = (panel * kPanel + n) * output_step + k * rank_step;
+                                      to[n] = n < count ? value_at(from_b, at) : 0.0F;
+                                    }
+                                  }
+                                }
+                              });
+  });
+  return part;
+}
+
+// One product of several over the same rows.
+class PreparedProduct {
+ public:
+  PreparedProduct(Stream& stream, const IntegerProducts& kernels, const IntegerMatmul& product)
+      : kernels_(kernels), product_(product), result_(product.result), low_(low_part(stream, product)) {}
+
+  std::int64_t panels() const { return product_.weight->data.dim(0); }
+  std::int64_t panel_bytes() const { return product_.weight->data.dim(1); }
+  // A group of rows times one panel.
+  void run(const QuantisedRows& rows, const RowGroup& group, std::int64_t panel) {
+    alignas(64) float sums[kMostRows * kPanel];
+    const DType dtype = result_.dtype();
+    const std::int64_t element = tensor::info(dtype).block_bytes;
+    const std::int64_t column = panel * kPanel;
+    const std::int64_t columns = std::min(kPanel, result_.dim(1) - column);
+    std::byte* y = result_.raw() + (group.first * result_.row_stride() + column) * element;
+    const std::int64_t stride = result_.row_stride() * element;
+    if (product_.accumulate == Accumulate::kYes) {
+      kernels_.load_sums(y, dtype, group.rows, columns, stride, sums);
+    } else {
+      std::fill_n(sums, group.rows * kPanel, 0.0F);
+    }
+    if (low_.rank > 0) {
+      kernels_.low_product(low_.left + group.first * low_.rank, low_.right + column * low_.rank, low_.rank, group.rows,
+                           sums);
+    }
+    kernels_.panel_product(product_.weight->dtype, group.rows)(
+        rows.data(group), product_.weight->data.raw() + panel * panel_bytes(), rows.blocks(), sums);
+    kernels_.store_sums(sums, dtype, group.rows, columns, stride, y);
+  }
+
+ private:
+  const IntegerProducts& kernels_;
+  const IntegerMatmul& product_;
+  Tensor result_;
+  LowPart low_;
+};
+
+// Neighbouring panels of one product.
 struct Chunk {
-  std::size_t weight = 0;
+  std::size_t product = 0;
   std::int64_t first = 0, last = 0;
 };
-std::vector<Chunk> chunks_of(std::span<const IntegerWeight* const> weights, std::int64_t blocks) {
+std::vector<Chunk> chunks_of(const std::vector<PreparedProduct>& products) {
   std::vector<Chunk> chunks;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const Tensor& stored = weights[i]->stored;
-    const std::int64_t panels = ceil_div(stored.dim(0), kPanel);
-    const std::int64_t bytes = panel_block_bytes(*tensor::integer_format(stored.dtype())) * blocks;
-    const std::int64_t step = std::max<std::int64_t>(1, kTaskBytes / bytes);
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const std::int64_t panels = products[i].panels();
+    const std::int64_t step = std::max<std::int64_t>(1, kTaskBytes / products[i].panel_bytes());
     for (std::int64_t panel = 0; panel < panels; panel += step)
       chunks.push_back({i, panel, std::min(panels, panel + step)});
   }
@@ -162,36 +254,27 @@ IntegerWeight pack_integer_weight(Stream& stream, const Tensor& weight) {
     if ((p + 1) * kPanel > weight.dim(0)) std::memset(panel, 0, static_cast<std::size_t>(panel_bytes));
     pack_panel(weight, *format, p * kPanel, panel);
   });
-  return {weight, packed};
+  return {weight.dtype(), weight.dim(0), weight.dim(1), packed};
 }
 
-void integer_matmul(Stream& stream, const Tensor& x, std::span<const IntegerWeight* const> weights,
-                    std::span<Tensor> results) {
-  const IntegerProducts& products = *products_of(stream).integers();
+void integer_matmul(Stream& stream, const Tensor& x, std::span<const IntegerMatmul> products) {
   if (x.dim(0) == 0) return;
-  const QuantisedRows rows(stream, products, x);
-  const std::vector<Chunk> chunks = chunks_of(weights, rows.blocks());
+  const IntegerProducts& kernels = *products_of(stream).integers();
+  const QuantisedRows rows(stream, kernels, x);
+  std::vector<PreparedProduct> prepared;
+  prepared.reserve(products.size());
+  for (const IntegerMatmul& product : products) prepared.emplace_back(stream, kernels, product);
+  const std::vector<Chunk> chunks = chunks_of(prepared);
   const auto& groups = rows.groups();
-  const std::int64_t groups_a_task = std::max<std::int64_t>(1, kTaskRows / products.most_rows);
+  const std::int64_t groups_a_task = std::max<std::int64_t>(1, kTaskRows / kernels.most_rows);
   const auto count = static_cast<std::int64_t>(groups.size());
   const std::int64_t stretches = ceil_div(count, groups_a_task);
   stream.threads.run(static_cast<std::int64_t>(chunks.size()) * stretches, [&](std::int64_t task) {
     const Chunk& chunk = chunks[static_cast<std::size_t>(task / stretches)];
     const std::int64_t first = task % stretches * groups_a_task;
-    const IntegerWeight& weight = *weights[chunk.weight];
-    const DType dtype = weight.stored.dtype();
-    Tensor& y = results[chunk.weight];
-    alignas(64) float sums[kMostRows * kPanel];
     for (std::int64_t panel = chunk.first; panel < chunk.last; ++panel) {
-      for (std::int64_t g = first; g < std::min(count, first + groups_a_task); ++g) {
-        const RowGroup& group = groups[static_cast<std::size_t>(g)];
-        products.panel_product(dtype, group.rows)(rows.data(group), weight.packed.raw() + panel * weight.packed.dim(1),
-                                                  rows.blocks(), sums);
-        for (std::int64_t r = 0; r < group.rows; ++r) {
-          products.store_sums(sums + r * kPanel, y.dtype(), std::min(kPanel, y.dim(1) - panel * kPanel),
-                              y.raw() + tensor::bytes_of(y.dtype(), (group.first + r) * y.row_stride() + panel * kPanel));
-        }
-      }
+      for (std::int64_t g = first; g < std::min(count, first + groups_a_task); ++g)
+        prepared[chunk.product].run(rows, groups[static_cast<std::size_t>(g)], panel);
     }
   });
 }

@@ -31,7 +31,7 @@ enum RowField : std::uint8_t {
 };
 inline constexpr std::int64_t kRowBytes = kBlock + 4 * 4;  // of one row in one block
 
-// sums [rows, kPanel] = group [rows, blocks * 32] times panel.
+// sums [rows, kPanel] += group [rows, blocks * 32] times panel.
 using PanelProduct = void (*)(const std::byte* group, const std::byte* panel, std::int64_t blocks, float* sums);
 
 // Writes row `row` of a group of `rows`: per block, scale = max|x| / 127 and integers round(x * (127 / max|x|)), ties to
@@ -39,14 +39,22 @@ using PanelProduct = void (*)(const std::byte* group, const std::byte* panel, st
 using RowQuantiser = void (*)(const std::byte* x, tensor::DType dtype, std::int64_t blocks, std::int64_t rows,
                               std::int64_t row, std::byte* group);
 
-// Stores the first `count` of kPanel sums as f32 or bf16.
-using SumStore = void (*)(const float* sums, tensor::DType dtype, std::int64_t count, std::byte* y);
+// sums [rows, kPanel] += left [rows, rank] times right [rank, kPanel], all f32.
+using LowProduct = void (*)(const float* left, const float* right, std::int64_t rank, std::int64_t rows, float* sums);
+
+// The first `count` of kPanel numbers of each row, to and from f32 or bf16; the rest is read as zero.
+using SumStore = void (*)(const float* sums, tensor::DType dtype, std::int64_t rows, std::int64_t count,
+                          std::int64_t stride_bytes, std::byte* y);
+using SumLoad = void (*)(const std::byte* y, tensor::DType dtype, std::int64_t rows, std::int64_t count,
+                         std::int64_t stride_bytes, float* sums);
 
 struct IntegerProducts {
   std::int64_t most_rows = 0;  // in one group; smaller groups are powers of two
   PanelProduct (*panel_product)(tensor::DType dtype, std::int64_t rows) = nullptr;
   RowQuantiser quantise_row = nullptr;
+  LowProduct low_product = nullptr;
   SumStore store_sums = nullptr;
+  SumLoad load_sums = nullptr;
 };
 
 extern const IntegerProducts kVnniProducts;  // AVX-512 VNNI

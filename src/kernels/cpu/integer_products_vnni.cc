@@ -60,7 +60,7 @@ INSTRUCT_VNNI void panel_product(const std::byte* group, const std::byte* panel,
   };
   constexpr auto kSums = static_cast<std::size_t>(kRows);
   __m512 sum[kSums];
-  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_ps();
+  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_loadu_ps(sums + r * kPanel);
   for (std::int64_t b = 0; b < blocks; ++b, group += kRowBytes * kRows) {
     for (int part = 0; part < kBlock / F::group; ++part) {
       const __m512 scale = next_numbers<F::half>(panel);
@@ -185,21 +185,56 @@ INSTRUCT_VNNI void quantise_row(const std::byte* x, DType dtype, std::int64_t bl
   }
 }
 
-INSTRUCT_VNNI void store_sums(const float* sums, DType dtype, std::int64_t count, std::byte* y) {
-  const auto lanes = static_cast<__mmask16>((1U << count) - 1);
-  const __m512 values = _mm512_loadu_ps(sums);
-  if (dtype == DType::kF32) {
-    _mm512_mask_storeu_ps(y, lanes, values);
-    return;
+template <int kRows>
+INSTRUCT_VNNI void low_product_rows(const float* left, const float* right, std::int64_t rank, float* sums) {
+  __m512 sum[static_cast<std::size_t>(kRows)];
+  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_loadu_ps(sums + r * kPanel);
+  for (std::int64_t k = 0; k < rank; ++k, right += kPanel) {
+    const __m512 outputs = _mm512_loadu_ps(right);
+    for (int r = 0; r < kRows; ++r) sum[r] = _mm512_fmadd_ps(_mm512_set1_ps(left[r * rank + k]), outputs, sum[r]);
   }
-  // To nearest, ties to even; NaN stays NaN, as in tensor::to_bfloat16.
+  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(sums + r * kPanel, sum[r]);
+}
+
+void low_product(const float* left, const float* right, std::int64_t rank, std::int64_t rows, float* sums) {
+  for (; rows >= 4; rows -= 4, left += 4 * rank, sums += 4 * kPanel) low_product_rows<4>(left, right, rank, sums);
+  for (; rows > 0; --rows, left += rank, sums += kPanel) low_product_rows<1>(left, right, rank, sums);
+}
+
+// To nearest, ties to even; NaN stays NaN, as in tensor::to_bfloat16.
+INSTRUCT_VNNI inline __m256i to_bfloat16(__m512 values) {
   const __m512i bits = _mm512_castps_si512(values);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
   const __mmask16 nan = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
   const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
-  const __m512i upper = _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16);
-  _mm256_mask_storeu_epi16(y, lanes, _mm512_cvtepi32_epi16(upper));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
+}
+
+INSTRUCT_VNNI void store_sums(const float* sums, DType dtype, std::int64_t rows, std::int64_t count,
+                              std::int64_t stride_bytes, std::byte* y) {
+  const auto lanes = static_cast<__mmask16>((1U << count) - 1);
+  for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
+    const __m512 values = _mm512_loadu_ps(sums);
+    if (dtype == DType::kF32) {
+      _mm512_mask_storeu_ps(y, lanes, values);
+    } else {
+      _mm256_mask_storeu_epi16(y, lanes, to_bfloat16(values));
+    }
+  }
+}
+
+INSTRUCT_VNNI void load_sums(const std::byte* y, DType dtype, std::int64_t rows, std::int64_t count,
+                             std::int64_t stride_bytes, float* sums) {
+  const auto lanes = static_cast<__mmask16>((1U << count) - 1);
+  for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
+    if (dtype == DType::kF32) {
+      _mm512_storeu_ps(sums, _mm512_maskz_loadu_ps(lanes, y));
+    } else {
+      const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, y));
+      _mm512_storeu_ps(sums, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
+    }
+  }
 }
 
 }  // namespace
@@ -207,7 +242,9 @@ INSTRUCT_VNNI void store_sums(const float* sums, DType dtype, std::int64_t count
 const IntegerProducts kVnniProducts{.most_rows = kMostRows,
                                     .panel_product = find_panel_product,
                                     .quantise_row = quantise_row,
-                                    .store_sums = store_sums};
+                                    .low_product = low_product,
+                                    .store_sums = store_sums,
+                                    .load_sums = load_sums};
 
 }  // namespace instruct::kernels::cpu
 #endif

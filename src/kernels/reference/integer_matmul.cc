@@ -35,26 +35,28 @@ void round_to_integers(std::vector<float>& values) {
 }  // namespace
 
 IntegerWeight pack_integer_weight(Stream& /*stream*/, const Tensor& weight) {
-  return {weight, {}};
+  return {weight.dtype(), weight.dim(0), weight.dim(1), weight};
 }
 
-void integer_matmul(Stream& /*stream*/, const Tensor& x, std::span<const IntegerWeight* const> weights,
-                    std::span<Tensor> results) {
-  std::vector<float> left = read_matrix(x, false);
-  round_to_integers(left);
-  const auto depth = static_cast<std::size_t>(x.dim(1));
-  std::vector<float> right(depth);
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    for (std::int64_t n = 0; n < weights[i]->stored.dim(0); ++n) {
-      tensor::decode_rows(weights[i]->stored, n, 1, right);
-      for (std::int64_t m = 0; m < x.dim(0); ++m) {
-        double sum = 0;
-        for (std::size_t k = 0; k < depth; ++k) {
-          sum += static_cast<double>(left[static_cast<std::size_t>(m) * depth + k]) * static_cast<double>(right[k]);
-        }
-        write(results[i], m, n, static_cast<float>(sum));
-      }
+void integer_matmul(Stream& stream, const Tensor& x, std::span<const IntegerMatmul> products) {
+  std::vector<float> rounded = read_matrix(x, false);
+  round_to_integers(rounded);
+  const Tensor left = Tensor::from_floats(rounded, x.shape(), stream.allocator);
+  for (const IntegerMatmul& product : products) {
+    std::vector<float> values(static_cast<std::size_t>(product.weight->outputs * product.weight->inputs));
+    tensor::decode_rows(product.weight->data, 0, product.weight->outputs, values);
+    const Tensor right =
+        Tensor::from_floats(values, {product.weight->outputs, product.weight->inputs}, stream.allocator);
+    Matmul plain{.a = left, .b = right, .c = product.result, .transpose_b = Transpose::kYes};
+    plain.accumulate = product.accumulate;
+    if (product.low_a.defined()) {
+      plain.low_a = product.low_a;
+      plain.low_b = product.transpose_low_b == Transpose::kYes
+                        ? product.low_b
+                        : Tensor::from_floats(read_matrix(product.low_b, true),
+                                              {product.low_b.dim(1), product.low_b.dim(0)}, stream.allocator);
     }
+    matmul(stream, plain);
   }
 }
 
