@@ -52,7 +52,7 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   }
   if (options.base_compute == "int8" && !ops::has_integer_products()) {
     raise(ErrorCategory::kUnsupported,
-          "--base-compute int8 needs a processor with AVX-512 VNNI (this one has none): use auto");
+          "--base-compute int8 needs a processor with AVX2 (this one has none): use auto");
   }
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =

@@ -136,6 +136,23 @@ TEST(Train, CheckpointingChangesNoLoss) {
   }
 }
 
+TEST(Train, AFrozenBaseOnIntegersTrainsAlike) {
+  std::vector<std::vector<Value>> logs;
+  for (const std::string compute : {"dtype", "int8"}) {
+    const Folder folder;
+    const Outcome outcome = train(folder, {"--base_compute", compute});
+    if (outcome.code == 6) GTEST_SKIP() << "no integer products on this processor";
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    logs.push_back(log_of(folder));
+  }
+  ASSERT_EQ(logs[0].size(), logs[1].size());
+  for (std::size_t i = 0; i < logs[0].size(); ++i) {
+    const double plain = logs[0][i].at("loss").as_double();
+    EXPECT_NEAR(logs[1][i].at("loss").as_double(), plain, 0.01 * plain) << "line " << i;
+    EXPECT_NE(logs[1][i].at("loss").as_double(), plain);
+  }
+}
+
 TEST(Train, RefusesBeforeAnythingIsWritten) {
   const Folder folder;
   const auto refused = [&](const Words& more, int code, const std::string& message) {
@@ -152,6 +169,8 @@ TEST(Train, RefusesBeforeAnythingIsWritten) {
   refused({"--cutoff_len", "5"}, 2, "cutoff_len");
   refused({"--cutoff_len", "20"}, 3, "cutoff_len");
   refused({"--lora_target", "q_prj"}, 2, "q_prj");
+  refused({"--base_compute", "int8", "--finetuning_type", "full"}, 2, "need a frozen base");
+  refused({"--base_compute", "int4"}, 2, "'base_compute' expects one of dtype, int8");
   refused({"--chat_template", "llama3"}, 4, "llama3");
 }
 

@@ -63,7 +63,8 @@ CpuFeatures detect_cpu_features() {
   const Registers extended = cpuid(7, 0);
   const Registers more = extended.eax >= 1 ? cpuid(7, 1) : Registers{};
   const bool fma = has_bit(base.ecx, 12);
-  features.avx2 = (states & kYmm) == kYmm && fma && has_bit(extended.ebx, 5);
+  const bool f16c = has_bit(base.ecx, 29);
+  features.avx2 = (states & kYmm) == kYmm && fma && f16c && has_bit(extended.ebx, 5);
   const bool foundation = has_bit(extended.ebx, 16) && has_bit(extended.ebx, 17) && has_bit(extended.ebx, 28) &&
                           has_bit(extended.ebx, 30) && has_bit(extended.ebx, 31);  // F, DQ, CD, BW, VL
   features.avx512 = features.avx2 && (states & kZmm) == kZmm && foundation;

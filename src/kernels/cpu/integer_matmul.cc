@@ -17,7 +17,8 @@ using tensor::IntegerBlock;
 using tensor::IntegerFormat;
 
 constexpr std::int64_t kTaskBytes = std::int64_t{12} << 10;  // of weights: about a microsecond of reading from memory
-constexpr std::int64_t kTaskRows = 8 * kMostRows;            // their integers stay in the second cache
+constexpr std::int64_t kTaskRows = 96;                       // their integers stay in the second cache
+constexpr std::int64_t kMostRows = 12;                       // that any instruction set takes in a group
 constexpr std::int64_t kAlone = 16 * 1024;                   // activations that one thread quantises sooner than two
 
 // Places one output's integers and scales in its panel.
@@ -239,6 +240,7 @@ bool has_integer_products(const CpuFeatures& features) {
 const IntegerProducts* integer_products(const CpuFeatures& features) {
 #if defined(__x86_64__)
   if (features.avx512_vnni) return &kVnniProducts;
+  if (features.avx2) return &kAvx2Products;
 #endif
   return nullptr;
 }

@@ -20,7 +20,6 @@ namespace instruct::kernels::cpu {
 
 inline constexpr std::int64_t kPanel = 16;  // outputs
 inline constexpr std::int64_t kBlock = 32;  // inputs
-inline constexpr std::int64_t kMostRows = 12;
 
 // Fields of a block of activations after its integers, each one number a row.
 enum RowField : std::uint8_t {
@@ -58,6 +57,7 @@ struct IntegerProducts {
 };
 
 extern const IntegerProducts kVnniProducts;  // AVX-512 VNNI
+extern const IntegerProducts kAvx2Products;  // AVX2
 
 // Bytes of one block of a packed panel.
 inline std::int64_t panel_block_bytes(const tensor::IntegerFormat& format) {
