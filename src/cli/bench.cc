@@ -83,11 +83,11 @@ void add_train(CLI::App& parent) {
   command->footer("\nExample:\n  instruct bench train --model M.gguf --batch 4 --length 512");
   command->callback([all] {
     const bool lora = all->type == "lora";
-    const auto session =
-        open_session(all->options.model, {.keep_quantised = all->options.keep_quantised, .trainable = !lora,
-                                          .integers = all->options.model.base_compute == "int8"
-                                                          ? ops::IntegerUse::kGradients
-                                                          : ops::IntegerUse::kNone});
+    const auto session = open_session(
+        all->options.model,
+        {.keep_quantised = all->options.keep_quantised,
+         .trainable = !lora,
+         .integers = all->options.model.base_compute == "int8" ? ops::IntegerUse::kGradients : ops::IntegerUse::kNone});
     models::Llama& model = *session->package.model;
     std::unique_ptr<adapters::LoraAdapter> adapter;
     if (lora) {

@@ -51,16 +51,16 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
           "products on 8-bit integers (base compute int8) need a frozen base, and full tuning trains it: use lora");
   }
   if (options.base_compute == "int8" && !ops::has_integer_products()) {
-    raise(ErrorCategory::kUnsupported,
-          "--base-compute int8 needs a processor with AVX2 (this one has none): use auto");
+    raise(ErrorCategory::kUnsupported, "--base-compute int8 needs a processor with AVX2 (this one has none): use auto");
   }
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =
       models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
   if (options.base_compute == "int8" && !session->package.model->has_integer_products()) {
-    raise(ErrorCategory::kInvalidArgument,
-          "--base-compute int8 needs quantised weights, and '{}' has none: 'instruct export --quantize q8_0' makes them",
-          options.model);
+    raise(
+        ErrorCategory::kInvalidArgument,
+        "--base-compute int8 needs quantised weights, and '{}' has none: 'instruct export --quantize q8_0' makes them",
+        options.model);
   }
   session->dialogue = std::make_unique<instructions::DialogueEncoder>(
       *session->package.tokenizer, chat_template_of(session->package, options.chat_template),

@@ -94,7 +94,8 @@ std::vector<AttentionCase> plans() {
   cases.push_back(decode_case(100, 70, 300));
   cases.push_back(branched_decode_case());
   // Ranges that end within the stretches that the direct path cuts keys into.
-  AttentionCase scattered{.name = "three queries after ranges of 300 and 310 keys", .plan = {}, .keys = 710, .heads = {}};
+  AttentionCase scattered{
+      .name = "three queries after ranges of 300 and 310 keys", .plan = {}, .keys = 710, .heads = {}};
   scattered.plan.queries = {{.begin = 0, .end = 3, .self_begin = 700, .visible = {{0, 300}, {310, 620}}}};
   cases.push_back(scattered);
   return cases;

@@ -5,13 +5,16 @@
 namespace instruct::kernels {
 namespace {
 
+using tensor::Allocator;
+using tensor::DType;
+using tensor::Half;
+using tensor::Shape;
 using testing::Bound;
 using testing::fill_uniform;
 using testing::Machine;
 using testing::mismatch;
 using testing::same_bytes;
 using testing::three_machines;
-using namespace tensor;
 
 // Every instruction set that this processor has integer products with.
 std::vector<CpuFeatures> integer_features() {
@@ -29,13 +32,13 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
   for (std::int64_t i = 0; i < weight.bytes(); ++i)
     weight.raw()[i] = static_cast<std::byte>(random.next_uniform() * 256);
   const auto put_half = [&](std::int64_t at) {
-    const Half half = to_half(static_cast<float>(random.next_uniform() - 0.5));
+    const Half half = tensor::to_half(static_cast<float>(random.next_uniform() - 0.5));
     std::memcpy(weight.raw() + at, &half, sizeof(half));
   };
-  const std::int64_t block_bytes = info(dtype).block_bytes;
+  const std::int64_t block_bytes = tensor::info(dtype).block_bytes;
   for (std::int64_t at = 0; at < weight.bytes(); at += block_bytes) {
     put_half(dtype == DType::kQ6_K ? at + 208 : at);
-    if (integer_format(dtype)->has_minimum) put_half(at + 2);
+    if (tensor::integer_format(dtype)->has_minimum) put_half(at + 2);
   }
   return weight;
 }
@@ -135,7 +138,7 @@ TEST_P(IntegerFormats, AddTheLowRankProductAndWhatWasThere) {
 TEST_P(IntegerFormats, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) {
   if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
   RandomStream random(8, RandomPurpose::kTest);
-  const auto allocator = make_host_allocator();
+  const auto allocator = tensor::make_host_allocator();
   const Tensor weight = random_weight(GetParam(), 37, 512, random, *allocator);
   Tensor x = Tensor::empty({131, 512}, DType::kF32, *allocator);
   fill_uniform(x, random, 0.0F, 3.0F);
@@ -170,9 +173,9 @@ TEST_P(IntegerFormats, ValuesThatAreNotFiniteSpoilTheirRowOnly) {
     x.data<float>()[5] = std::numeric_limits<float>::infinity();
     x.data<float>()[2 * 256 + 40] = std::numeric_limits<float>::quiet_NaN();
     x.data<float>()[256 + 7] = 1e-42F;  // its inverse is no number
-    const std::vector<float> y = multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, weight,
-                                                                                           weight, DType::kF32)
-                                     .first.to_floats();
+    const std::vector<float> y =
+        multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, weight, weight, DType::kF32)
+            .first.to_floats();
     for (std::size_t i = 0; i < 16; ++i) {
       EXPECT_TRUE(std::isnan(y[i]));
       EXPECT_EQ(y[16 + i], 0.0F);

@@ -1,4 +1,5 @@
-// What integer_matmul multiplies with. Apart from kernels.h, so that headers of other layers need not include all kernels.
+// What integer_matmul multiplies with. Apart from kernels.h, so that headers of other layers need not include all
+// kernels.
 #pragma once
 
 #include "tensor/tensor.h"

@@ -23,8 +23,8 @@ class Loader {
   Variable matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
     const Tensor stored = get(name, tensor::Shape{rows, columns});
     const bool quantised = tensor::is_quantised(stored.dtype());
-    const bool keep = !options_.trainable && (stored.dtype() == options_.dtype || packs(stored) ||
-                                              (quantised && options_.keep_quantised));
+    const bool keep = !options_.trainable &&
+                      (stored.dtype() == options_.dtype || packs(stored) || (quantised && options_.keep_quantised));
     kept_ = kept_ || (keep && !packs(stored));
     return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_, threads_));
   }
@@ -193,8 +193,7 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
 std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
                                             std::span<const std::int32_t> targets, std::span<const float> weights,
                                             std::int64_t vocabulary) {
-  return ops::linear_cross_entropy(context, hidden(context, pass), head(), targets, weights, vocabulary,
-                                   head_.integer);
+  return ops::linear_cross_entropy(context, hidden(context, pass), head(), targets, weights, vocabulary, head_.integer);
 }
 
 Tensor Llama::logits(const Context& context, const Pass& pass) {
@@ -206,7 +205,8 @@ nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& alloc
 }
 
 bool Llama::has_integer_products() const {
-  return head_.integer.forward != nullptr || std::any_of(blocks_.begin(), blocks_.end(), [](const nn::DecoderBlock& block) {
+  return head_.integer.forward != nullptr ||
+         std::any_of(blocks_.begin(), blocks_.end(), [](const nn::DecoderBlock& block) {
            return block.query.integer.forward != nullptr || block.down.integer.forward != nullptr;
          });
 }

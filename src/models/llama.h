@@ -105,7 +105,7 @@ class Llama {
   DType dtype_;
   Variable embedding_;  // [V, D]
   std::vector<nn::DecoderBlock> blocks_;
-  Variable norm_;  // [D] f32
+  Variable norm_;    // [D] f32
   nn::Linear head_;  // weight undefined when tied
   std::mutex tables_mutex_;
   ops::RotaryTables tables_;

@@ -36,13 +36,13 @@ struct Linear {
 };
 
 // Layers over one input: together where all of them have integer products, else one after the other.
-template <std::size_t kCount>
-std::array<Variable, kCount> apply_all(const Context& context, const Variable& x,
-                                       const std::array<const Linear*, kCount>& layers) {
-  std::array<Variable, kCount> outputs;
-  std::array<ops::IntegerLayer, kCount> packed;
+template <std::size_t Count>
+std::array<Variable, Count> apply_all(const Context& context, const Variable& x,
+                                      const std::array<const Linear*, Count>& layers) {
+  std::array<Variable, Count> outputs;
+  std::array<ops::IntegerLayer, Count> packed;
   bool together = true;
-  for (std::size_t i = 0; i < kCount; ++i) {
+  for (std::size_t i = 0; i < Count; ++i) {
     packed[i] = {layers[i]->integer, layers[i]->bias, layers[i]->branch.get()};
     together = together && packed[i].weight.serve(context);
   }
@@ -50,7 +50,7 @@ std::array<Variable, kCount> apply_all(const Context& context, const Variable& x
     std::vector<Variable> all = ops::integer_linears(context, x, packed);
     std::move(all.begin(), all.end(), outputs.begin());
   } else {
-    for (std::size_t i = 0; i < kCount; ++i) outputs[i] = (*layers[i])(context, x);
+    for (std::size_t i = 0; i < Count; ++i) outputs[i] = (*layers[i])(context, x);
   }
   return outputs;
 }

@@ -27,7 +27,8 @@ class IntegerLinear : public ::testing::TestWithParam<ops::Backend> {
   }
   Tensor numbers(const tensor::Shape& shape) {
     Tensor x = Tensor::empty(shape, DType::kF32, engine_.allocator());
-    for (std::int64_t i = 0; i < x.elements(); ++i) x.data<float>()[i] = static_cast<float>(random_.next_uniform()) - 0.5F;
+    for (std::int64_t i = 0; i < x.elements(); ++i)
+      x.data<float>()[i] = static_cast<float>(random_.next_uniform()) - 0.5F;
     return x;
   }
   // On the reference backend a packed weight is the stored one.

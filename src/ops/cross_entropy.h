@@ -20,8 +20,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
                                         std::int64_t vocabulary, const IntegerForms& integer = {});
 
 // Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` as above.
-Tensor logits(const Context& context, const Tensor& x, const Tensor& weight,
-              const IntegerForms& integer = {});
+Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer = {});
 
 // Of one row of logits: its most likely token, the first of equals, and the natural-log probability of a token.
 std::int32_t most_likely(std::span<const float> logits);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 
 #include "base/error.h"
 
@@ -240,34 +241,17 @@ void encode_blocks(DType dtype, std::span<const float> values, std::byte* target
 }  // namespace
 
 const IntegerFormat* integer_format(DType dtype) {
-  static constexpr IntegerFormat kQ8_0{.bits = 8, .zero = 128, .read = read_q8_0};
-  static constexpr IntegerFormat kQ4_0{.bits = 4, .zero = 8, .read = read_q4_0};
-  static constexpr IntegerFormat kQ4_1{.bits = 4, .has_minimum = true, .read = read_q4_1};
-  static constexpr IntegerFormat kQ5_0{.bits = 5, .zero = 16, .read = read_q5_0};
-  static constexpr IntegerFormat kQ5_1{.bits = 5, .has_minimum = true, .read = read_q5_1};
-  static constexpr IntegerFormat kQ4_K{.bits = 4, .has_minimum = true, .half_scales = false, .read = read_q4_k};
-  static constexpr IntegerFormat kQ5_K{.bits = 5, .has_minimum = true, .half_scales = false, .read = read_q5_k};
-  static constexpr IntegerFormat kQ6_K{.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k};
-  switch (dtype) {
-    case DType::kQ8_0:
-      return &kQ8_0;
-    case DType::kQ4_0:
-      return &kQ4_0;
-    case DType::kQ4_1:
-      return &kQ4_1;
-    case DType::kQ5_0:
-      return &kQ5_0;
-    case DType::kQ5_1:
-      return &kQ5_1;
-    case DType::kQ4_K:
-      return &kQ4_K;
-    case DType::kQ5_K:
-      return &kQ5_K;
-    case DType::kQ6_K:
-      return &kQ6_K;
-    default:
-      return nullptr;
-  }
+  static const std::map<DType, IntegerFormat> formats{
+      {DType::kQ8_0, {.bits = 8, .zero = 128, .read = read_q8_0}},
+      {DType::kQ4_0, {.bits = 4, .zero = 8, .read = read_q4_0}},
+      {DType::kQ4_1, {.bits = 4, .has_minimum = true, .read = read_q4_1}},
+      {DType::kQ5_0, {.bits = 5, .zero = 16, .read = read_q5_0}},
+      {DType::kQ5_1, {.bits = 5, .has_minimum = true, .read = read_q5_1}},
+      {DType::kQ4_K, {.bits = 4, .has_minimum = true, .half_scales = false, .read = read_q4_k}},
+      {DType::kQ5_K, {.bits = 5, .has_minimum = true, .half_scales = false, .read = read_q5_k}},
+      {DType::kQ6_K, {.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k}}};
+  const auto found = formats.find(dtype);
+  return found == formats.end() ? nullptr : &found->second;
 }
 
 void decode_elements(DType dtype, const std::byte* source, std::span<float> values) {

@@ -91,9 +91,9 @@ TEST(Run, ProgramOverADocumentFromFileAndStandardInput) {
 TEST(Run, QuantisedFilesOnIntegersWhereTheProcessorHasThem) {
   const Folder folder;
   const std::string quantised = folder / "q.gguf";
-  ASSERT_EQ(run({"export", "--model", golden_model(), "--format", "gguf", "--quantize", "q8_0", "--output", quantised})
-                .code,
-            0);
+  ASSERT_EQ(
+      run({"export", "--model", golden_model(), "--format", "gguf", "--quantize", "q8_0", "--output", quantised}).code,
+      0);
   const auto call = [&](const std::string& model, const std::string& compute) {
     return run({"run", "--model", model, "--instructions", write_set(folder), "kind(text)", "--json", "--base-compute",
                 compute},

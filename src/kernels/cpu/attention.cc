@@ -97,7 +97,7 @@ class ForwardTask : HeadTask {
 void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor& log_sum) {
   const auto& queries = args.plan->queries;
   const std::int64_t heads = args.query.dim(1) / args.head_width;
-  std::vector<Family> blocked;   // families with at least one segment for the block path
+  std::vector<Family> blocked;  // families with at least one segment for the block path
   FewQueries few(stream, args, output, log_sum);
   for (const Family& family : families_of(queries)) {
     bool any = false;

@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_rows.cc"
-#include "hwy/foreach_target.h"
 #include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
 #include "kernels/cpu/vectors-inl.h"
@@ -164,7 +164,7 @@ HWY_INLINE void fetch_row(const T* row, std::int64_t width) {
 constexpr std::int64_t kAhead = 32;  // rows
 
 // Several queries against the same keys, which are loaded once for all of them.
-template <std::size_t kQueries, typename T>
+template <std::size_t Queries, typename T>
 void score_keys(const float* queries, const T* keys, std::int64_t stride, std::int64_t count, std::int64_t width,
                 float scale, float* scores, std::int64_t score_stride) {
   const F f;
@@ -172,18 +172,18 @@ void score_keys(const float* queries, const T* keys, std::int64_t stride, std::i
   const std::int64_t whole = width / lanes * lanes;
   std::int64_t s = 0;
   for (; s + 4 <= count; s += 4, keys += 4 * stride) {
-    V partial[kQueries][4];
+    V partial[Queries][4];
     for (auto& query : partial) std::fill_n(query, 4, hn::Zero(f));
     for (std::int64_t k = kAhead; k < kAhead + 4; ++k) fetch_row(keys + k * stride, width);
     for (std::int64_t i = 0; i < whole; i += lanes) {
       const V key[4] = {load(keys + i), load(keys + stride + i), load(keys + 2 * stride + i),
                         load(keys + 3 * stride + i)};
-      for (std::size_t q = 0; q < kQueries; ++q) {
+      for (std::size_t q = 0; q < Queries; ++q) {
         const V query = load(queries + static_cast<std::int64_t>(q) * width + i);
         for (std::size_t k = 0; k < 4; ++k) partial[q][k] = hn::MulAdd(query, key[k], partial[q][k]);
       }
     }
-    for (std::size_t q = 0; q < kQueries; ++q) {
+    for (std::size_t q = 0; q < Queries; ++q) {
       float sums[4];
       sums_of_four(partial[q], sums);
       const float* query = queries + static_cast<std::int64_t>(q) * width;
@@ -195,51 +195,50 @@ void score_keys(const float* queries, const T* keys, std::int64_t stride, std::i
     }
   }
   for (; s < count; ++s, keys += stride) {
-    for (std::int64_t q = 0; q < static_cast<std::int64_t>(kQueries); ++q)
+    for (std::int64_t q = 0; q < static_cast<std::int64_t>(Queries); ++q)
       scores[q * score_stride + s] = scale * dot(queries + q * width, keys, width);
   }
 }
 
-// Lanes [0, width) of several outputs, in steps of `kVectors` vectors.
-template <std::size_t kQueries, std::size_t kVectors, typename T>
+// Lanes [0, width) of several outputs, in steps of `Vectors` vectors.
+template <std::size_t Queries, std::size_t Vectors, typename T>
 std::int64_t add_weighted_lanes(const float* weights, std::int64_t weight_stride, const T* values, std::int64_t stride,
                                 std::int64_t count, std::int64_t width, std::int64_t from, float* outputs) {
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
-  const auto step = static_cast<std::int64_t>(kVectors) * lanes;
+  const auto step = static_cast<std::int64_t>(Vectors) * lanes;
   for (; from + step <= width; from += step) {
-    V sums[kQueries][kVectors];
+    V sums[Queries][Vectors];
     const auto at = [&](std::size_t q, std::size_t v) {
       return outputs + static_cast<std::int64_t>(q) * width + from + static_cast<std::int64_t>(v) * lanes;
     };
-    for (std::size_t q = 0; q < kQueries; ++q) {
-      for (std::size_t v = 0; v < kVectors; ++v) sums[q][v] = load(at(q, v));
+    for (std::size_t q = 0; q < Queries; ++q) {
+      for (std::size_t v = 0; v < Vectors; ++v) sums[q][v] = load(at(q, v));
     }
     for (std::int64_t s = 0; s < count; ++s) {
-      V value[kVectors];
+      V value[Vectors];
       fetch_row(values + (s + kAhead) * stride + from, step);
-      for (std::size_t v = 0; v < kVectors; ++v)
+      for (std::size_t v = 0; v < Vectors; ++v)
         value[v] = load(values + s * stride + from + static_cast<std::int64_t>(v) * lanes);
-      for (std::size_t q = 0; q < kQueries; ++q) {
+      for (std::size_t q = 0; q < Queries; ++q) {
         const V weight = hn::Set(f, weights[static_cast<std::int64_t>(q) * weight_stride + s]);
-        for (std::size_t v = 0; v < kVectors; ++v) sums[q][v] = hn::MulAdd(weight, value[v], sums[q][v]);
+        for (std::size_t v = 0; v < Vectors; ++v) sums[q][v] = hn::MulAdd(weight, value[v], sums[q][v]);
       }
     }
-    for (std::size_t q = 0; q < kQueries; ++q) {
-      for (std::size_t v = 0; v < kVectors; ++v) store(sums[q][v], at(q, v));
+    for (std::size_t q = 0; q < Queries; ++q) {
+      for (std::size_t v = 0; v < Vectors; ++v) store(sums[q][v], at(q, v));
     }
   }
   return from;
 }
 
-template <std::size_t kQueries, typename T>
+template <std::size_t Queries, typename T>
 void add_weighted(const float* weights, std::int64_t weight_stride, const T* values, std::int64_t stride,
                   std::int64_t count, std::int64_t width, float* outputs) {
-  std::int64_t i =
-      add_weighted_lanes<kQueries, 4>(weights, weight_stride, values, stride, count, width, 0, outputs);
-  i = add_weighted_lanes<kQueries, 1>(weights, weight_stride, values, stride, count, width, i, outputs);
+  std::int64_t i = add_weighted_lanes<Queries, 4>(weights, weight_stride, values, stride, count, width, 0, outputs);
+  i = add_weighted_lanes<Queries, 1>(weights, weight_stride, values, stride, count, width, i, outputs);
   for (; i < width; ++i) {
-    for (std::int64_t q = 0; q < static_cast<std::int64_t>(kQueries); ++q) {
+    for (std::int64_t q = 0; q < static_cast<std::int64_t>(Queries); ++q) {
       for (std::int64_t s = 0; s < count; ++s)
         outputs[q * width + i] += weights[q * weight_stride + s] * scalar(values + s * stride + i);
     }

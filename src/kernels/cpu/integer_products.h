@@ -33,8 +33,8 @@ inline constexpr std::int64_t kRowBytes = kBlock + 4 * 4;  // of one row in one 
 // sums [rows, kPanel] += group [rows, blocks * 32] times panel.
 using PanelProduct = void (*)(const std::byte* group, const std::byte* panel, std::int64_t blocks, float* sums);
 
-// Writes row `row` of a group of `rows`: per block, scale = max|x| / 127 and integers round(x * (127 / max|x|)), ties to
-// even. A block with a value that is not finite gets a NaN scale. x: k values of f32 or bf16.
+// Writes row `row` of a group of `rows`: per block, scale = max|x| / 127 and integers round(x * (127 / max|x|)), ties
+// to even. A block with a value that is not finite gets a NaN scale. x: k values of f32 or bf16.
 using RowQuantiser = void (*)(const std::byte* x, tensor::DType dtype, std::int64_t blocks, std::int64_t rows,
                               std::int64_t row, std::byte* group);
 

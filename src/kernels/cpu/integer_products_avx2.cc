@@ -65,9 +65,9 @@ INSTRUCT_INTEGERS inline Bytes low_halves(Bytes both) {
 INSTRUCT_INTEGERS inline Bytes high_halves(Bytes both) {
   return low_halves({_mm256_srli_epi16(both.low, 4), _mm256_srli_epi16(both.high, 4)});
 }
-template <bool kSigned>
+template <bool Signed>
 INSTRUCT_INTEGERS inline __m256i dot_half(__m256i sums, __m256i weights, __m256i four) {
-  if constexpr (kSigned) {
+  if constexpr (Signed) {
     const __m256i whole = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
     four = _mm256_sign_epi8(four, whole);
     weights = _mm256_abs_epi8(whole);
@@ -75,16 +75,16 @@ INSTRUCT_INTEGERS inline __m256i dot_half(__m256i sums, __m256i weights, __m256i
   const __m256i pairs = _mm256_maddubs_epi16(weights, four);
   return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-template <bool kSigned>
+template <bool Signed>
 INSTRUCT_INTEGERS inline Sums dot(Sums sums, Bytes weights, int four) {
   const __m256i inputs = _mm256_set1_epi32(four);
-  return {dot_half<kSigned>(sums.low, weights.low, inputs), dot_half<kSigned>(sums.high, weights.high, inputs)};
+  return {dot_half<Signed>(sums.low, weights.low, inputs), dot_half<Signed>(sums.high, weights.high, inputs)};
 }
 
 }  // namespace
 }  // namespace instruct::kernels::cpu
 
-#include "kernels/cpu/integer_products-inl.h"
+#include "kernels/cpu/integer_products.inc"
 
 namespace instruct::kernels::cpu {
 namespace {

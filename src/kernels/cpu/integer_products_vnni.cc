@@ -61,16 +61,16 @@ INSTRUCT_INTEGERS inline Bytes low_halves(Bytes both) {
 INSTRUCT_INTEGERS inline Bytes high_halves(Bytes both) {
   return _mm512_and_si512(_mm512_srli_epi16(both, 4), _mm512_set1_epi8(0xF));
 }
-template <bool kSigned>
+template <bool Signed>
 INSTRUCT_INTEGERS inline Sums dot(Sums sums, Bytes weights, int four) {
-  static_assert(!kSigned);
+  static_assert(!Signed);
   return _mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(four));
 }
 
 }  // namespace
 }  // namespace instruct::kernels::cpu
 
-#include "kernels/cpu/integer_products-inl.h"
+#include "kernels/cpu/integer_products.inc"
 
 namespace instruct::kernels::cpu {
 namespace {
@@ -114,7 +114,7 @@ INSTRUCT_INTEGERS inline __m256i to_bfloat16(__m512 values) {
 }
 
 INSTRUCT_INTEGERS void store_sums(const float* sums, DType dtype, std::int64_t rows, std::int64_t count,
-                              std::int64_t stride_bytes, std::byte* y) {
+                                  std::int64_t stride_bytes, std::byte* y) {
   const auto lanes = static_cast<__mmask16>((1U << count) - 1);
   for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
     const __m512 values = _mm512_loadu_ps(sums);
@@ -127,7 +127,7 @@ INSTRUCT_INTEGERS void store_sums(const float* sums, DType dtype, std::int64_t r
 }
 
 INSTRUCT_INTEGERS void load_sums(const std::byte* y, DType dtype, std::int64_t rows, std::int64_t count,
-                             std::int64_t stride_bytes, float* sums) {
+                                 std::int64_t stride_bytes, float* sums) {
   const auto lanes = static_cast<__mmask16>((1U << count) - 1);
   for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
     if (dtype == DType::kF32) {

@@ -45,8 +45,7 @@ class Product {
 
 class Products : public ProductCache {
  public:
-  explicit Products(const CpuFeatures& features)
-      : tiles_(features.amx_bf16), integers_(integer_products(features)) {}
+  explicit Products(const CpuFeatures& features) : tiles_(features.amx_bf16), integers_(integer_products(features)) {}
   // Whether products with AMX tiles (tiles.h) are to be used where they suit.
   bool tiles() const { return tiles_; }
   // Products on 8-bit integers, or null.
