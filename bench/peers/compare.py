@@ -103,6 +103,11 @@ works = {
         lambda: torch_step(*shape)["tokens_per_second"],
         {"amx": 3.5, "avx512": 1.75},
     ),
+    "LoRA step, int8 base": (
+        lambda: ours("train", "--model", options.model, *shape, "--base-compute", "int8")["tokens_per_second"],
+        lambda: torch_step(*shape)["tokens_per_second"],
+        {"avx512": 2.3},
+    ),
     "LoRA step, peak memory": (
         lambda: ours("train", "--model", options.model, *shape, "--repeats", "1")["peak_rss_bytes"],
         lambda: torch_step(*shape, "--steps", "1")["peak_rss_bytes"],
