@@ -5,6 +5,7 @@
 
 #include <iostream>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "base/progress.h"
 #include "bench/figures.h"
@@ -82,12 +83,15 @@ void add_train(CLI::App& parent) {
   command->add_flag("--keep-quantised", all->options.keep_quantised, "convert a quantised base by tile");
   command->footer("\nExample:\n  instruct bench train --model M.gguf --batch 4 --length 512");
   command->callback([all] {
+    if (all->options.model.base_compute == "int16")
+      raise(ErrorCategory::kInvalidArgument,
+            "--base-compute int16 is for forward passes: training takes int8 or dtype");
     const bool lora = all->type == "lora";
     const auto session = open_session(
-        all->options.model,
-        {.keep_quantised = all->options.keep_quantised,
-         .trainable = !lora,
-         .integers = all->options.model.base_compute == "int8" ? ops::IntegerUse::kGradients : ops::IntegerUse::kNone});
+        all->options.model, {.keep_quantised = all->options.keep_quantised,
+                             .trainable = !lora,
+                             .integers = all->options.model.base_compute == "int8" ? ops::IntegerUse::kGradients8
+                                                                                   : ops::IntegerUse::kNone});
     models::Llama& model = *session->package.model;
     std::unique_ptr<adapters::LoraAdapter> adapter;
     if (lora) {
@@ -135,7 +139,7 @@ void add_generate(CLI::App& parent) {
   command->footer(
       "\nExample:\n  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");
   command->callback([all] {
-    const auto session = open_session(all->options.model, {.integers = ops::IntegerUse::kForward});
+    const auto session = open_session(all->options.model, {.integers = ops::IntegerUse::kForward16});
     show(bench::bench_generate(*session->engine, *session->package.model, *session->package.tokenizer, all->generate),
          all->options.json);
   });

@@ -115,7 +115,7 @@ class Chat {
 };
 
 void run(const Options& options) {
-  const auto session = open_session(options.model, {.integers = ops::IntegerUse::kForward});
+  const auto session = open_session(options.model, {.integers = ops::IntegerUse::kForward16});
   Chat(*session, options).run();
 }
 

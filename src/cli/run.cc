@@ -61,7 +61,7 @@ void run(Options& options) {
   if (source.empty()) raise(ErrorCategory::kInvalidArgument, "no program: give one, or 'program:' in {}", set.origin);
   const instructions::Program program = instructions::parse_checked_program(source, set, "program");
   const instructions::Plan plan = instructions::make_plan(program, set, variables_of(options, set));
-  const auto session = open_session(options.model, {.integers = ops::IntegerUse::kForward});
+  const auto session = open_session(options.model, {.integers = ops::IntegerUse::kForward16});
   options.generation.sampling.seed = options.model.seed;
   options.run.max_new_tokens = options.generation.max_new_tokens;
   evaluate::Responder responder(*session->engine, *session->package.model, *session->dialogue,

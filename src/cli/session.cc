@@ -17,9 +17,10 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--dtype", dtype, "compute type: auto, bf16 or f32")->capture_default_str();
   command
       .add_option("--base-compute", base_compute,
-                  "products with quantised weights: int8 (8-bit integers), dtype (converted first), or auto")
+                  "products with quantised weights: int16 or int8 (activations rounded to integers), dtype (weights "
+                  "converted first), or auto")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "int8", "dtype"}));
+      ->check(CLI::IsMember({"auto", "int16", "int8", "dtype"}));
   command.add_option("--threads", threads, "threads; 0 takes all processors")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096));
@@ -43,24 +44,26 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   models::WeightOptions chosen = weights;
   chosen.dtype = ops::dtype_from_option(options.dtype);
   chosen.threads = options.threads;
+  const bool integers = options.base_compute.starts_with("int");
   if (options.base_compute == "dtype") chosen.integers = ops::IntegerUse::kNone;
-  if (options.base_compute == "int8" && chosen.integers == ops::IntegerUse::kNone)
-    chosen.integers = ops::IntegerUse::kForward;
-  if (options.base_compute == "int8" && chosen.trainable) {
+  if (integers && chosen.integers != ops::IntegerUse::kGradients8)
+    chosen.integers = options.base_compute == "int8" ? ops::IntegerUse::kForward8 : ops::IntegerUse::kForward16;
+  if (integers && chosen.trainable) {
     raise(ErrorCategory::kInvalidArgument,
-          "products on 8-bit integers (base compute int8) need a frozen base, and full tuning trains it: use lora");
+          "products on integers (base compute {}) need a frozen base, and full tuning trains it: use lora",
+          options.base_compute);
   }
-  if (options.base_compute == "int8" && !ops::has_integer_products()) {
-    raise(ErrorCategory::kUnsupported, "--base-compute int8 needs a processor with AVX2 (this one has none): use auto");
+  if (integers && !ops::has_integer_products()) {
+    raise(ErrorCategory::kUnsupported, "--base-compute {} needs a processor with AVX2 (this one has none): use auto",
+          options.base_compute);
   }
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =
       models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
-  if (options.base_compute == "int8" && !session->package.model->has_integer_products()) {
-    raise(
-        ErrorCategory::kInvalidArgument,
-        "--base-compute int8 needs quantised weights, and '{}' has none: 'instruct export --quantize q8_0' makes them",
-        options.model);
+  if (integers && !session->package.model->has_integer_products()) {
+    raise(ErrorCategory::kInvalidArgument,
+          "--base-compute {} needs quantised weights, and '{}' has none: 'instruct export --quantize q8_0' makes them",
+          options.base_compute, options.model);
   }
   session->dialogue = std::make_unique<instructions::DialogueEncoder>(
       *session->package.tokenizer, chat_template_of(session->package, options.chat_template),

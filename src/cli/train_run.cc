@@ -83,7 +83,7 @@ void TrainRun::open() {
                            .seed = config_.seed},
                           {.keep_quantised = config_.keep_quantised,
                            .trainable = config_.finetuning_type == "full",
-                           .integers = ops::IntegerUse::kGradients});
+                           .integers = ops::IntegerUse::kGradients8});
 }
 
 std::int64_t TrainRun::cutoff() const {

@@ -43,24 +43,35 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
   return weight;
 }
 
-class IntegerFormats : public ::testing::TestWithParam<DType> {};
+constexpr std::array kFormats = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
+                                 DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+
+class IntegerFormats : public ::testing::TestWithParam<std::tuple<DType, ActivationBits>> {
+ protected:
+  static DType format() { return std::get<0>(GetParam()); }
+  static ActivationBits bits() { return std::get<1>(GetParam()); }
+};
 INSTANTIATE_TEST_SUITE_P(Kernels, IntegerFormats,
-                         ::testing::Values(DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                                           DType::kQ4_K, DType::kQ5_K, DType::kQ6_K),
-                         [](const auto& tested) { return std::string(tensor::info(tested.param).name); });
+                         ::testing::Combine(::testing::ValuesIn(kFormats),
+                                            ::testing::Values(ActivationBits::k8, ActivationBits::k16)),
+                         [](const auto& tested) {
+                           return std::string(tensor::info(std::get<0>(tested.param)).name) +
+                                  (std::get<1>(tested.param) == ActivationBits::k8 ? "_8" : "_16");
+                         });
 
 // x [rows, depth] times two weights on one backend.
 struct Results {
   Tensor first, second;
 };
 template <auto Pack, auto Multiply>
-Results multiply(Stream& stream, const Tensor& x, const Tensor& first, const Tensor& second, DType dtype) {
+Results multiply(Stream& stream, const Tensor& x, const Tensor& first, const Tensor& second, DType dtype,
+                 ActivationBits bits) {
   const IntegerWeight a = Pack(stream, first);
   const IntegerWeight b = Pack(stream, second);
   Tensor results[] = {Tensor::empty({x.dim(0), first.dim(0)}, dtype, stream.allocator),
                       Tensor::empty({x.dim(0), second.dim(0)}, dtype, stream.allocator)};
   const IntegerMatmul products[] = {{.weight = &a, .result = results[0]}, {.weight = &b, .result = results[1]}};
-  Multiply(stream, x, std::span<const IntegerMatmul>(products));
+  Multiply(stream, x, bits, std::span<const IntegerMatmul>(products));
   return {results[0], results[1]};
 }
 
@@ -72,15 +83,15 @@ TEST_P(IntegerFormats, AgreesWithItsPlainTwin) {
       Allocator& allocator = *machine->allocator;
       for (const std::int64_t rows : {1, 2, 3, 7, 12, 29, 131}) {
         const std::int64_t depth = rows == 7 ? 1536 : 256;
-        const Tensor first = random_weight(GetParam(), 150, depth, random, allocator);
-        const Tensor second = random_weight(GetParam(), 16, depth, random, allocator);
+        const Tensor first = random_weight(format(), 150, depth, random, allocator);
+        const Tensor second = random_weight(format(), 16, depth, random, allocator);
         for (const DType dtype : {DType::kF32, DType::kBF16}) {
           Tensor x = Tensor::empty({rows, depth}, dtype, allocator);
           fill_uniform(x, random, 0.3F, 2.0F);
           const Results plain = multiply<&reference::pack_integer_weight, &reference::integer_matmul>(
-              machine->stream, x, first, second, dtype);
-          const Results fast =
-              multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine->stream, x, first, second, dtype);
+              machine->stream, x, first, second, dtype, bits());
+          const Results fast = multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine->stream, x, first,
+                                                                                         second, dtype, bits());
           // A block's sum is rounded a few times; terms are up to 2.3 x (255 x 32 x 0.5), and there are depth of them.
           const Bound bound{.relative = testing::sum_units(depth / 32),
                             .absolute = testing::kUnit * testing::sum_units(depth / 32) * 2.3 * 4096 * 32 *
@@ -106,7 +117,7 @@ TEST_P(IntegerFormats, AddTheLowRankProductAndWhatWasThere) {
           fill_uniform(made.view, random, 0.1F, 2.0F);
           return made;
         };
-        const Tensor stored = random_weight(GetParam(), 37, 256, random, allocator);
+        const Tensor stored = random_weight(format(), 37, 256, random, allocator);
         const testing::Operand x = filled({29, 256});
         const testing::Operand low_a = filled({29, 5});
         const testing::Operand low_b = transpose == Transpose::kYes ? filled({37, 5}) : filled({5, 37});
@@ -120,7 +131,7 @@ TEST_P(IntegerFormats, AddTheLowRankProductAndWhatWasThere) {
                                         .low_b = low_b.view,
                                         .transpose_low_b = transpose,
                                         .accumulate = accumulate};
-            multiply_one(machine.stream, x.view, std::span(&product, 1));
+            multiply_one(machine.stream, x.view, bits(), std::span(&product, 1));
             return result;
           };
           const auto plain = run(reference::pack_integer_weight(machine.stream, stored), reference::integer_matmul);
@@ -139,7 +150,7 @@ TEST_P(IntegerFormats, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) 
   if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
   RandomStream random(8, RandomPurpose::kTest);
   const auto allocator = tensor::make_host_allocator();
-  const Tensor weight = random_weight(GetParam(), 37, 512, random, *allocator);
+  const Tensor weight = random_weight(format(), 37, 512, random, *allocator);
   Tensor x = Tensor::empty({131, 512}, DType::kF32, *allocator);
   fill_uniform(x, random, 0.0F, 3.0F);
   Tensor expected;
@@ -147,7 +158,7 @@ TEST_P(IntegerFormats, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) 
     for (auto& machine : three_machines(features)) {
       const auto run = [&](const Tensor& rows) {
         return multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine->stream, rows, weight, weight,
-                                                                         DType::kF32);
+                                                                         DType::kF32, bits());
       };
       const Results all = run(x);
       if (!expected.defined()) expected = all.first;
@@ -168,20 +179,48 @@ TEST_P(IntegerFormats, ValuesThatAreNotFiniteSpoilTheirRowOnly) {
   RandomStream random(9, RandomPurpose::kTest);
   for (const CpuFeatures& features : integer_features()) {
     Machine machine(2, features);
-    const Tensor weight = random_weight(GetParam(), 16, 256, random, *machine.allocator);
+    const Tensor weight = random_weight(format(), 16, 256, random, *machine.allocator);
     Tensor x = Tensor::zeros({3, 256}, DType::kF32, *machine.allocator);
     x.data<float>()[5] = std::numeric_limits<float>::infinity();
     x.data<float>()[2 * 256 + 40] = std::numeric_limits<float>::quiet_NaN();
     x.data<float>()[256 + 7] = 1e-42F;  // its inverse is no number
-    const std::vector<float> y =
-        multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, weight, weight, DType::kF32)
-            .first.to_floats();
+    const std::vector<float> y = multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, weight,
+                                                                                           weight, DType::kF32, bits())
+                                     .first.to_floats();
     for (std::size_t i = 0; i < 16; ++i) {
       EXPECT_TRUE(std::isnan(y[i]));
       EXPECT_EQ(y[16 + i], 0.0F);
       EXPECT_TRUE(std::isnan(y[32 + i]));
     }
   }
+}
+
+// Against the product of values that were not rounded.
+class SixteenBits : public ::testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Kernels, SixteenBits, ::testing::ValuesIn(kFormats),
+                         [](const auto& tested) { return std::string(tensor::info(tested.param).name); });
+
+TEST_P(SixteenBits, AreFarNearerToTheValues) {
+  if (integer_features().empty()) GTEST_SKIP() << "no integer products on this processor";
+  RandomStream random(11, RandomPurpose::kTest);
+  Machine machine(2);
+  const Tensor stored = random_weight(GetParam(), 64, 512, random, *machine.allocator);
+  Tensor x = Tensor::empty({9, 512}, DType::kF32, *machine.allocator);
+  fill_uniform(x, random, 0.0F, 3.0F);
+  Tensor values = Tensor::empty({64, 512}, DType::kF32, *machine.allocator);
+  reference::dequantise_rows(machine.stream, stored, 0, values);
+  Tensor exact = Tensor::empty({9, 64}, DType::kF32, *machine.allocator);
+  reference::matmul(machine.stream, {.a = x, .b = values, .c = exact, .transpose_b = Transpose::kYes});
+  const std::vector<float> expected = exact.to_floats();
+  const auto error = [&](ActivationBits with) {
+    const std::vector<float> y =
+        multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, stored, stored, DType::kF32, with)
+            .first.to_floats();
+    float most = 0;
+    for (std::size_t i = 0; i < y.size(); ++i) most = std::max(most, std::abs(y[i] - expected[i]));
+    return most;
+  };
+  EXPECT_LT(error(ActivationBits::k16), error(ActivationBits::k8) / 100);
 }
 
 }  // namespace

@@ -6,6 +6,9 @@
 
 namespace instruct::kernels {
 
+// What activations are rounded to: 8-bit integers of one scale a block, or 16-bit ones as two of 8.
+enum class ActivationBits : std::uint8_t { k8, k16 };
+
 // A block-quantised weight [N, K] in the form that one backend made of it.
 struct IntegerWeight {
   tensor::DType dtype = tensor::DType::kQ8_0;

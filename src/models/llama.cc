@@ -56,8 +56,8 @@ class Loader {
   }
   bool packs(const Tensor& stored) const {
     if (options_.trainable || !integers_) return false;
-    return options_.integers == ops::IntegerUse::kGradients ||
-           (options_.integers == ops::IntegerUse::kForward && tensor::is_quantised(stored.dtype()));
+    if (options_.integers == ops::IntegerUse::kNone) return false;
+    return options_.integers == ops::IntegerUse::kGradients8 || tensor::is_quantised(stored.dtype());
   }
   Variable variable(Tensor value) const {
     return options_.trainable ? Variable::parameter(std::move(value)) : Variable(std::move(value));

@@ -221,7 +221,7 @@ TEST_F(Packages, KQuantisedFilesAreTheModelOfTheirValues) {
     EXPECT_LT(largest_gap(tiled.logits(), expected), 1e-4F);
     if (!ops::has_integer_products()) continue;
     // On 8-bit integers: activations are rounded, by at most 1/254 of the largest in 32.
-    Opened integers(folder_ / "k.gguf", {.integers = ops::IntegerUse::kForward});
+    Opened integers(folder_ / "k.gguf", {.integers = ops::IntegerUse::kForward8});
     EXPECT_TRUE(integers.package.model->has_integer_products());
     const std::vector<float> logits = integers.logits();
     const float size = largest_gap(expected, std::vector<float>(expected.size()));

@@ -34,7 +34,7 @@ class IntegerLinear : public ::testing::TestWithParam<ops::Backend> {
   // On the reference backend a packed weight is the stored one.
   ops::IntegerForms forms(const Tensor& stored) {
     if (GetParam() == ops::Backend::kCpu)
-      return ops::pack_for_integers(stored, ops::IntegerUse::kForward, engine_.allocator(), engine_.threads());
+      return ops::pack_for_integers(stored, ops::IntegerUse::kForward8, engine_.allocator(), engine_.threads());
     return {std::make_shared<kernels::IntegerWeight>(
                 kernels::IntegerWeight{stored.dtype(), stored.dim(0), stored.dim(1), stored}),
             nullptr};
@@ -72,7 +72,7 @@ class IntegerLinear : public ::testing::TestWithParam<ops::Backend> {
   }
   ops::IntegerForms both_forms(const Tensor& weight) {
     if (GetParam() == ops::Backend::kCpu)
-      return ops::pack_for_integers(weight, ops::IntegerUse::kGradients, engine_.allocator(), engine_.threads());
+      return ops::pack_for_integers(weight, ops::IntegerUse::kGradients8, engine_.allocator(), engine_.threads());
     Tensor turned = Tensor::empty({weight.dim(1), weight.dim(0)}, DType::kF32, engine_.allocator());
     for (std::int64_t i = 0; i < weight.elements(); ++i)
       turned.data<float>()[i % weight.dim(1) * weight.dim(0) + i / weight.dim(1)] = weight.data<float>()[i];

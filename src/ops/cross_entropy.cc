@@ -29,11 +29,11 @@ void for_tiles(const Context& context, const Tensor& weight, DType dtype, const 
   }
 }
 
-void project(const Context& context, const Tensor& x, const Tensor& weight, const kernels::IntegerWeight* integer,
+void project(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer,
              const Tensor& result) {
-  if (integer != nullptr) {
-    const kernels::IntegerMatmul product{.weight = integer, .result = result};
-    INSTRUCT_KERNEL(integer_matmul)(context, x, std::span(&product, 1));
+  if (integer.forward != nullptr) {
+    const kernels::IntegerMatmul product{.weight = integer.forward.get(), .result = result};
+    INSTRUCT_KERNEL(integer_matmul)(context, x, integer.bits, std::span(&product, 1));
     return;
   }
   for_tiles(context, weight, x.dtype(), [&](std::int64_t row, const Tensor& tile) {
@@ -47,7 +47,7 @@ void project(const Context& context, const Tensor& x, const Tensor& weight, cons
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer) {
   require_shape(x.dim(1) == weight.dim(1), "logits", x, weight);
   Tensor result = Tensor::empty({x.dim(0), weight.dim(0)}, DType::kF32, context.allocator());
-  project(context, x, weight, integer.forward.get(), result);
+  project(context, x, weight, integer, result);
   return result;
 }
 
@@ -87,7 +87,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
     const auto count = static_cast<std::size_t>(end - begin);
     const Tensor chunk = x.value().rows(begin, end);
     Tensor scores = Tensor::empty({end - begin, w.dim(0)}, DType::kF32, context.allocator());
-    project(context, chunk, w, on_integers ? integer.forward.get() : nullptr, scores);
+    project(context, chunk, w, on_integers ? integer : IntegerForms(), scores);
     Tensor dscores;
     if (records) dscores = dtype == DType::kF32 ? scores : Tensor::empty(scores.shape(), dtype, context.allocator());
     INSTRUCT_KERNEL(cross_entropy)
@@ -95,7 +95,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
      std::span(log_probabilities).subspan(first, count), records ? &dscores : nullptr);
     if (dx.defined() && on_integers) {
       const kernels::IntegerMatmul product{.weight = integer.transposed.get(), .result = dx.rows(begin, end)};
-      INSTRUCT_KERNEL(integer_matmul)(context, dscores, std::span(&product, 1));
+      INSTRUCT_KERNEL(integer_matmul)(context, dscores, integer.bits, std::span(&product, 1));
     } else if (dx.defined()) {
       for_tiles(context, w, dtype, [&](std::int64_t row, const Tensor& tile) {
         INSTRUCT_KERNEL(matmul)

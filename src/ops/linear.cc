@@ -136,7 +136,7 @@ void integer_input_gradient(const Context& context, const Variable& x, const ker
     product.low_a = dz;
     product.low_b = branch->a.value();
   }
-  INSTRUCT_KERNEL(integer_matmul)(context, dy, std::span(&product, 1));
+  INSTRUCT_KERNEL(integer_matmul)(context, dy, kernels::ActivationBits::k8, std::span(&product, 1));
   if (dropped) add_dropped(context, *branch, dz, target.gradient);
 }
 
@@ -213,7 +213,7 @@ std::vector<Variable> integer_linears(const Context& context, const Variable& x,
     }
     products.push_back(product);
   }
-  INSTRUCT_KERNEL(integer_matmul)(context, input, products);
+  INSTRUCT_KERNEL(integer_matmul)(context, input, layers.front().weight.bits, products);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const IntegerLayer& layer = layers[i];
     const Variable& y = outputs[i];

@@ -85,9 +85,10 @@ IntegerForms pack_for_integers(const Tensor& source, IntegerUse use, tensor::All
                                ThreadPool& threads) {
   kernels::Stream stream{threads, allocator, nullptr};
   IntegerForms forms;
+  if (use == IntegerUse::kForward16) forms.bits = kernels::ActivationBits::k16;
   if (source.dim(1) % kBlock != 0) return forms;
   forms.forward = packed(stream, tensor::is_quantised(source.dtype()) ? source : as_q8_0(stream, source));
-  if (use == IntegerUse::kGradients && source.dim(0) % kBlock == 0)
+  if (use == IntegerUse::kGradients8 && source.dim(0) % kBlock == 0)
     forms.transposed = packed(stream, transposed_as_q8_0(stream, source));
   return forms;
 }

@@ -21,14 +21,16 @@ bool has_integer_products();
 
 // A frozen weight W [N, K] packed for products on 8-bit integers (kernels::integer_matmul).
 struct IntegerForms {
-  std::shared_ptr<const kernels::IntegerWeight> forward;     // for x W^T; null: there are none
-  std::shared_ptr<const kernels::IntegerWeight> transposed;  // for the gradient dy W; null: not while recording
+  std::shared_ptr<const kernels::IntegerWeight> forward;       // for x W^T; null: there are none
+  std::shared_ptr<const kernels::IntegerWeight> transposed;    // for the gradient dy W; null: not while recording
+  kernels::ActivationBits bits = kernels::ActivationBits::k8;  // what the other side is rounded to
   bool serve(const Context& context) const {
     return forward != nullptr && (context.tape == nullptr || transposed != nullptr);
   }
 };
-// Which of the forms a use needs.
-enum class IntegerUse : std::uint8_t { kNone, kForward, kGradients };
+// What integer products are for: forward passes, on activations of 8 bits or of 16 (whose error is below that of bf16,
+// for twice the arithmetic), or training over a frozen base, on 8 bits.
+enum class IntegerUse : std::uint8_t { kNone, kForward8, kForward16, kGradients8 };
 // Packs a matrix: block-quantised ones as they are stored, others as Q8_0, the transpose always as Q8_0. A form whose
 // rows are no whole number of blocks is left out.
 IntegerForms pack_for_integers(const tensor::Tensor& source, IntegerUse use, tensor::Allocator& allocator,

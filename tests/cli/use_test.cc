@@ -106,7 +106,9 @@ TEST(Run, QuantisedFilesOnIntegersWhereTheProcessorHasThem) {
   }
   ASSERT_EQ(integers.code, 0) << integers.err;
   EXPECT_NE(integers.out, call(quantised, "dtype").out);  // probabilities move a little
-  EXPECT_EQ(integers.out, call(quantised, "auto").out);
+  const Outcome finer = call(quantised, "int16");
+  EXPECT_NE(finer.out, integers.out);
+  EXPECT_EQ(finer.out, call(quantised, "auto").out);
   const Outcome plain = call(golden_model(), "int8");
   EXPECT_EQ(plain.code, 2);
   EXPECT_THAT(plain.err, AllOf(HasSubstr("needs quantised weights"), HasSubstr("export --quantize q8_0")));

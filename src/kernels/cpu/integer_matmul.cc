@@ -92,14 +92,17 @@ std::vector<RowGroup> groups_of(std::int64_t rows, std::int64_t most) {
 // Activations as 8-bit integers, group after group.
 class QuantisedRows {
  public:
-  QuantisedRows(Stream& stream, const IntegerProducts& products, const Tensor& x)
-      : groups_(groups_of(x.dim(0), products.most_rows)), blocks_(x.dim(1) / kBlock) {
+  QuantisedRows(Stream& stream, const IntegerProducts& products, const Tensor& x, ActivationBits bits)
+      : groups_(groups_of(x.dim(0), products.most_rows)),
+        blocks_(x.dim(1) / kBlock),
+        planes_(bits == ActivationBits::k8 ? 1 : 2) {
     storage_ = stream.allocator.allocate(x.dim(0) * row_bytes());
     const std::int64_t row_stride = tensor::bytes_of(x.dtype(), x.row_stride());
     const auto quantise = [&](std::int64_t g) {
       const RowGroup& group = groups_[static_cast<std::size_t>(g)];
       for (std::int64_t r = 0; r < group.rows; ++r)
-        products.quantise_row(x.raw() + (group.first + r) * row_stride, x.dtype(), blocks_, group.rows, r, data(group));
+        products.quantise_row(x.raw() + (group.first + r) * row_stride, x.dtype(), blocks_, planes_, group.rows, r,
+                              data(group));
     };
     const auto count = static_cast<std::int64_t>(groups_.size());
     if (x.elements() > kAlone) {
@@ -111,13 +114,15 @@ class QuantisedRows {
 
   const std::vector<RowGroup>& groups() const { return groups_; }
   std::int64_t blocks() const { return blocks_; }
+  int planes() const { return planes_; }
   std::byte* data(const RowGroup& group) const { return storage_->data + group.first * row_bytes(); }
 
  private:
-  std::int64_t row_bytes() const { return blocks_ * kRowBytes; }
+  std::int64_t row_bytes() const { return blocks_ * kRowBytes * planes_; }
 
   std::vector<RowGroup> groups_;
   std::int64_t blocks_;
+  int planes_;
   std::shared_ptr<tensor::Storage> storage_;
 };
 
@@ -204,7 +209,7 @@ class PreparedProduct {
                            sums);
     }
     kernels_.panel_product(product_.weight->dtype, group.rows)(
-        rows.data(group), product_.weight->data.raw() + panel * panel_bytes(), rows.blocks(), sums);
+        rows.data(group), product_.weight->data.raw() + panel * panel_bytes(), rows.blocks(), rows.planes(), sums);
     kernels_.store_sums(sums, dtype, group.rows, columns, stride, y);
   }
 
@@ -259,10 +264,10 @@ IntegerWeight pack_integer_weight(Stream& stream, const Tensor& weight) {
   return {weight.dtype(), weight.dim(0), weight.dim(1), packed};
 }
 
-void integer_matmul(Stream& stream, const Tensor& x, std::span<const IntegerMatmul> products) {
+void integer_matmul(Stream& stream, const Tensor& x, ActivationBits bits, std::span<const IntegerMatmul> products) {
   if (x.dim(0) == 0) return;
   const IntegerProducts& kernels = *products_of(stream).integers();
-  const QuantisedRows rows(stream, kernels, x);
+  const QuantisedRows rows(stream, kernels, x, bits);
   std::vector<PreparedProduct> prepared;
   prepared.reserve(products.size());
   for (const IntegerMatmul& product : products) prepared.emplace_back(stream, kernels, product);

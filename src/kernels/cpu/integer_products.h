@@ -5,9 +5,10 @@
 // then the integers, four consecutive inputs of each output together: 64 bytes of 8-bit integers, or of 4-bit ones
 // with four inputs in the low and the next four in the high halves.
 //
-// Activations are cut into groups of rows. A group holds, block after block: 32 integers a row, then one number a row
-// of each of the fields below. One panel of weights times one group of rows is what an instruction set implements. All
-// of them compute the same to the bit: the sum over a block is exact, and blocks are added in order.
+// Activations are cut into groups of rows. A group holds, block after block and in a block plane after plane (one of
+// 8-bit integers, or two): 32 integers a row, then one number a row of each of the fields below. One panel of weights
+// times one group of rows is what an instruction set implements. All of them compute the same to the bit: the sum over
+// a block is exact, and blocks are added in order.
 #pragma once
 
 #include <cstddef>
@@ -21,22 +22,24 @@ namespace instruct::kernels::cpu {
 inline constexpr std::int64_t kPanel = 16;  // outputs
 inline constexpr std::int64_t kBlock = 32;  // inputs
 
-// Fields of a block of activations after its integers, each one number a row.
+// Fields of a plane of activations after its integers, each one number a row.
 enum RowField : std::uint8_t {
   kScale,           // f32
   kScaledSum,       // f32, scale times sum
   kNegatedSum,      // int32, minus the sum of the integers
   kNegatedHalfSum,  // the same of the first 16
 };
-inline constexpr std::int64_t kRowBytes = kBlock + 4 * 4;  // of one row in one block
+inline constexpr std::int64_t kRowBytes = kBlock + 4 * 4;  // of one row in one plane
 
 // sums [rows, kPanel] += group [rows, blocks * 32] times panel.
-using PanelProduct = void (*)(const std::byte* group, const std::byte* panel, std::int64_t blocks, float* sums);
+using PanelProduct = void (*)(const std::byte* group, const std::byte* panel, std::int64_t blocks, int planes,
+                              float* sums);
 
 // Writes row `row` of a group of `rows`: per block, scale = max|x| / 127 and integers round(x * (127 / max|x|)), ties
-// to even. A block with a value that is not finite gets a NaN scale. x: k values of f32 or bf16.
-using RowQuantiser = void (*)(const std::byte* x, tensor::DType dtype, std::int64_t blocks, std::int64_t rows,
-                              std::int64_t row, std::byte* group);
+// to even; in a second plane what is left, with scale / 254. A block with a value that is not finite gets a NaN scale.
+// x: k values of f32 or bf16.
+using RowQuantiser = void (*)(const std::byte* x, tensor::DType dtype, std::int64_t blocks, int planes,
+                              std::int64_t rows, std::int64_t row, std::byte* group);
 
 // sums [rows, kPanel] += left [rows, rank] times right [rank, kPanel], all f32.
 using LowProduct = void (*)(const float* left, const float* right, std::int64_t rank, std::int64_t rows, float* sums);

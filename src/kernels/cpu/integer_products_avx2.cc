@@ -96,10 +96,10 @@ INSTRUCT_INTEGERS inline __m256 load_values(const std::byte* x, DType dtype, std
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_t blocks, std::int64_t rows,
-                                    std::int64_t row, std::byte* group) {
+INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_t blocks, int planes, std::int64_t rows,
+                                    std::int64_t row, std::byte* plane) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-  for (std::int64_t b = 0; b < blocks; ++b, group += kRowBytes * rows) {
+  for (std::int64_t b = 0; b < blocks; ++b) {
     __m256 values[4];
     __m256i most = _mm256_setzero_si256();
     for (int i = 0; i < 4; ++i) {
@@ -110,19 +110,25 @@ INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_
     std::uint32_t lanes[8];
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), most);
     const BlockScale scale = scale_of(std::bit_cast<float>(*std::max_element(lanes, lanes + 8)));
-    std::int32_t integers[kBlock] = {};
-    if (scale.factor != 0.0F) {
+    for (__m256& value : values) {
+      value = _mm256_mul_ps(value, _mm256_set1_ps(scale.factor));
+      if (scale.factor == 0.0F) value = _mm256_setzero_ps();  // values that are not finite leave no trace
+    }
+    float plane_scale = scale.scale;
+    for (int p = 0; p < planes; ++p, plane += kRowBytes * rows, plane_scale /= kFiner) {
+      std::int32_t integers[kBlock];
       for (int i = 0; i < 4; ++i) {
-        const __m256i rounded = _mm256_cvtps_epi32(_mm256_mul_ps(values[i], _mm256_set1_ps(scale.factor)));
+        const __m256i rounded = _mm256_cvtps_epi32(values[i]);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(integers + i * 8), rounded);
+        values[i] = _mm256_mul_ps(_mm256_sub_ps(values[i], _mm256_cvtepi32_ps(rounded)), _mm256_set1_ps(kFiner));
       }
+      int sums[2] = {};
+      for (std::int64_t i = 0; i < kBlock; ++i) {
+        plane[row * kBlock + i] = static_cast<std::byte>(integers[i]);
+        sums[i / 16] += integers[i];
+      }
+      put_fields(plane_scale, sums[0], sums[1], rows, row, plane);
     }
-    int sums[2] = {};
-    for (std::int64_t i = 0; i < kBlock; ++i) {
-      group[row * kBlock + i] = static_cast<std::byte>(integers[i]);
-      sums[i / 16] += integers[i];
-    }
-    put_fields(scale, sums[0], sums[1], rows, row, group);
   }
 }
 

@@ -82,24 +82,28 @@ INSTRUCT_INTEGERS inline __m512 load_values(const std::byte* x, DType dtype, std
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_t blocks, std::int64_t rows,
-                                    std::int64_t row, std::byte* group) {
+INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_t blocks, int planes, std::int64_t rows,
+                                    std::int64_t row, std::byte* plane) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  for (std::int64_t b = 0; b < blocks; ++b, group += kRowBytes * rows) {
-    const __m512 values[2] = {load_values(x, dtype, b * kBlock), load_values(x, dtype, b * kBlock + 16)};
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    __m512 values[2] = {load_values(x, dtype, b * kBlock), load_values(x, dtype, b * kBlock + 16)};
     // As integers, magnitudes are ordered like the numbers, with infinity and NaN above all.
     const __m512i most = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(values[0]), magnitude),
                                           _mm512_and_si512(_mm512_castps_si512(values[1]), magnitude));
     const BlockScale scale = scale_of(std::bit_cast<float>(_mm512_reduce_max_epu32(most)));
-    int sums[2];
-    for (int half = 0; half < 2; ++half) {
-      __m512i integers = _mm512_setzero_si512();
-      if (scale.factor != 0.0F)
-        integers = _mm512_cvtps_epi32(_mm512_mul_ps(values[half], _mm512_set1_ps(scale.factor)));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(group + row * kBlock + half * 16), _mm512_cvtsepi32_epi8(integers));
-      sums[half] = _mm512_reduce_add_epi32(integers);
+    const __mmask16 used = scale.factor != 0.0F ? 0xffff : 0;  // values that are not finite leave no trace
+    for (__m512& value : values) value = _mm512_maskz_mul_ps(used, value, _mm512_set1_ps(scale.factor));
+    float plane_scale = scale.scale;
+    for (int i = 0; i < planes; ++i, plane += kRowBytes * rows, plane_scale /= kFiner) {
+      int sums[2];
+      for (int half = 0; half < 2; ++half) {
+        const __m512i integers = _mm512_cvtps_epi32(values[half]);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(plane + row * kBlock + half * 16), _mm512_cvtsepi32_epi8(integers));
+        sums[half] = _mm512_reduce_add_epi32(integers);
+        values[half] = _mm512_mul_ps(_mm512_sub_ps(values[half], _mm512_cvtepi32_ps(integers)), _mm512_set1_ps(kFiner));
+      }
+      put_fields(plane_scale, sums[0], sums[1], rows, row, plane);
     }
-    put_fields(scale, sums[0], sums[1], rows, row, group);
   }
 }
 

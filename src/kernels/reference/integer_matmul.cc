@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kBlock = 32;  // activations that share a scale
 
 // Replaces values by the nearest that their block's integers can say; by NaN where one of the block is not finite.
-void round_to_integers(std::vector<float>& values) {
+void round_to_integers(std::vector<float>& values, ActivationBits bits) {
   for (std::size_t at = 0; at < values.size(); at += kBlock) {
     const auto block = std::span(values).subspan(at, kBlock);
     float largest = 0;
@@ -26,8 +26,12 @@ void round_to_integers(std::vector<float>& values) {
     }
     const bool usable = largest > 127.0F / std::numeric_limits<float>::max();  // its inverse is a number
     for (float& x : block) {
-      const float integer = usable ? std::nearbyint(x * (127.0F / largest)) : 0.0F;
-      x = finite ? integer * (largest / 127.0F) : std::numeric_limits<float>::quiet_NaN();
+      const float scaled = usable ? x * (127.0F / largest) : 0.0F;
+      double integer = static_cast<double>(std::nearbyint(scaled));
+      if (bits == ActivationBits::k16)
+        integer += static_cast<double>(std::nearbyint((scaled - std::nearbyint(scaled)) * 254.0F)) / 254.0;
+      x = finite ? static_cast<float>(integer * static_cast<double>(largest / 127.0F))
+                 : std::numeric_limits<float>::quiet_NaN();
     }
   }
 }
@@ -38,9 +42,9 @@ IntegerWeight pack_integer_weight(Stream& /*stream*/, const Tensor& weight) {
   return {weight.dtype(), weight.dim(0), weight.dim(1), weight};
 }
 
-void integer_matmul(Stream& stream, const Tensor& x, std::span<const IntegerMatmul> products) {
+void integer_matmul(Stream& stream, const Tensor& x, ActivationBits bits, std::span<const IntegerMatmul> products) {
   std::vector<float> rounded = read_matrix(x, false);
-  round_to_integers(rounded);
+  round_to_integers(rounded, bits);
   const Tensor left = Tensor::from_floats(rounded, x.shape(), stream.allocator);
   for (const IntegerMatmul& product : products) {
     std::vector<float> values(static_cast<std::size_t>(product.weight->outputs * product.weight->inputs));
