@@ -91,7 +91,7 @@ def best_together():
 
 def generation(kind):
     return (
-        lambda: ours("generate", "--model", quantised(kind))["generation_tokens_per_second"],
+        lambda: ours("generate", "--model", quantised(kind), "--base-compute", "int8")["generation_tokens_per_second"],
         lambda: llama(quantised(kind))["generation_tokens_per_second"],
     )
 

@@ -66,7 +66,7 @@ void run(Options& options) {
   options.task.responder.sampling.seed = options.model.seed;
   options.task.responder.stop = options.generation.stop;
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
-  const auto session = open_session(options.model, {.integers = ops::IntegerUse::kForward16});
+  const auto session = open_session(options.model);
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
   if (options.task.limit > 0) rows = std::min(rows, options.task.limit);
   Progress progress("Answering", rows, "rows");
