@@ -47,7 +47,7 @@ struct WeightOptions {
   DType dtype = DType::kF32;    // of activations and of converted weights: f32 or bf16
   bool keep_quantised = false;  // leave block-quantised matrices as they are and convert by tile in each product
   bool trainable = false;       // every weight gets a gradient (full tuning); implies private, converted copies
-  // Matrices packed for products on 8-bit integers, where the processor has them: quantised ones for forward passes
+  // Matrices packed for products on integers, where the processor has them: quantised ones for forward passes
   // alone, all for training over a frozen base.
   ops::IntegerUse integers = ops::IntegerUse::kNone;
   int threads = 0;  // that convert and pack; 0 takes all processors
@@ -76,7 +76,7 @@ class Llama {
 
   const LlamaConfig& config() const { return config_; }
   DType dtype() const { return dtype_; }
-  // Whether any weight is packed for products on 8-bit integers.
+  // Whether any weight is packed for products on integers.
   bool has_integer_products() const;
   // Final normalised hidden states [T or rows, D]. Raises InvalidArgument when a position is past the context length.
   Variable hidden(const Context& context, const Pass& pass);

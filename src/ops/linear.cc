@@ -110,34 +110,46 @@ void add_dropped(const Context& context, const LowRank& branch, const Tensor& dz
   INSTRUCT_KERNEL(add_into)(context, part, dx);
 }
 
-// dx (+)= dy W, and the branch's part when there is one.
-void input_gradient(const Context& context, const Variable& x, const Tensor& weight, const Tensor& dy,
-                    const LowRank* branch, const Tensor& dz) {
+// dx (+)= dy W, and the branch's part when there is one; on integers where W has a packed transpose.
+void input_gradient(const Context& context, const Variable& x, const Variable& weight,
+                    const kernels::IntegerWeight* transposed, const Tensor& dy, const LowRank* branch,
+                    const Tensor& dz) {
   if (!x.requires_gradient()) return;
   GradientTarget target = gradient_target(context, x);
+  const Accumulate accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes;
   const bool dropped = branch != nullptr && branch->dropout > 0.0F;
   Low low;
   if (branch != nullptr && !dropped) low = {dz, branch->a.value()};
-  multiply(context, dy, weight, low, target.fresh ? Accumulate::kNo : Accumulate::kYes, target.gradient);
+  if (transposed != nullptr) {
+    const kernels::IntegerMatmul product{.weight = transposed,
+                                         .result = target.gradient,
+                                         .low_a = low.left,
+                                         .low_b = low.right,
+                                         .transpose_low_b = Transpose::kNo,
+                                         .accumulate = accumulate};
+    INSTRUCT_KERNEL(integer_matmul)(context, dy, kernels::ActivationBits::k8, std::span(&product, 1));
+  } else {
+    multiply(context, dy, weight.value(), low, accumulate, target.gradient);
+  }
   if (dropped) add_dropped(context, *branch, dz, target.gradient);
 }
 
-// The same on 8-bit integers.
-void integer_input_gradient(const Context& context, const Variable& x, const kernels::IntegerWeight& transposed,
-                            const Tensor& dy, const LowRank* branch, const Tensor& dz) {
-  if (!x.requires_gradient()) return;
-  GradientTarget target = gradient_target(context, x);
-  const bool dropped = branch != nullptr && branch->dropout > 0.0F;
-  kernels::IntegerMatmul product{.weight = &transposed,
-                                 .result = target.gradient,
-                                 .transpose_low_b = Transpose::kNo,
-                                 .accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes};
-  if (branch != nullptr && !dropped) {
-    product.low_a = dz;
-    product.low_b = branch->a.value();
-  }
-  INSTRUCT_KERNEL(integer_matmul)(context, dy, kernels::ActivationBits::k8, std::span(&product, 1));
-  if (dropped) add_dropped(context, *branch, dz, target.gradient);
+// Records the backward pass of y = x W^T + bias + branch. Keeps x (for the gradients of the weight and of A) and the
+// branch's z, which is narrow. A weight on integers is frozen: `weight` is undefined then.
+void record_backward(const Context& context, const Variable& x, const Variable& weight,
+                     const std::shared_ptr<const kernels::IntegerWeight>& transposed, const Variable& bias,
+                     const LowRank* branch, const Tensor& z, const Variable& y) {
+  std::optional<LowRank> kept;
+  if (branch != nullptr) kept = *branch;
+  context.tape->record([context, x, weight, transposed, bias, y, z, kept] {
+    const Tensor& dy = y.gradient();
+    if (!dy.defined()) return;
+    if (weight.requires_gradient()) add_outer(context, weight, dy, x.value());
+    if (bias.defined()) add_bias_gradient(context, bias, dy);
+    const Tensor dz = kept ? branch_backward(context, *kept, x, z, dy) : Tensor();
+    input_gradient(context, x, weight, transposed.get(), dy, kept ? &*kept : nullptr, dz);
+    y.mutable_gradient() = Tensor();
+  });
 }
 
 // z = scale * dropout(x) A^T.
@@ -174,20 +186,7 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
   }
   multiply_transposed(context, x.value(), w, low, y.mutable_value());
   if (bias.defined()) INSTRUCT_KERNEL(add_bias)(context, bias.value(), y.mutable_value());
-  if (records) {
-    // Keeps x (for the gradients of the weight and of A) and the branch's z, which is narrow.
-    std::optional<LowRank> kept;
-    if (branch != nullptr) kept = *branch;
-    context.tape->record([context, x, weight, bias, y, z = low.left, kept] {
-      const Tensor& dy = y.gradient();
-      if (!dy.defined()) return;
-      add_outer(context, weight, dy, x.value());
-      if (bias.defined()) add_bias_gradient(context, bias, dy);
-      const Tensor dz = kept ? branch_backward(context, *kept, x, z, dy) : Tensor();
-      input_gradient(context, x, weight.value(), dy, kept ? &*kept : nullptr, dz);
-      y.mutable_gradient() = Tensor();
-    });
-  }
+  if (records) record_backward(context, x, weight, nullptr, bias, branch, low.left, y);
   return y;
 }
 
@@ -218,17 +217,9 @@ std::vector<Variable> integer_linears(const Context& context, const Variable& x,
     const IntegerLayer& layer = layers[i];
     const Variable& y = outputs[i];
     if (layer.bias.defined()) INSTRUCT_KERNEL(add_bias)(context, layer.bias.value(), outputs[i].mutable_value());
-    if (!y.requires_gradient()) continue;
-    std::optional<LowRank> kept;
-    if (layer.branch != nullptr) kept = *layer.branch;
-    context.tape->record([context, x, y, z = products[i].low_a, kept, bias = layer.bias, weight = layer.weight] {
-      const Tensor& dy = y.gradient();
-      if (!dy.defined()) return;
-      if (bias.defined()) add_bias_gradient(context, bias, dy);
-      const Tensor dz = kept ? branch_backward(context, *kept, x, z, dy) : Tensor();
-      integer_input_gradient(context, x, *weight.transposed, dy, kept ? &*kept : nullptr, dz);
-      y.mutable_gradient() = Tensor();
-    });
+    if (y.requires_gradient()) {
+      record_backward(context, x, Variable(), layer.weight.transposed, layer.bias, layer.branch, products[i].low_a, y);
+    }
   }
   return outputs;
 }

@@ -30,7 +30,7 @@ struct IntegerLayer {
   Variable bias;
   const LowRank* branch = nullptr;
 };
-// Layers that share an input x [T, K], each to [T, N_i], on 8-bit integers (kernels::integer_matmul): x is rounded to
+// Layers that share an input x [T, K], each to [T, N_i], on integers (kernels::integer_matmul): x is rounded to
 // integers once, and so is each dy in the backward pass. Every layer's weight serves the context.
 std::vector<Variable> integer_linears(const Context& context, const Variable& x, std::span<const IntegerLayer> layers);
 

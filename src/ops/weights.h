@@ -16,10 +16,10 @@ tensor::Tensor converted_copy(const tensor::Tensor& source, tensor::DType dtype,
 // The same on one thread.
 tensor::Tensor converted_copy(const tensor::Tensor& source, tensor::DType dtype, tensor::Allocator& allocator);
 
-// Whether this processor has products on 8-bit integers.
+// Whether this processor has products on integers.
 bool has_integer_products();
 
-// A frozen weight W [N, K] packed for products on 8-bit integers (kernels::integer_matmul).
+// A frozen weight W [N, K] packed for products on integers (kernels::integer_matmul).
 struct IntegerForms {
   std::shared_ptr<const kernels::IntegerWeight> forward;       // for x W^T; null: there are none
   std::shared_ptr<const kernels::IntegerWeight> transposed;    // for the gradient dy W; null: not while recording

@@ -2,7 +2,6 @@
 // Internal to kernels/cpu.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "kernels/kernels.h"

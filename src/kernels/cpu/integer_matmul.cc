@@ -1,4 +1,4 @@
-// Products of activations with block-quantised weights on 8-bit integers: packing, quantising, and cutting into tasks.
+// Products of activations with block-quantised weights on integers: packing, quantising, and cutting into tasks.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -18,7 +18,6 @@ using tensor::IntegerFormat;
 
 constexpr std::int64_t kTaskBytes = std::int64_t{12} << 10;  // of weights: about a microsecond of reading from memory
 constexpr std::int64_t kTaskRows = 96;                       // their integers stay in the second cache
-constexpr std::int64_t kMostRows = 12;                       // that any instruction set takes in a group
 constexpr std::int64_t kAlone = 16 * 1024;                   // activations that one thread quantises sooner than two
 
 // Places one output's integers and scales in its panel.
@@ -192,7 +191,7 @@ class PreparedProduct {
   std::int64_t panel_bytes() const { return product_.weight->data.dim(1); }
   // A group of rows times one panel.
   void run(const QuantisedRows& rows, const RowGroup& group, std::int64_t panel) {
-    alignas(64) float sums[kMostRows * kPanel];
+    alignas(64) float sums[kMostGroupRows * kPanel];
     const DType dtype = result_.dtype();
     const std::int64_t element = tensor::info(dtype).block_bytes;
     const std::int64_t column = panel * kPanel;

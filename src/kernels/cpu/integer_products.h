@@ -11,8 +11,11 @@
 // a block is exact, and blocks are added in order.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <limits>
 
 #include "kernels/stream.h"
 #include "tensor/block_codec.h"
@@ -21,6 +24,7 @@ namespace instruct::kernels::cpu {
 
 inline constexpr std::int64_t kPanel = 16;  // outputs
 inline constexpr std::int64_t kBlock = 32;  // inputs
+inline constexpr int kMostGroupRows = 12;   // of activations that any instruction set takes in a group
 
 // Fields of a plane of activations after its integers, each one number a row.
 enum RowField : std::uint8_t {
@@ -40,6 +44,33 @@ using PanelProduct = void (*)(const std::byte* group, const std::byte* panel, st
 // x: k values of f32 or bf16.
 using RowQuantiser = void (*)(const std::byte* x, tensor::DType dtype, std::int64_t blocks, int planes,
                               std::int64_t rows, std::int64_t row, std::byte* group);
+
+// The scale of a block by its largest magnitude, and the factor that makes its values integers: 0 where they count as
+// zero, because one is not finite (the scale is NaN) or all are so small that the factor would overflow.
+struct BlockScale {
+  float scale;
+  float factor;
+};
+inline BlockScale scale_of(float largest) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  if (!(largest <= kMost)) return {std::numeric_limits<float>::quiet_NaN(), 0};
+  return {largest / 127.0F, largest > 127.0F / kMost ? 127.0F / largest : 0.0F};
+}
+
+inline constexpr float kFiner = 254.0F;  // the scale of the first plane over that of the second
+
+// The numbers of one row beside its integers.
+inline void put_fields(float scale, int first_sum, int second_sum, std::int64_t rows, std::int64_t row,
+                       std::byte* plane) {
+  const int sum = first_sum + second_sum;
+  const auto put = [&](RowField which, std::uint32_t bits) {
+    std::memcpy(plane + kBlock * rows + (which * rows + row) * 4, &bits, sizeof(bits));
+  };
+  put(kScale, std::bit_cast<std::uint32_t>(scale));
+  put(kScaledSum, std::bit_cast<std::uint32_t>(scale * static_cast<float>(sum)));
+  put(kNegatedSum, static_cast<std::uint32_t>(-sum));
+  put(kNegatedHalfSum, static_cast<std::uint32_t>(-first_sum));
+}
 
 // sums [rows, kPanel] += left [rows, rank] times right [rank, kPanel], all f32.
 using LowProduct = void (*)(const float* left, const float* right, std::int64_t rank, std::int64_t rows, float* sums);

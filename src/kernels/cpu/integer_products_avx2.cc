@@ -8,10 +8,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/integer_products.h"
+
 #define INSTRUCT_INTEGERS __attribute__((target("avx2,f16c,fma")))
 
 namespace instruct::kernels::cpu {
 namespace {
+
+using tensor::DType;
 
 struct Floats {
   __m256 low, high;
@@ -23,7 +27,7 @@ struct Bytes {
   __m256i low, high;
 };
 constexpr bool kSignedBytes = true;
-constexpr int kMostRows = 2;  // four registers each
+constexpr int kGroupRows = 2;  // four registers each
 
 INSTRUCT_INTEGERS inline Floats zero_floats() {
   return {_mm256_setzero_ps(), _mm256_setzero_ps()};
@@ -81,14 +85,6 @@ INSTRUCT_INTEGERS inline Sums dot(Sums sums, Bytes weights, int four) {
   return {dot_half<Signed>(sums.low, weights.low, inputs), dot_half<Signed>(sums.high, weights.high, inputs)};
 }
 
-}  // namespace
-}  // namespace instruct::kernels::cpu
-
-#include "kernels/cpu/integer_products.inc"
-
-namespace instruct::kernels::cpu {
-namespace {
-
 // 8 values as f32.
 INSTRUCT_INTEGERS inline __m256 load_values(const std::byte* x, DType dtype, std::int64_t at) {
   if (dtype == DType::kF32) return _mm256_loadu_ps(reinterpret_cast<const float*>(x) + at);
@@ -132,38 +128,32 @@ INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_
   }
 }
 
-void store_sums(const float* sums, DType dtype, std::int64_t rows, std::int64_t count, std::int64_t stride_bytes,
-                std::byte* y) {
-  for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      if (dtype == DType::kF32) {
-        reinterpret_cast<float*>(y)[i] = sums[i];
-      } else {
-        reinterpret_cast<tensor::BFloat16*>(y)[i] = tensor::to_bfloat16(sums[i]);
-      }
+void store_row(const float* sums, DType dtype, std::int64_t count, std::byte* y) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (dtype == DType::kF32) {
+      reinterpret_cast<float*>(y)[i] = sums[i];
+    } else {
+      reinterpret_cast<tensor::BFloat16*>(y)[i] = tensor::to_bfloat16(sums[i]);
     }
   }
 }
 
-void load_sums(const std::byte* y, DType dtype, std::int64_t rows, std::int64_t count, std::int64_t stride_bytes,
-               float* sums) {
-  for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
-    std::fill_n(sums, kPanel, 0.0F);
-    for (std::int64_t i = 0; i < count; ++i) {
-      sums[i] = dtype == DType::kF32 ? reinterpret_cast<const float*>(y)[i]
-                                     : tensor::to_float(reinterpret_cast<const tensor::BFloat16*>(y)[i]);
-    }
+void load_row(const std::byte* y, DType dtype, std::int64_t count, float* sums) {
+  std::fill_n(sums, kPanel, 0.0F);
+  for (std::int64_t i = 0; i < count; ++i) {
+    sums[i] = dtype == DType::kF32 ? reinterpret_cast<const float*>(y)[i]
+                                   : tensor::to_float(reinterpret_cast<const tensor::BFloat16*>(y)[i]);
   }
 }
 
 }  // namespace
+}  // namespace instruct::kernels::cpu
 
-const IntegerProducts kAvx2Products{.most_rows = kMostRows,
-                                    .panel_product = find_panel_product,
-                                    .quantise_row = quantise_row,
-                                    .low_product = low_product,
-                                    .store_sums = store_sums,
-                                    .load_sums = load_sums};
+#include "kernels/cpu/integer_products.inc"
+
+namespace instruct::kernels::cpu {
+
+const IntegerProducts kAvx2Products = kProducts;
 
 }  // namespace instruct::kernels::cpu
 #endif

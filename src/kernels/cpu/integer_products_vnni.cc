@@ -13,17 +13,21 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/integer_products.h"
+
 // Only the functions so marked are compiled for AVX-512; the rest of the program runs on any processor.
 #define INSTRUCT_INTEGERS __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma,bmi2")))
 
 namespace instruct::kernels::cpu {
 namespace {
 
+using tensor::DType;
+
 using Floats = __m512;
 using Sums = __m512i;
 using Bytes = __m512i;
 constexpr bool kSignedBytes = false;
-constexpr int kMostRows = 12;  // two registers each, and eight are left
+constexpr int kGroupRows = 12;  // two registers each, and eight are left
 
 INSTRUCT_INTEGERS inline Floats zero_floats() {
   return _mm512_setzero_ps();
@@ -67,14 +71,6 @@ INSTRUCT_INTEGERS inline Sums dot(Sums sums, Bytes weights, int four) {
   return _mm512_dpbusd_epi32(sums, weights, _mm512_set1_epi32(four));
 }
 
-}  // namespace
-}  // namespace instruct::kernels::cpu
-
-#include "kernels/cpu/integer_products.inc"
-
-namespace instruct::kernels::cpu {
-namespace {
-
 // 16 values as f32.
 INSTRUCT_INTEGERS inline __m512 load_values(const std::byte* x, DType dtype, std::int64_t at) {
   if (dtype == DType::kF32) return _mm512_loadu_ps(x + at * 4);
@@ -117,40 +113,36 @@ INSTRUCT_INTEGERS inline __m256i to_bfloat16(__m512 values) {
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16));
 }
 
-INSTRUCT_INTEGERS void store_sums(const float* sums, DType dtype, std::int64_t rows, std::int64_t count,
-                                  std::int64_t stride_bytes, std::byte* y) {
-  const auto lanes = static_cast<__mmask16>((1U << count) - 1);
-  for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
-    const __m512 values = _mm512_loadu_ps(sums);
-    if (dtype == DType::kF32) {
-      _mm512_mask_storeu_ps(y, lanes, values);
-    } else {
-      _mm256_mask_storeu_epi16(y, lanes, to_bfloat16(values));
-    }
+INSTRUCT_INTEGERS inline __mmask16 first_lanes(std::int64_t count) {
+  return static_cast<__mmask16>((1U << count) - 1);
+}
+
+INSTRUCT_INTEGERS void store_row(const float* sums, DType dtype, std::int64_t count, std::byte* y) {
+  const __m512 values = _mm512_loadu_ps(sums);
+  if (dtype == DType::kF32) {
+    _mm512_mask_storeu_ps(y, first_lanes(count), values);
+  } else {
+    _mm256_mask_storeu_epi16(y, first_lanes(count), to_bfloat16(values));
   }
 }
 
-INSTRUCT_INTEGERS void load_sums(const std::byte* y, DType dtype, std::int64_t rows, std::int64_t count,
-                                 std::int64_t stride_bytes, float* sums) {
-  const auto lanes = static_cast<__mmask16>((1U << count) - 1);
-  for (std::int64_t r = 0; r < rows; ++r, sums += kPanel, y += stride_bytes) {
-    if (dtype == DType::kF32) {
-      _mm512_storeu_ps(sums, _mm512_maskz_loadu_ps(lanes, y));
-    } else {
-      const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, y));
-      _mm512_storeu_ps(sums, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
-    }
+INSTRUCT_INTEGERS void load_row(const std::byte* y, DType dtype, std::int64_t count, float* sums) {
+  if (dtype == DType::kF32) {
+    _mm512_storeu_ps(sums, _mm512_maskz_loadu_ps(first_lanes(count), y));
+  } else {
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(count), y));
+    _mm512_storeu_ps(sums, _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
   }
 }
 
 }  // namespace
+}  // namespace instruct::kernels::cpu
 
-const IntegerProducts kVnniProducts{.most_rows = kMostRows,
-                                    .panel_product = find_panel_product,
-                                    .quantise_row = quantise_row,
-                                    .low_product = low_product,
-                                    .store_sums = store_sums,
-                                    .load_sums = load_sums};
+#include "kernels/cpu/integer_products.inc"
+
+namespace instruct::kernels::cpu {
+
+const IntegerProducts kVnniProducts = kProducts;
 
 }  // namespace instruct::kernels::cpu
 #endif

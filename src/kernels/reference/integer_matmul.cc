@@ -1,4 +1,4 @@
-// Products on 8-bit integers, plain: activations are rounded to their integers and back, weights decoded, and products
+// Products on integers, plain: activations are rounded to their integers and back, weights decoded, and products
 // summed in double.
 #include <algorithm>
 #include <cmath>
