@@ -127,18 +127,33 @@ void read_q6_k(Bytes block, IntegerBlock& out) {
   }
 }
 
+// The values of one block; Group is the format's, known here so that the loops over it are unrolled.
+template <std::size_t Group>
+void decode_groups(const IntegerFormat& format, const IntegerBlock& block, std::size_t groups, float* values) {
+  const auto zero = static_cast<float>(format.zero);
+  const std::uint8_t* integers = block.integers;
+  for (std::size_t g = 0; g < groups; ++g, integers += Group, values += Group) {
+    const float scale = block.scales[g];
+    if (format.has_minimum) {
+      const float minimum = block.minimums[g];
+      for (std::size_t i = 0; i < Group; ++i) values[i] = scale * (static_cast<float>(integers[i]) - zero) + minimum;
+    } else {
+      for (std::size_t i = 0; i < Group; ++i) values[i] = scale * (static_cast<float>(integers[i]) - zero);
+    }
+  }
+}
+
 void decode_blocks(DType dtype, const std::byte* source, std::span<float> values) {
   const DTypeInfo& layout = info(dtype);
   const IntegerFormat& format = *integer_format(dtype);
-  const auto zero = static_cast<float>(format.zero);
-  const auto group = static_cast<std::size_t>(format.group);
   const auto elements = static_cast<std::size_t>(layout.block_elements);
   IntegerBlock block;
   for (std::size_t at = 0; at < values.size(); at += elements, source += layout.block_bytes) {
     format.read(reinterpret_cast<Bytes>(source), block);
-    for (std::size_t i = 0; i < elements; ++i) {
-      const float scaled = block.scales[i / group] * (static_cast<float>(block.integers[i]) - zero);
-      values[at + i] = format.has_minimum ? scaled + block.minimums[i / group] : scaled;
+    if (format.group == 32) {
+      decode_groups<32>(format, block, elements / 32, values.data() + at);
+    } else {
+      decode_groups<16>(format, block, elements / 16, values.data() + at);
     }
   }
 }
