@@ -261,7 +261,7 @@ void check(const AttentionCase& c, std::vector<std::unique_ptr<Machine>>& machin
 
 class OnProducts : public ::testing::TestWithParam<CpuFeatures> {};
 INSTANTIATE_TEST_SUITE_P(Attention, OnProducts, ::testing::ValuesIn(product_features()),
-                         [](const auto& tested) { return tested.param.amx_bf16 ? "Amx" : "NoAmx"; });
+                         [](const auto& tested) { return testing::product_name(tested.param); });
 
 TEST_P(OnProducts, PlansEqualTheReference) {
   auto machines = three_machines(GetParam());
@@ -396,9 +396,9 @@ TEST(Attention, ABranchEqualsItsRowWrittenOut) {
 }
 
 // The same on tiles, to the bit: what a query sees is summed in order of position, whatever is computed beside it.
-TEST(Attention, OnTilesABranchIsItsRowWrittenOut) {
-  if (!detect_cpu_features().amx_bf16) GTEST_SKIP() << "no AMX";
-  Machine machine(2);
+TEST_P(OnProducts, OnTilesABranchIsItsRowWrittenOut) {
+  if (!GetParam().avx512_bf16) GTEST_SKIP() << "no tiles";
+  Machine machine(2, GetParam());
   AttentionCase tree = tree_case("tree", tree_of({533, 8, 70, 21}, {-1, 0, 0, -1}));
   AttentionCase plain = tree_case("row", rows_of({603}));
   for (AttentionCase* c : {&tree, &plain}) {

@@ -100,7 +100,7 @@ constexpr std::array kTypes = {Types{DType::kF32, DType::kF32}, Types{DType::kBF
 
 void check_all(const std::vector<MatmulCase>& cases) {
   for (const CpuFeatures& features : product_features()) {
-    SCOPED_TRACE(features.amx_bf16 ? "with AMX" : "without AMX");
+    SCOPED_TRACE(testing::product_name(features));
     auto machines = three_machines(features);
     for (MatmulCase c : cases) {
       for (const Types& types : kTypes) {

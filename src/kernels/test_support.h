@@ -43,14 +43,20 @@ inline std::vector<std::unique_ptr<Machine>> three_machines(const CpuFeatures& f
   return machines;
 }
 
-// What matrix products can run on here: everything this processor has, and the same without AMX.
+// What matrix products can run on here: everything this processor has, the same without AMX, and without bf16.
 inline std::vector<CpuFeatures> product_features() {
-  std::vector<CpuFeatures> choices{detect_cpu_features()};
-  if (choices[0].amx_bf16) {
-    choices.push_back(choices[0]);
-    choices[1].amx_bf16 = false;
-  }
+  std::vector<CpuFeatures> choices;
+  CpuFeatures features = detect_cpu_features();
+  if (features.amx_bf16) choices.push_back(features);
+  features.amx_bf16 = false;
+  if (features.avx512_bf16) choices.push_back(features);
+  features.avx512_bf16 = false;
+  choices.push_back(features);
   return choices;
+}
+inline std::string product_name(const CpuFeatures& features) {
+  if (features.amx_bf16) return "Amx";
+  return features.avx512_bf16 ? "Registers" : "OneDnn";
 }
 
 // Calls body(name) once for every instruction set of this binary that this processor has, down to the scalar fallback,

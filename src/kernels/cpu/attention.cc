@@ -1,5 +1,5 @@
-// Attention over key ranges by blocks of 64 queries: oneDNN for the products, Highway for the softmax rows. Where there
-// are AMX tiles, tile_attention.h replaces the blocks.
+// Attention over key ranges by blocks of 64 queries: oneDNN for the products, Highway for the softmax rows. For bf16
+// where there are tiles (tiles.h), tile_attention.h replaces the blocks.
 //
 // Query segments with the same visible ranges form a family (the children of one prefix). One task computes one family
 // and one query head: it gathers the visible keys and values into a dense buffer once, appends each segment's own, and

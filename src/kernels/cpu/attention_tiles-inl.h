@@ -96,7 +96,7 @@ INSTRUCT_TILES inline Lanes exponentials_at(const float* scores, const Exponent&
 INSTRUCT_TILES inline void multiply_panel(Left left, std::int64_t rows, const std::byte* panel, std::int64_t k,
                                           Accumulate accumulate, float* sums) {
   for (std::int64_t r = 0; r < rows; r += kBlockRows, left.data += 2 * left.tile_row_bytes, sums += kBlockSums) {
-    multiply_block<2, 2>(left, panel, k / kTileDepth, accumulate, sums);
+    multiply_block<2, 2>({left, k}, panel, accumulate, sums);
   }
 }
 

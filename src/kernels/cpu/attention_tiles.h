@@ -1,5 +1,5 @@
-// The arithmetic of attention on AMX tiles for a few panels of queries of one head. Internal to kernels/cpu; inside a
-// tiles::Session, on processors with AMX only.
+// The arithmetic of attention by tiles for a few panels of queries of one head. Internal to kernels/cpu; inside a
+// tiles::Session.
 //
 // Scores are computed transposed, [keys, queries]: a vector register holds one key's scores of 16 queries, so that
 // maximum and sum of the softmax are taken register by register, without sums across lanes, and what is written is

@@ -156,11 +156,11 @@ INSTRUCT_TILES void gradient_of_keys(const PanelGradient& gradient, const Expone
 // 32 keys and one panel: scores, and gradients of the probabilities.
 INSTRUCT_TILES void multiply_keys(const BackwardBlock& block, const BackwardScratch& scratch, std::int64_t column,
                                   std::int64_t panel) {
-  const std::int64_t depth = block.width / kTileDepth;
-  multiply_block<2, 2>(left_from(block.keys, column, 0), scratch.queries + panel * scratch.panel_bytes, depth,
+  multiply_block<2, 2>({left_from(block.keys, column, 0), block.width}, scratch.queries + panel * scratch.panel_bytes,
                        Accumulate::kNo, scratch.scores_of(panel));
-  multiply_block<2, 2>(left_from(block.values, column, 0), scratch.doutputs + panel * scratch.panel_bytes, depth,
-                       Accumulate::kNo, scratch.dprobabilities_of(panel));
+  multiply_block<2, 2>({left_from(block.values, column, 0), block.width},
+                       scratch.doutputs + panel * scratch.panel_bytes, Accumulate::kNo,
+                       scratch.dprobabilities_of(panel));
 }
 
 // The gradient of the softmax for the same, as the products over it read it.
@@ -208,13 +208,13 @@ INSTRUCT_TILES void keys_and_block(const BackwardBlock& block, const BackwardScr
     gradient_of_panel(block, scratch, column, panel);
   }
   const std::int64_t first = panels.begin * kPanelQueries;
-  const std::int64_t depth = panels.end - panels.begin;
+  const std::int64_t queries = (panels.end - panels.begin) * kPanelQueries;
   for (std::int64_t w = 0; w < block.width; w += kPanelColumns) {
     const std::int64_t at = column * block.width + w * kTileDepth;
-    multiply_block<2, 2>(left_from(scratch.probabilities, 0, first), right_from(scratch.doutputs_plain, first, w).data,
-                         depth, Accumulate::kYes, block.dvalues + at);
-    multiply_block<2, 2>(left_from(scratch.dscores, 0, first), right_from(scratch.queries_plain, first, w).data, depth,
-                         Accumulate::kYes, block.dkeys + at);
+    multiply_block<2, 2>({left_from(scratch.probabilities, 0, first), queries},
+                         right_from(scratch.doutputs_plain, first, w).data, Accumulate::kYes, block.dvalues + at);
+    multiply_block<2, 2>({left_from(scratch.dscores, 0, first), queries},
+                         right_from(scratch.queries_plain, first, w).data, Accumulate::kYes, block.dkeys + at);
   }
 }
 

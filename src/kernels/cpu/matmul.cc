@@ -165,6 +165,11 @@ const Product& Products::get(const ProductKey& key) {
   return *slot;
 }
 
+tiles::Unit tile_unit(const CpuFeatures& features) {
+  if (features.amx_bf16) return tiles::Unit::kAmx;
+  return features.avx512_bf16 ? tiles::Unit::kRegisters : tiles::Unit::kNone;
+}
+
 Products& products_of(Stream& stream) {
   INSTRUCT_CHECK(stream.products != nullptr);
   return static_cast<Products&>(*stream.products);
@@ -201,7 +206,7 @@ void matmul(Stream& stream, const Matmul& product) {
     }
     return;
   }
-  if (products_of(stream).tiles() && suits_tiles(product)) {
+  if (products_of(stream).tiles() != tiles::Unit::kNone && suits_tiles(product)) {
     tile_matmul(stream, product);
     return;
   }

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "kernels/cpu/tiles.h"
 #include "kernels/kernels.h"
 
 namespace instruct::kernels::cpu {
@@ -17,6 +18,9 @@ namespace instruct::kernels::cpu {
 struct IntegerProducts;  // integer_products.h
 // What this processor has of them; null when nothing.
 const IntegerProducts* integer_products(const CpuFeatures& features);
+
+// The better of what this processor has.
+tiles::Unit tile_unit(const CpuFeatures& features);
 
 // Shape and layout of one product c [m, n] = alpha * a [m, k] * b [k, n] (+ c). Strides are leading dimensions of the
 // stored (not transposed) matrices.
@@ -45,16 +49,16 @@ class Product {
 
 class Products : public ProductCache {
  public:
-  explicit Products(const CpuFeatures& features) : tiles_(features.amx_bf16), integers_(integer_products(features)) {}
-  // Whether products with AMX tiles (tiles.h) are to be used where they suit.
-  bool tiles() const { return tiles_; }
+  explicit Products(const CpuFeatures& features) : tiles_(tile_unit(features)), integers_(integer_products(features)) {}
+  // What bf16 products by tiles (tiles.h) run on, where they suit.
+  tiles::Unit tiles() const { return tiles_; }
   // Products on 8-bit integers, or null.
   const IntegerProducts* integers() const { return integers_; }
   // Finds or compiles. The reference stays valid as long as the cache; raises Internal when oneDNN refuses.
   const Product& get(const ProductKey& key);
 
  private:
-  bool tiles_;
+  tiles::Unit tiles_;
   const IntegerProducts* integers_;
   std::mutex mutex_;
   std::unordered_map<ProductKey, std::unique_ptr<Product>, ProductKeyHash> products_;

@@ -26,8 +26,8 @@ struct Gathered {
 // What tasks forward and backward share: the heads of one group, and the keys and values they see.
 class GroupTask {
  public:
-  GroupTask(const AttentionArgs& args, std::int64_t first_head)
-      : args_(args), width_(args.head_width), heads_(args.query.dim(1) / width_) {
+  GroupTask(Stream& stream, const AttentionArgs& args, std::int64_t first_head)
+      : args_(args), unit_(products_of(stream).tiles()), width_(args.head_width), heads_(args.query.dim(1) / width_) {
     key_head_ = first_head / (heads_ / (args.key.dim(1) / width_));
   }
 
@@ -80,6 +80,7 @@ class GroupTask {
   }
 
   const AttentionArgs& args_;
+  tiles::Unit unit_;
   std::int64_t width_;
   std::int64_t heads_;
   std::int64_t key_head_ = 0;
@@ -89,7 +90,7 @@ class ForwardTask : GroupTask {
  public:
   ForwardTask(Stream& stream, const AttentionArgs& args, std::int64_t first_head, std::int64_t last_head,
               std::int64_t keys, Tensor& output, Tensor& log_sum)
-      : GroupTask(args, first_head),
+      : GroupTask(stream, args, first_head),
         first_head_(first_head),
         last_head_(last_head),
         output_(output),
@@ -103,7 +104,7 @@ class ForwardTask : GroupTask {
   }
 
   void run(const std::vector<QueryPart>& parts, std::int64_t visible_keys) {
-    const tiles::Session session;
+    const tiles::Session session(unit_);
     const auto& queries = args_.plan->queries;
     const auto& visible = queries[parts.front().segment].visible;
     gather_visible(args_.key, visible, keys_);
@@ -162,7 +163,7 @@ class BackwardTask : GroupTask {
  public:
   BackwardTask(Stream& stream, const AttentionArgs& args, std::int64_t first_head, std::int64_t last_head,
                std::int64_t keys, const BackwardTensors& tensors, const KeyGradients& gradients)
-      : GroupTask(args, first_head),
+      : GroupTask(stream, args, first_head),
         first_head_(first_head),
         last_head_(last_head),
         tensors_(tensors),
@@ -179,7 +180,7 @@ class BackwardTask : GroupTask {
   }
 
   void run(const Family& family) {
-    const tiles::Session session;
+    const tiles::Session session(unit_);
     const auto& queries = args_.plan->queries;
     const auto& visible = queries[family.first].visible;
     visible_keys_ = family.visible_keys;
@@ -367,7 +368,7 @@ class Backward {
 
 bool suits_tiles(Stream& stream, const AttentionArgs& args) {
   return args.query.dtype() == DType::kBF16 && args.head_width % tiles::kTileDepth == 0 && args.scale > 0 &&
-         products_of(stream).tiles();
+         products_of(stream).tiles() != tiles::Unit::kNone;
 }
 
 TileAttention::TileAttention(Stream& stream, const AttentionArgs& args, const std::vector<Family>& families,

@@ -1,4 +1,4 @@
-// Attention on AMX tiles: how its work is cut into tasks and what a task gathers. The arithmetic is in
+// Attention by tiles (tiles.h): how its work is cut into tasks and what a task gathers. The arithmetic is in
 // attention_tiles.h. Internal to kernels/cpu.
 //
 // The query heads that share a key head are one task's: keys and values are gathered and packed once for all of them.

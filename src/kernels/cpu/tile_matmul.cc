@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "kernels/cpu/tiles.h"
+#include "kernels/cpu/products.h"
 
 namespace instruct::kernels::cpu {
 namespace {
@@ -128,7 +128,8 @@ class Task {
  public:
   // `packed`: the whole right side, or null when each task packs its own panels.
   Task(Stream& stream, const Matmul& product, const Cut& cut, const PackedRight* packed)
-      : product_(product),
+      : unit_(products_of(stream).tiles()),
+        product_(product),
         cut_(cut),
         packed_(packed),
         k_(depth_of(product)),
@@ -140,7 +141,7 @@ class Task {
                                            tiles::packed_panel_bytes(low_k_) + cut.panels * panel_sums_)) {}
 
   void run(std::int64_t row_block, std::int64_t column_block) {
-    const tiles::Session session;
+    const tiles::Session session(unit_);
     row_ = row_block * cut_.rows;
     rows_ = std::min(cut_.rows, product_.c.dim(0) - row_);
     first_column_ = column_block * cut_.panels * tiles::kPanelColumns;
@@ -204,6 +205,7 @@ class Task {
     }
   }
 
+  tiles::Unit unit_;
   const Matmul& product_;
   const Cut& cut_;
   const PackedRight* packed_;
@@ -255,7 +257,7 @@ class LongProduct {
   float* sums(std::int64_t piece) const { return reinterpret_cast<float*>(sums_->data + piece * sums_bytes_); }
 
   void add_piece(std::int64_t piece) {
-    const tiles::Session session;
+    const tiles::Session session(products_of(stream_).tiles());
     const std::int64_t left_bytes = tiles::packed_left_bytes(m_, kPieceDepth);
     const std::int64_t panel_bytes = tiles::packed_panel_bytes(kPieceDepth);
     const auto scratch = stream_.allocator.allocate(left_bytes + ceil_div(n_, tiles::kPanelColumns) * panel_bytes);

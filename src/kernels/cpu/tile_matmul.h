@@ -1,4 +1,4 @@
-// Matrix products of the kernel interface on AMX tiles. Internal to kernels/cpu.
+// Matrix products of the kernel interface by tiles (tiles.h). Internal to kernels/cpu.
 #pragma once
 
 #include "kernels/kernels.h"

@@ -130,16 +130,25 @@ INSTRUCT_TILES inline void add_product(const Left& left, const std::byte* panel,
   }
 }
 
-// A product's left side for one block of rows, and the tiles of k that belong to it.
+// A product's left side for one block of rows, and how many k it has.
 struct Part {
   Left left;
-  std::int64_t depth = 0;
+  std::int64_t k = 0;
+  std::int64_t depth() const { return (k + kTileDepth - 1) / kTileDepth; }  // in tiles
 };
 
-// sums [Rows * 16][32] (+)= left * one panel over `depth` tiles of k, and `more` over those that follow in the panel.
+// multiply_block on AVX-512 registers; rows and columns are multiples of 16.
+void multiply_block_in_registers(std::int64_t rows, std::int64_t columns, const Part& part, const Part& more,
+                                 const std::byte* panel, Accumulate accumulate, float* sums);
+
+// sums [Rows * 16][32] (+)= part * one panel, and `more` times what follows in the panel after whole tiles of k.
 template <int Rows, int Columns>
-INSTRUCT_TILES inline void multiply_block(const Left& left, const std::byte* panel, std::int64_t depth,
-                                          Accumulate accumulate, float* sums, const Part& more = {}) {
+INSTRUCT_TILES inline void multiply_block(const Part& part, const std::byte* panel, Accumulate accumulate, float* sums,
+                                          const Part& more = {}) {
+  if (Session::unit() == Unit::kRegisters) {
+    multiply_block_in_registers(Rows * kTileRows, Columns * 16, part, more, panel, accumulate, sums);
+    return;
+  }
   constexpr std::int64_t kSumStride = kPanelColumns * 4;
   float* below = sums + kTileRows * kPanelColumns;
   if (accumulate == Accumulate::kYes) {
@@ -153,8 +162,8 @@ INSTRUCT_TILES inline void multiply_block(const Left& left, const std::byte* pan
     if constexpr (Rows == 2) _tile_zero(2);
     if constexpr (Rows == 2 && Columns == 2) _tile_zero(3);
   }
-  add_product<Rows, Columns>(left, panel, depth);
-  if (more.depth > 0) add_product<Rows, Columns>(more.left, panel + depth * kPanelStepBytes, more.depth);
+  add_product<Rows, Columns>(part.left, panel, part.depth());
+  if (more.k > 0) add_product<Rows, Columns>(more.left, panel + part.depth() * kPanelStepBytes, more.depth());
   _tile_stored(0, sums, kSumStride);
   if constexpr (Columns == 2) _tile_stored(1, sums + 16, kSumStride);
   if constexpr (Rows == 2) _tile_stored(2, below, kSumStride);

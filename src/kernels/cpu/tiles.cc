@@ -26,7 +26,6 @@ INSTRUCT_TILES void load_config() {
 }
 
 INSTRUCT_TILES void release_config() {
-  _mm_sfence();  // streamed results are seen by whoever learns that this thread is done
   _tile_release();
 }
 
@@ -73,16 +72,71 @@ INSTRUCT_TILES void pack_panel_plain(const std::byte* b, std::int64_t stride, st
   }
 }
 
+constexpr std::int64_t kAheadBytes = 512;  // the processor's own prefetching does not follow 32 rows at once
+
 // b is stored [n, k]: 16 rows of 16 pairs each become 16 pairs of 16 columns.
 INSTRUCT_TILES void pack_panel_transposed(const std::byte* b, std::int64_t stride, std::int64_t k, std::int64_t columns,
                                           std::byte* buffer) {
   for (std::int64_t t = 0; t < k; t += kTileDepth, buffer += kPanelStepBytes) {
     for (std::int64_t half = 0; half < 2; ++half) {
       __m512i r[16];
-      load_rows(b + (half * kTileRows * stride + t) * 2, stride * 2, columns - half * kTileRows, k - t, r);
+      const std::byte* rows = b + (half * kTileRows * stride + t) * 2;
+      for (int i = 0; i < 16; ++i) _mm_prefetch(rows + i * stride * 2 + kAheadBytes, _MM_HINT_T0);
+      load_rows(rows, stride * 2, columns - half * kTileRows, k - t, r);
       transpose_16x16(r);
       store_tile(r, buffer + half * kTileBytes);
     }
+  }
+}
+
+constexpr std::int64_t kRegisterRows = 8;  // by 32 columns: half of the registers
+
+INSTRUCT_TILES inline __m512bh as_bf16(__m512i bits) {
+  return reinterpret_cast<__m512bh>(bits);
+}
+
+// Adds kRegisterRows rows of the left side, from `row`, times one panel.
+template <int Columns>
+INSTRUCT_TILES inline void add_rows(const Part& part, std::int64_t row, const std::byte* panel,
+                                    __m512 (&sums)[kRegisterRows][2]) {
+  const Left& left = part.left;
+  const std::byte* rows = left.data + row / kTileRows * left.tile_row_bytes + row % kTileRows * left.row_bytes;
+  const auto add_pairs = [&](std::int64_t pairs) INSTRUCT_TILES {
+    for (std::int64_t pair = 0; pair < pairs; ++pair) {
+      __m512bh weights[2];
+      for (int c = 0; c < Columns; ++c) weights[c] = as_bf16(_mm512_loadu_si512(panel + c * kTileBytes + pair * 64));
+      for (std::int64_t r = 0; r < kRegisterRows; ++r) {
+        int both = 0;
+        std::memcpy(&both, rows + r * left.row_bytes + pair * 4, sizeof(both));
+        for (int c = 0; c < Columns; ++c)
+          sums[r][c] = _mm512_dpbf16_ps(sums[r][c], as_bf16(_mm512_set1_epi32(both)), weights[c]);
+      }
+    }
+  };
+  for (std::int64_t k = part.k; k > 0; k -= kTileDepth, rows += left.tile_column_bytes, panel += kPanelStepBytes) {
+    if (k >= kTileDepth) {
+      add_pairs(kTileDepth / 2);
+    } else {
+      add_pairs(ceil_div(k, 2));
+    }
+  }
+}
+
+// kRegisterRows rows of multiply_block, from `row`; Columns counts vectors of 16.
+template <int Columns>
+INSTRUCT_TILES void multiply_rows(const Part& part, const Part& more, std::int64_t row, const std::byte* panel,
+                                  Accumulate accumulate, float* sums) {
+  __m512 registers[kRegisterRows][2];
+  for (std::int64_t r = 0; r < kRegisterRows; ++r) {
+    for (int c = 0; c < Columns; ++c) {
+      registers[r][c] =
+          accumulate == Accumulate::kYes ? _mm512_load_ps(sums + r * kPanelColumns + c * 16) : _mm512_setzero_ps();
+    }
+  }
+  add_rows<Columns>(part, row, panel, registers);
+  if (more.k > 0) add_rows<Columns>(more, row, panel + part.depth() * kPanelStepBytes, registers);
+  for (std::int64_t r = 0; r < kRegisterRows; ++r) {
+    for (int c = 0; c < Columns; ++c) _mm512_store_ps(sums + r * kPanelColumns + c * 16, registers[r][c]);
   }
 }
 
@@ -90,11 +144,11 @@ INSTRUCT_TILES void pack_panel_transposed(const std::byte* b, std::int64_t strid
 void multiply_some(const Part& part, const Part& more, const std::byte* panel, std::int64_t rows, std::int64_t columns,
                    Accumulate accumulate, float* sums) {
   if (rows > kTileRows) {
-    columns > 16 ? multiply_block<2, 2>(part.left, panel, part.depth, accumulate, sums, more)
-                 : multiply_block<2, 1>(part.left, panel, part.depth, accumulate, sums, more);
+    columns > 16 ? multiply_block<2, 2>(part, panel, accumulate, sums, more)
+                 : multiply_block<2, 1>(part, panel, accumulate, sums, more);
   } else {
-    columns > 16 ? multiply_block<1, 2>(part.left, panel, part.depth, accumulate, sums, more)
-                 : multiply_block<1, 1>(part.left, panel, part.depth, accumulate, sums, more);
+    columns > 16 ? multiply_block<1, 2>(part, panel, accumulate, sums, more)
+                 : multiply_block<1, 1>(part, panel, accumulate, sums, more);
   }
 }
 
@@ -169,11 +223,24 @@ void store_result(const float* sums, std::int64_t rows, std::int64_t columns, co
 
 }  // namespace
 
-Session::Session() {
-  load_config();
+void multiply_block_in_registers(std::int64_t rows, std::int64_t columns, const Part& part, const Part& more,
+                                 const std::byte* panel, Accumulate accumulate, float* sums) {
+  for (std::int64_t row = 0; row < rows; row += kRegisterRows, sums += kRegisterRows * kPanelColumns) {
+    columns == kPanelColumns ? multiply_rows<2>(part, more, row, panel, accumulate, sums)
+                             : multiply_rows<1>(part, more, row, panel, accumulate, sums);
+  }
+}
+
+thread_local constinit Unit Session::unit_ = Unit::kNone;
+
+Session::Session(Unit unit) {
+  unit_ = unit;
+  if (unit == Unit::kAmx) load_config();
 }
 Session::~Session() {
-  release_config();
+  _mm_sfence();  // streamed results are seen by whoever learns that this thread is done
+  if (unit_ == Unit::kAmx) release_config();
+  unit_ = Unit::kNone;
 }
 
 void pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, const Left& target) {
@@ -202,8 +269,8 @@ void multiply(const Left& left, const Right& right, const Extent& extent, const 
   for (std::int64_t j = 0; j < extent.n; j += kPanelColumns) {
     const std::byte* panel = right.data + j / kPanelColumns * right.panel_bytes;
     const std::int64_t columns = std::min(kPanelColumns, extent.n - j);
-    Part rows{left, ceil_div(extent.k, kTileDepth)};
-    Part more_rows{more.left, ceil_div(more.k, kTileDepth)};
+    Part rows{left, extent.k};
+    Part more_rows{more.left, more.k};
     for (std::int64_t i = 0; i < extent.m; i += kBlockRows) {
       const std::int64_t count = std::min(kBlockRows, extent.m - i);
       multiply_some(rows, more_rows, panel, count, columns, Accumulate::kNo, sums);
@@ -217,7 +284,7 @@ void multiply(const Left& left, const Right& right, const Extent& extent, const 
 void add_to_sums(const Left& left, const Right& right, const Extent& extent, Accumulate accumulate, float* sums) {
   for (std::int64_t j = 0; j < extent.n; j += kPanelColumns) {
     const std::byte* panel = right.data + j / kPanelColumns * right.panel_bytes;
-    Part rows{left, ceil_div(extent.k, kTileDepth)};
+    Part rows{left, extent.k};
     for (std::int64_t i = 0; i < extent.m; i += kBlockRows, sums += kBlockSums) {
       multiply_some(rows, {}, panel, extent.m - i, extent.n - j, accumulate, sums);
       rows.left.data += 2 * left.tile_row_bytes;
@@ -236,7 +303,8 @@ void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result&
 #else  // no tiles elsewhere: CpuFeatures says so, and nothing of this is called
 
 namespace instruct::kernels::cpu::tiles {
-Session::Session() {
+thread_local constinit Unit Session::unit_ = Unit::kNone;
+Session::Session(Unit) {
   INSTRUCT_CHECK(false);
 }
 Session::~Session() = default;

@@ -1,9 +1,10 @@
-// bf16 matrix products on AMX tiles. Internal to kernels/cpu; for one thread each, on processors with AMX
-// (CpuFeatures::amx_bf16) only.
+// bf16 matrix products by tiles: on AMX, or on the registers of AVX-512 bf16 over the same layouts. Internal to
+// kernels/cpu; for one thread each.
 //
-// Why not oneDNN: version 2.6 multiplies with tiles only when the left side is stored plainly and the result has the
+// Why not oneDNN: version 2.6 multiplies with AMX only when the left side is stored plainly and the result has the
 // type of the inputs; everything else (scores, transposed left sides, f32 results) falls back to a bf16 gemm without
-// tiles, at 22 GFLOP/s for the blocks of attention where these reach hundreds.
+// tiles, at 22 GFLOP/s for the blocks of attention where these reach hundreds. Without AMX its plain products are as
+// fast as ours, but those of attention take one and a half times as long, and nothing is added before rounding.
 //
 // A tile is 16 rows of 64 bytes. A product step multiplies 16 x 32 of the left side by 32 x 16 of the right side, whose
 // rows hold pairs of neighbouring k ("packed"); two by two tiles of results are kept in registers. Each result is a sum
@@ -23,13 +24,20 @@ inline constexpr std::int64_t kTileDepth = 32;     // bf16 values of k in a tile
 inline constexpr std::int64_t kPanelColumns = 32;  // columns of the right side packed together
 inline constexpr std::int64_t kTileBytes = 1024;
 
-// Configures the tile registers of this thread, and gives them back.
+// What multiplies: AMX tiles, or AVX-512 registers over the same layouts.
+enum class Unit : std::uint8_t { kNone, kRegisters, kAmx };
+
+// Makes this thread's products run on one unit, whose state it sets up and gives back.
 class Session {
  public:
-  Session();
+  explicit Session(Unit unit);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
+  static Unit unit() { return unit_; }
+
+ private:
+  static thread_local constinit Unit unit_;
 };
 
 // A bf16 matrix as it is stored, perhaps transposed.
