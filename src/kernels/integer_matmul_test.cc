@@ -35,6 +35,7 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
     const Half half = tensor::to_half(static_cast<float>(random.next_uniform() - 0.5));
     std::memcpy(weight.raw() + at, &half, sizeof(half));
   };
+  if (dtype == DType::kI8) return weight;
   const std::int64_t block_bytes = tensor::info(dtype).block_bytes;
   for (std::int64_t at = 0; at < weight.bytes(); at += block_bytes) {
     put_half(dtype == DType::kQ6_K ? at + 208 : at);
@@ -46,13 +47,32 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
 constexpr std::array kFormats = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
                                  DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
+// Block-quantised weights, and those with a scale for each output.
+Tensor scales_of(const Tensor& weight, Allocator& allocator) {
+  std::vector<float> scales;
+  for (std::int64_t n = 0; n < weight.dim(0); ++n) scales.push_back(0.01F * static_cast<float>(n % 7 + 1));
+  return Tensor::from_floats(scales, {weight.dim(0)}, allocator);
+}
+IntegerWeight cpu_pack(Stream& stream, const Tensor& weight) {
+  return weight.dtype() == DType::kI8 ? cpu::pack_scaled_integers(stream, weight, scales_of(weight, stream.allocator))
+                                      : cpu::pack_integer_weight(stream, weight);
+}
+IntegerWeight reference_pack(Stream& stream, const Tensor& weight) {
+  return weight.dtype() == DType::kI8
+             ? reference::pack_scaled_integers(stream, weight, scales_of(weight, stream.allocator))
+             : reference::pack_integer_weight(stream, weight);
+}
+
+constexpr std::array kAllFormats = {DType::kI8,   DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
+                                    DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+
 class IntegerFormats : public ::testing::TestWithParam<std::tuple<DType, ActivationBits>> {
  protected:
   static DType format() { return std::get<0>(GetParam()); }
   static ActivationBits bits() { return std::get<1>(GetParam()); }
 };
 INSTANTIATE_TEST_SUITE_P(Kernels, IntegerFormats,
-                         ::testing::Combine(::testing::ValuesIn(kFormats),
+                         ::testing::Combine(::testing::ValuesIn(kAllFormats),
                                             ::testing::Values(ActivationBits::k8, ActivationBits::k16)),
                          [](const auto& tested) {
                            return std::string(tensor::info(std::get<0>(tested.param)).name) +
@@ -82,16 +102,17 @@ TEST_P(IntegerFormats, AgreesWithItsPlainTwin) {
     for (auto& machine : three_machines(features)) {
       Allocator& allocator = *machine->allocator;
       for (const std::int64_t rows : {1, 2, 3, 7, 12, 29, 131}) {
-        const std::int64_t depth = rows == 7 ? 1536 : 256;
+        std::int64_t depth = rows == 7 ? 1536 : 256;
+        if (format() == DType::kI8 && rows > 12) depth = 96;  // the last block has a scale of its own
         const Tensor first = random_weight(format(), 150, depth, random, allocator);
         const Tensor second = random_weight(format(), 16, depth, random, allocator);
         for (const DType dtype : {DType::kF32, DType::kBF16}) {
           Tensor x = Tensor::empty({rows, depth}, dtype, allocator);
           fill_uniform(x, random, 0.3F, 2.0F);
-          const Results plain = multiply<&reference::pack_integer_weight, &reference::integer_matmul>(
-              machine->stream, x, first, second, dtype, bits());
-          const Results fast = multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine->stream, x, first,
-                                                                                         second, dtype, bits());
+          const Results plain =
+              multiply<&reference_pack, &reference::integer_matmul>(machine->stream, x, first, second, dtype, bits());
+          const Results fast =
+              multiply<&cpu_pack, &cpu::integer_matmul>(machine->stream, x, first, second, dtype, bits());
           // A block's sum is rounded a few times; terms are up to 2.3 x (255 x 32 x 0.5), and there are depth of them.
           const Bound bound{.relative = testing::sum_units(depth / 32),
                             .absolute = testing::kUnit * testing::sum_units(depth / 32) * 2.3 * 4096 * 32 *
@@ -134,8 +155,8 @@ TEST_P(IntegerFormats, AddTheLowRankProductAndWhatWasThere) {
             multiply_one(machine.stream, x.view, bits(), std::span(&product, 1));
             return result;
           };
-          const auto plain = run(reference::pack_integer_weight(machine.stream, stored), reference::integer_matmul);
-          const auto fast = run(cpu::pack_integer_weight(machine.stream, stored), cpu::integer_matmul);
+          const auto plain = run(reference_pack(machine.stream, stored), reference::integer_matmul);
+          const auto fast = run(cpu_pack(machine.stream, stored), cpu::integer_matmul);
           const Bound bound{.relative = testing::sum_units(16),
                             .absolute = testing::kUnit * testing::sum_units(16) * 2.3 * 4096 * 32 * std::sqrt(8.0)};
           EXPECT_EQ(mismatch(fast.view, plain.view, bound), "");
@@ -157,8 +178,7 @@ TEST_P(IntegerFormats, ARowDoesNotDependOnItsNeighboursThreadsOrInstructionSet) 
   for (const CpuFeatures& features : integer_features()) {
     for (auto& machine : three_machines(features)) {
       const auto run = [&](const Tensor& rows) {
-        return multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine->stream, rows, weight, weight,
-                                                                         DType::kF32, bits());
+        return multiply<&cpu_pack, &cpu::integer_matmul>(machine->stream, rows, weight, weight, DType::kF32, bits());
       };
       const Results all = run(x);
       if (!expected.defined()) expected = all.first;
@@ -184,9 +204,9 @@ TEST_P(IntegerFormats, ValuesThatAreNotFiniteSpoilTheirRowOnly) {
     x.data<float>()[5] = std::numeric_limits<float>::infinity();
     x.data<float>()[2 * 256 + 40] = std::numeric_limits<float>::quiet_NaN();
     x.data<float>()[256 + 7] = 1e-42F;  // its inverse is no number
-    const std::vector<float> y = multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, weight,
-                                                                                           weight, DType::kF32, bits())
-                                     .first.to_floats();
+    const std::vector<float> y =
+        multiply<&cpu_pack, &cpu::integer_matmul>(machine.stream, x, weight, weight, DType::kF32, bits())
+            .first.to_floats();
     for (std::size_t i = 0; i < 16; ++i) {
       EXPECT_TRUE(std::isnan(y[i]));
       EXPECT_EQ(y[16 + i], 0.0F);
@@ -214,7 +234,7 @@ TEST_P(SixteenBits, AreFarNearerToTheValues) {
   const std::vector<float> expected = exact.to_floats();
   const auto error = [&](ActivationBits with) {
     const std::vector<float> y =
-        multiply<&cpu::pack_integer_weight, &cpu::integer_matmul>(machine.stream, x, stored, stored, DType::kF32, with)
+        multiply<&cpu_pack, &cpu::integer_matmul>(machine.stream, x, stored, stored, DType::kF32, with)
             .first.to_floats();
     float most = 0;
     for (std::size_t i = 0; i < y.size(); ++i) most = std::max(most, std::abs(y[i] - expected[i]));

@@ -9,12 +9,13 @@ namespace instruct::kernels {
 // What activations are rounded to: 8-bit integers of one scale a block, or 16-bit ones as two of 8.
 enum class ActivationBits : std::uint8_t { k8, k16 };
 
-// A block-quantised weight [N, K] in the form that one backend made of it.
+// A quantised weight [N, K] in the form that one backend made of it.
 struct IntegerWeight {
-  tensor::DType dtype = tensor::DType::kQ8_0;
-  std::int64_t outputs = 0;  // N
-  std::int64_t inputs = 0;   // K
+  tensor::DType dtype = tensor::DType::kQ8_0;  // block-quantised, or kI8: one scale an output
+  std::int64_t outputs = 0;                    // N
+  std::int64_t inputs = 0;                     // K
   tensor::Tensor data;
+  tensor::Tensor scales = {};  // [N] f32, of kI8 where they are not in the data
 };
 
 }  // namespace instruct::kernels

@@ -1,9 +1,9 @@
 #include "ops/weights.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/kernels.h"
-#include "tensor/block_codec.h"
 
 namespace instruct::ops {
 
@@ -32,51 +32,74 @@ namespace {
 using tensor::DType;
 using tensor::Tensor;
 
-constexpr std::int64_t kBlock = 32;    // elements of a block of Q8_0
-constexpr std::int64_t kStripe = 256;  // rows converted at a time for the transpose
+constexpr std::int64_t kBlock = 32;    // integers that a product takes at once
+constexpr std::int64_t kStripe = 256;  // rows converted at a time
 
-std::shared_ptr<const kernels::IntegerWeight> packed(kernels::Stream& stream, const Tensor& quantised) {
-  return std::make_shared<kernels::IntegerWeight>(kernels::cpu::pack_integer_weight(stream, quantised));
-}
-
-// Encodes a matrix of f32 as rows of Q8_0.
-void encode_rows(kernels::Stream& stream, const Tensor& values, const Tensor& target, std::int64_t first_column) {
-  stream.threads.run(values.dim(0), [&](std::int64_t row) {
-    const std::span<const float> numbers(values.data<float>() + row * values.row_stride(),
-                                         static_cast<std::size_t>(values.dim(1)));
-    const std::int64_t at = tensor::bytes_of(DType::kQ8_0, row * target.row_stride() + first_column);
-    tensor::encode_elements(DType::kQ8_0, numbers, const_cast<std::byte*>(target.raw()) + at);
-  });
-}
-
-Tensor as_q8_0(kernels::Stream& stream, const Tensor& source) {
-  Tensor result = Tensor::empty(source.shape(), DType::kQ8_0, stream.allocator);
+// Calls body(first row, values) over stripes of rows as f32.
+template <typename Body>
+void for_stripes(kernels::Stream& stream, const Tensor& source, const Body& body) {
   for (std::int64_t row = 0; row < source.dim(0); row += kStripe) {
-    const std::int64_t end = std::min(source.dim(0), row + kStripe);
-    Tensor values = Tensor::empty({end - row, source.dim(1)}, DType::kF32, stream.allocator);
+    Tensor values =
+        Tensor::empty({std::min(source.dim(0) - row, kStripe), source.dim(1)}, DType::kF32, stream.allocator);
     kernels::cpu::dequantise_rows(stream, source, row, values);
-    encode_rows(stream, values, result.rows(row, end), 0);
+    body(row, values);
   }
-  return result;
 }
 
-Tensor transposed_as_q8_0(kernels::Stream& stream, const Tensor& source) {
-  const std::int64_t columns = source.dim(1);
-  Tensor result = Tensor::empty({columns, source.dim(0)}, DType::kQ8_0, stream.allocator);
-  for (std::int64_t row = 0; row < source.dim(0); row += kStripe) {
-    const std::int64_t count = std::min(source.dim(0) - row, kStripe);
-    Tensor values = Tensor::empty({count, columns}, DType::kF32, stream.allocator);
-    kernels::cpu::dequantise_rows(stream, source, row, values);
-    Tensor turned = Tensor::empty({columns, count}, DType::kF32, stream.allocator);
-    stream.threads.run_ranges(columns, 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        for (std::int64_t k = begin; k < end; ++k)
-          turned.data<float>()[k * count + i] = values.data<float>()[i * columns + k];
-      }
+// 8-bit integers with one scale a row, which makes the largest magnitude 127.
+struct ScaledIntegers {
+  Tensor integers;  // [N, K]
+  Tensor scales;    // [N]
+
+  ScaledIntegers(std::int64_t rows, std::int64_t columns, tensor::Allocator& allocator)
+      : integers(Tensor::empty({rows, columns}, DType::kI8, allocator)),
+        scales(Tensor::zeros({rows}, DType::kF32, allocator)) {}
+
+  void see(std::int64_t row, float value) {
+    float& most = scales.data<float>()[row];
+    most = std::max(most, std::abs(value) / 127.0F);
+  }
+  void put(std::int64_t row, std::int64_t column, float value) {
+    const float scale = scales.data<float>()[row];
+    const float integer = scale > 0 ? std::clamp(std::nearbyint(value / scale), -127.0F, 127.0F) : 0.0F;
+    integers.raw()[row * integers.row_stride() + column] = static_cast<std::byte>(static_cast<std::int8_t>(integer));
+  }
+};
+
+using Packed = std::shared_ptr<const kernels::IntegerWeight>;
+
+Packed packed(kernels::Stream& stream, const ScaledIntegers& made) {
+  return std::make_shared<kernels::IntegerWeight>(
+      kernels::cpu::pack_scaled_integers(stream, made.integers, made.scales));
+}
+
+Packed scaled_rows(kernels::Stream& stream, const Tensor& source) {
+  ScaledIntegers made(source.dim(0), source.dim(1), stream.allocator);
+  for_stripes(stream, source, [&](std::int64_t first, const Tensor& values) {
+    stream.threads.run(values.dim(0), [&](std::int64_t i) {
+      const float* row = values.data<float>() + i * values.row_stride();
+      for (std::int64_t k = 0; k < values.dim(1); ++k) made.see(first + i, row[k]);
+      for (std::int64_t k = 0; k < values.dim(1); ++k) made.put(first + i, k, row[k]);
     });
-    encode_rows(stream, turned, result, row);
-  }
-  return result;
+  });
+  return packed(stream, made);
+}
+
+Packed scaled_columns(kernels::Stream& stream, const Tensor& source) {
+  ScaledIntegers made(source.dim(1), source.dim(0), stream.allocator);
+  const auto for_columns = [&](const auto& body) {
+    for_stripes(stream, source, [&](std::int64_t first, const Tensor& values) {
+      stream.threads.run_ranges(values.dim(1), 16, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = 0; i < values.dim(0); ++i) {
+          for (std::int64_t k = begin; k < end; ++k)
+            body(k, first + i, values.data<float>()[i * values.row_stride() + k]);
+        }
+      });
+    });
+  };
+  for_columns([&](std::int64_t k, std::int64_t /*row*/, float value) { made.see(k, value); });
+  for_columns([&](std::int64_t k, std::int64_t row, float value) { made.put(k, row, value); });
+  return packed(stream, made);
 }
 
 }  // namespace
@@ -87,9 +110,12 @@ IntegerForms pack_for_integers(const Tensor& source, IntegerUse use, tensor::All
   IntegerForms forms;
   if (use == IntegerUse::kForward16) forms.bits = kernels::ActivationBits::k16;
   if (source.dim(1) % kBlock != 0) return forms;
-  forms.forward = packed(stream, tensor::is_quantised(source.dtype()) ? source : as_q8_0(stream, source));
-  if (use == IntegerUse::kGradients8 && source.dim(0) % kBlock == 0)
-    forms.transposed = packed(stream, transposed_as_q8_0(stream, source));
+  if (use == IntegerUse::kGradients8) {
+    forms.forward = scaled_rows(stream, source);
+    if (source.dim(0) % kBlock == 0) forms.transposed = scaled_columns(stream, source);
+  } else if (tensor::is_quantised(source.dtype())) {
+    forms.forward = std::make_shared<kernels::IntegerWeight>(kernels::cpu::pack_integer_weight(stream, source));
+  }
   return forms;
 }
 

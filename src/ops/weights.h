@@ -31,8 +31,8 @@ struct IntegerForms {
 // What integer products are for: forward passes, on activations of 8 bits or of 16 (whose error is below that of bf16,
 // for twice the arithmetic), or training over a frozen base, on 8 bits.
 enum class IntegerUse : std::uint8_t { kNone, kForward8, kForward16, kGradients8 };
-// Packs a matrix: block-quantised ones as they are stored, others as Q8_0, the transpose always as Q8_0. A form whose
-// rows are no whole number of blocks is left out.
+// Packs a matrix: for forward passes a block-quantised one as it is stored, for training any as 8-bit integers with one
+// scale a row, and its transpose likewise. A form whose rows are no multiple of 32 long is left out.
 IntegerForms pack_for_integers(const tensor::Tensor& source, IntegerUse use, tensor::Allocator& allocator,
                                ThreadPool& threads);
 

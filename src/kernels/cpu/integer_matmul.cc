@@ -91,7 +91,9 @@ std::vector<RowGroup> groups_of(std::int64_t rows, std::int64_t most) {
 // Activations as 8-bit integers, group after group.
 class QuantisedRows {
  public:
-  QuantisedRows(Stream& stream, const IntegerProducts& products, const Tensor& x, ActivationBits bits)
+  // `span` blocks share a scale.
+  QuantisedRows(Stream& stream, const IntegerProducts& products, const Tensor& x, ActivationBits bits,
+                std::int64_t span)
       : groups_(groups_of(x.dim(0), products.most_rows)),
         blocks_(x.dim(1) / kBlock),
         planes_(bits == ActivationBits::k8 ? 1 : 2) {
@@ -99,9 +101,9 @@ class QuantisedRows {
     const std::int64_t row_stride = tensor::bytes_of(x.dtype(), x.row_stride());
     const auto quantise = [&](std::int64_t g) {
       const RowGroup& group = groups_[static_cast<std::size_t>(g)];
+      const GroupShape shape{.rows = group.rows, .blocks = blocks_, .span = span, .planes = planes_};
       for (std::int64_t r = 0; r < group.rows; ++r)
-        products.quantise_row(x.raw() + (group.first + r) * row_stride, x.dtype(), blocks_, planes_, group.rows, r,
-                              data(group));
+        products.quantise_row(x.raw() + (group.first + r) * row_stride, x.dtype(), shape, r, data(group));
     };
     const auto count = static_cast<std::int64_t>(groups_.size());
     if (x.elements() > kAlone) {
@@ -207,8 +209,8 @@ class PreparedProduct {
       kernels_.low_product(low_.left + group.first * low_.rank, low_.right + column * low_.rank, low_.rank, group.rows,
                            sums);
     }
-    kernels_.panel_product(product_.weight->dtype, group.rows)(
-        rows.data(group), product_.weight->data.raw() + panel * panel_bytes(), rows.blocks(), rows.planes(), sums);
+    kernels_.panel_product(product_.weight->dtype, group.rows, rows.planes())(
+        rows.data(group), product_.weight->data.raw() + panel * panel_bytes(), rows.blocks(), sums);
     kernels_.store_sums(sums, dtype, group.rows, columns, stride, y);
   }
 
@@ -224,11 +226,12 @@ struct Chunk {
   std::size_t product = 0;
   std::int64_t first = 0, last = 0;
 };
-std::vector<Chunk> chunks_of(const std::vector<PreparedProduct>& products) {
+// Of about `bytes`.
+std::vector<Chunk> chunks_of(const std::vector<PreparedProduct>& products, std::int64_t bytes) {
   std::vector<Chunk> chunks;
   for (std::size_t i = 0; i < products.size(); ++i) {
     const std::int64_t panels = products[i].panels();
-    const std::int64_t step = std::max<std::int64_t>(1, kTaskBytes / products[i].panel_bytes());
+    const std::int64_t step = std::max<std::int64_t>(1, bytes / products[i].panel_bytes());
     for (std::int64_t panel = 0; panel < panels; panel += step)
       chunks.push_back({i, panel, std::min(panels, panel + step)});
   }
@@ -263,21 +266,45 @@ IntegerWeight pack_integer_weight(Stream& stream, const Tensor& weight) {
   return {weight.dtype(), weight.dim(0), weight.dim(1), packed};
 }
 
+IntegerWeight pack_scaled_integers(Stream& stream, const Tensor& integers, const Tensor& scales) {
+  INSTRUCT_CHECK(integers.dtype() == DType::kI8 && integers.dim(1) % kBlock == 0);
+  const std::int64_t depth = integers.dim(1);
+  const std::int64_t panels = ceil_div(integers.dim(0), kPanel);
+  Tensor packed = Tensor::zeros({panels, kPanel * 4 + kPanel * depth}, DType::kU8, stream.allocator);
+  stream.threads.run(panels, [&](std::int64_t p) {
+    std::byte* panel = packed.raw() + p * packed.dim(1);
+    const std::int64_t count = std::min(kPanel, integers.dim(0) - p * kPanel);
+    std::memcpy(panel, scales.data<float>() + p * kPanel, static_cast<std::size_t>(count * 4));
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::byte* row = integers.raw() + (p * kPanel + i) * integers.row_stride();
+      std::byte* to = panel + kPanel * 4 + i * 4;
+      for (std::int64_t k = 0; k < depth; k += 4, to += 4 * kPanel) {
+        for (std::int64_t t = 0; t < 4; ++t) to[t] = row[k + t] ^ std::byte{0x80};  // from 128 on
+      }
+    }
+  });
+  return {DType::kI8, integers.dim(0), depth, packed};
+}
+
 void integer_matmul(Stream& stream, const Tensor& x, ActivationBits bits, std::span<const IntegerMatmul> products) {
   if (x.dim(0) == 0) return;
   const IntegerProducts& kernels = *products_of(stream).integers();
-  const QuantisedRows rows(stream, kernels, x, bits);
+  const std::int64_t span = span_of(products.front().weight->dtype);
+  for (const IntegerMatmul& product : products) INSTRUCT_CHECK(span_of(product.weight->dtype) == span);
+  const QuantisedRows rows(stream, kernels, x, bits, span);
   std::vector<PreparedProduct> prepared;
   prepared.reserve(products.size());
   for (const IntegerMatmul& product : products) prepared.emplace_back(stream, kernels, product);
-  const std::vector<Chunk> chunks = chunks_of(prepared);
   const auto& groups = rows.groups();
   const std::int64_t groups_a_task = std::max<std::int64_t>(1, kTaskRows / kernels.most_rows);
   const auto count = static_cast<std::int64_t>(groups.size());
   const std::int64_t stretches = ceil_div(count, groups_a_task);
-  stream.threads.run(static_cast<std::int64_t>(chunks.size()) * stretches, [&](std::int64_t task) {
-    const Chunk& chunk = chunks[static_cast<std::size_t>(task / stretches)];
-    const std::int64_t first = task % stretches * groups_a_task;
+  const std::vector<Chunk> chunks = chunks_of(prepared, stretches * kTaskBytes);
+  const auto chunk_count = static_cast<std::int64_t>(chunks.size());
+  // All weights against one stretch of rows after another: the rows stay in the second cache, the weights in the third.
+  stream.threads.run(chunk_count * stretches, [&](std::int64_t task) {
+    const Chunk& chunk = chunks[static_cast<std::size_t>(task % chunk_count)];
+    const std::int64_t first = task / chunk_count * groups_a_task;
     for (std::int64_t panel = chunk.first; panel < chunk.last; ++panel) {
       for (std::int64_t g = first; g < std::min(count, first + groups_a_task); ++g)
         prepared[chunk.product].run(rows, groups[static_cast<std::size_t>(g)], panel);

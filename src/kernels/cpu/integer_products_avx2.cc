@@ -58,6 +58,10 @@ INSTRUCT_INTEGERS inline Floats to_floats(Sums sums) {
 INSTRUCT_INTEGERS inline Sums set_sums(int value) {
   return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)};
 }
+template <int Bits>
+INSTRUCT_INTEGERS inline Sums shift_right(Sums sums) {
+  return {_mm256_srai_epi32(sums.low, Bits), _mm256_srai_epi32(sums.high, Bits)};
+}
 INSTRUCT_INTEGERS inline Bytes load_bytes(const std::byte* from) {
   const auto* bytes = reinterpret_cast<const __m256i*>(from);
   return {_mm256_loadu_si256(bytes), _mm256_loadu_si256(bytes + 1)};
@@ -92,39 +96,49 @@ INSTRUCT_INTEGERS inline __m256 load_values(const std::byte* x, DType dtype, std
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_t blocks, int planes, std::int64_t rows,
-                                    std::int64_t row, std::byte* plane) {
+// One span of a row: `count` blocks.
+INSTRUCT_INTEGERS inline void quantise_span(const std::byte* x, DType dtype, std::int64_t count,
+                                            const GroupShape& shape, std::int64_t row, std::byte* group) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    __m256 values[4];
-    __m256i most = _mm256_setzero_si256();
-    for (int i = 0; i < 4; ++i) {
-      values[i] = load_values(x, dtype, b * kBlock + i * 8);
-      // As integers, magnitudes are ordered like the numbers, with infinity and NaN above all.
-      most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(values[i]), magnitude));
-    }
-    std::uint32_t lanes[8];
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), most);
-    const BlockScale scale = scale_of(std::bit_cast<float>(*std::max_element(lanes, lanes + 8)));
-    for (__m256& value : values) {
-      value = _mm256_mul_ps(value, _mm256_set1_ps(scale.factor));
-      if (scale.factor == 0.0F) value = _mm256_setzero_ps();  // values that are not finite leave no trace
-    }
-    float plane_scale = scale.scale;
-    for (int p = 0; p < planes; ++p, plane += kRowBytes * rows, plane_scale /= kFiner) {
-      std::int32_t integers[kBlock];
-      for (int i = 0; i < 4; ++i) {
-        const __m256i rounded = _mm256_cvtps_epi32(values[i]);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(integers + i * 8), rounded);
-        values[i] = _mm256_mul_ps(_mm256_sub_ps(values[i], _mm256_cvtepi32_ps(rounded)), _mm256_set1_ps(kFiner));
+  __m256 values[8];
+  __m256i most = _mm256_setzero_si256();
+  const std::int64_t vectors = 4 * count;
+  for (std::int64_t i = 0; i < vectors; ++i) {
+    values[i] = load_values(x, dtype, i * 8);
+    // As integers, magnitudes are ordered like the numbers, with infinity and NaN above all.
+    most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(values[i]), magnitude));
+  }
+  std::uint32_t lanes[8];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), most);
+  const BlockScale scale = scale_of(std::bit_cast<float>(*std::max_element(lanes, lanes + 8)));
+  for (std::int64_t i = 0; i < vectors; ++i) {
+    values[i] = _mm256_mul_ps(values[i], _mm256_set1_ps(scale.factor));
+    if (scale.factor == 0.0F) values[i] = _mm256_setzero_ps();  // values that are not finite leave no trace
+  }
+  float plane_scale = scale.scale;
+  const std::int64_t block_bytes = kRowBytes * shape.rows * shape.planes;
+  for (int p = 0; p < shape.planes; ++p, plane_scale /= kFiner) {
+    std::byte* plane = group + p * kRowBytes * shape.rows;
+    int sums[2] = {};
+    for (std::int64_t i = 0; i < vectors; ++i) {
+      const __m256i rounded = _mm256_cvtps_epi32(values[i]);
+      std::int32_t integers[8];
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(integers), rounded);
+      values[i] = _mm256_mul_ps(_mm256_sub_ps(values[i], _mm256_cvtepi32_ps(rounded)), _mm256_set1_ps(kFiner));
+      std::byte* to = plane + i / 4 * block_bytes + row * kBlock + i % 4 * 8;
+      for (int k = 0; k < 8; ++k) {
+        to[k] = static_cast<std::byte>(integers[k]);
+        sums[i % 4 / 2] += integers[k];
       }
-      int sums[2] = {};
-      for (std::int64_t i = 0; i < kBlock; ++i) {
-        plane[row * kBlock + i] = static_cast<std::byte>(integers[i]);
-        sums[i / 16] += integers[i];
-      }
-      put_fields(plane_scale, sums[0], sums[1], rows, row, plane);
     }
+    put_fields(plane_scale, sums[0], sums[1], shape.rows, row, plane);
+  }
+}
+
+void quantise_row(const std::byte* x, DType dtype, const GroupShape& shape, std::int64_t row, std::byte* group) {
+  for (std::int64_t b = 0; b < shape.blocks; b += shape.span) {
+    quantise_span(x + b * kBlock * tensor::info(dtype).block_bytes, dtype, std::min(shape.span, shape.blocks - b),
+                  shape, row, group + b * kRowBytes * shape.rows * shape.planes);
   }
 }
 

@@ -56,6 +56,10 @@ INSTRUCT_INTEGERS inline Floats to_floats(Sums sums) {
 INSTRUCT_INTEGERS inline Sums set_sums(int value) {
   return _mm512_set1_epi32(value);
 }
+template <int Bits>
+INSTRUCT_INTEGERS inline Sums shift_right(Sums sums) {
+  return _mm512_srai_epi32(sums, Bits);
+}
 INSTRUCT_INTEGERS inline Bytes load_bytes(const std::byte* from) {
   return _mm512_loadu_si512(from);
 }
@@ -78,29 +82,66 @@ INSTRUCT_INTEGERS inline __m512 load_values(const std::byte* x, DType dtype, std
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-INSTRUCT_INTEGERS void quantise_row(const std::byte* x, DType dtype, std::int64_t blocks, int planes, std::int64_t rows,
-                                    std::int64_t row, std::byte* plane) {
+// The sums of the low and the high 16 of 32 signed bytes.
+INSTRUCT_INTEGERS inline void sums_of_halves(__m256i bytes, int* sums) {
+  const __m256i raised = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));  // by 128, and so not negative
+  const __m256i eights = _mm256_sad_epu8(raised, _mm256_setzero_si256());
+  const __m256i sixteens = _mm256_add_epi64(eights, _mm256_srli_si256(eights, 8));
+  sums[0] += _mm256_extract_epi32(sixteens, 0) - 16 * 128;
+  sums[1] += _mm256_extract_epi32(sixteens, 4) - 16 * 128;
+}
+
+// One span of a row.
+template <int Span, int Planes>
+INSTRUCT_INTEGERS inline void quantise_span(const std::byte* x, DType dtype, std::int64_t rows, std::int64_t row,
+                                            std::byte* group) {
+  constexpr auto kVectors = static_cast<std::size_t>(2 * Span);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    __m512 values[2] = {load_values(x, dtype, b * kBlock), load_values(x, dtype, b * kBlock + 16)};
+  __m512 values[kVectors];
+  __m512i most = _mm512_setzero_si512();
+  for (int i = 0; i < 2 * Span; ++i) {
+    values[i] = load_values(x, dtype, i * 16);
     // As integers, magnitudes are ordered like the numbers, with infinity and NaN above all.
-    const __m512i most = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(values[0]), magnitude),
-                                          _mm512_and_si512(_mm512_castps_si512(values[1]), magnitude));
-    const BlockScale scale = scale_of(std::bit_cast<float>(_mm512_reduce_max_epu32(most)));
-    const __mmask16 used = scale.factor != 0.0F ? 0xffff : 0;  // values that are not finite leave no trace
-    for (__m512& value : values) value = _mm512_maskz_mul_ps(used, value, _mm512_set1_ps(scale.factor));
-    float plane_scale = scale.scale;
-    for (int i = 0; i < planes; ++i, plane += kRowBytes * rows, plane_scale /= kFiner) {
-      int sums[2];
-      for (int half = 0; half < 2; ++half) {
-        const __m512i integers = _mm512_cvtps_epi32(values[half]);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(plane + row * kBlock + half * 16), _mm512_cvtsepi32_epi8(integers));
-        sums[half] = _mm512_reduce_add_epi32(integers);
-        values[half] = _mm512_mul_ps(_mm512_sub_ps(values[half], _mm512_cvtepi32_ps(integers)), _mm512_set1_ps(kFiner));
-      }
-      put_fields(plane_scale, sums[0], sums[1], rows, row, plane);
-    }
+    most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(values[i]), magnitude));
   }
+  const BlockScale scale = scale_of(std::bit_cast<float>(_mm512_reduce_max_epu32(most)));
+  const __mmask16 used = scale.factor != 0.0F ? 0xffff : 0;  // values that are not finite leave no trace
+  for (__m512& value : values) value = _mm512_maskz_mul_ps(used, value, _mm512_set1_ps(scale.factor));
+  float plane_scale = scale.scale;
+  for (int p = 0; p < Planes; ++p, plane_scale /= kFiner) {
+    std::byte* plane = group + p * kRowBytes * rows;
+    int sums[2] = {};
+    for (int s = 0; s < Span; ++s) {
+      const __m512i low = _mm512_cvtps_epi32(values[2 * s]);
+      const __m512i high = _mm512_cvtps_epi32(values[2 * s + 1]);
+      const __m256i bytes = _mm256_set_m128i(_mm512_cvtsepi32_epi8(high), _mm512_cvtsepi32_epi8(low));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(plane + s * Planes * kRowBytes * rows + row * kBlock), bytes);
+      sums_of_halves(bytes, sums);
+      if (p + 1 == Planes) continue;
+      const __m512 finer = _mm512_set1_ps(kFiner);
+      values[2 * s] = _mm512_mul_ps(_mm512_sub_ps(values[2 * s], _mm512_cvtepi32_ps(low)), finer);
+      values[2 * s + 1] = _mm512_mul_ps(_mm512_sub_ps(values[2 * s + 1], _mm512_cvtepi32_ps(high)), finer);
+    }
+    put_fields(plane_scale, sums[0], sums[1], rows, row, plane);
+  }
+}
+
+template <int Planes>
+INSTRUCT_INTEGERS void quantise_planes(const std::byte* x, DType dtype, const GroupShape& shape, std::int64_t row,
+                                       std::byte* group) {
+  const std::int64_t x_bytes = kBlock * tensor::info(dtype).block_bytes;
+  const std::int64_t block_bytes = kRowBytes * shape.rows * Planes;
+  std::int64_t b = 0;
+  if (shape.span == 2) {
+    for (; b + 2 <= shape.blocks; b += 2)
+      quantise_span<2, Planes>(x + b * x_bytes, dtype, shape.rows, row, group + b * block_bytes);
+  }
+  for (; b < shape.blocks; ++b)
+    quantise_span<1, Planes>(x + b * x_bytes, dtype, shape.rows, row, group + b * block_bytes);
+}
+
+void quantise_row(const std::byte* x, DType dtype, const GroupShape& shape, std::int64_t row, std::byte* group) {
+  shape.planes == 1 ? quantise_planes<1>(x, dtype, shape, row, group) : quantise_planes<2>(x, dtype, shape, row, group);
 }
 
 // To nearest, ties to even; NaN stays NaN, as in tensor::to_bfloat16.

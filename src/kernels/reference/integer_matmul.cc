@@ -12,12 +12,11 @@
 namespace instruct::kernels::reference {
 namespace {
 
-constexpr std::size_t kBlock = 32;  // activations that share a scale
-
-// Replaces values by the nearest that their block's integers can say; by NaN where one of the block is not finite.
-void round_to_integers(std::vector<float>& values, ActivationBits bits) {
-  for (std::size_t at = 0; at < values.size(); at += kBlock) {
-    const auto block = std::span(values).subspan(at, kBlock);
+// Replaces a row's values by the nearest that their block's integers can say; by NaN where one of the block is not
+// finite. A block has `length` values, or what is left.
+void round_to_integers(std::span<float> row, std::size_t length, ActivationBits bits) {
+  for (std::size_t at = 0; at < row.size(); at += length) {
+    const auto block = row.subspan(at, std::min(length, row.size() - at));
     float largest = 0;
     bool finite = true;
     for (const float x : block) {
@@ -36,19 +35,40 @@ void round_to_integers(std::vector<float>& values, ActivationBits bits) {
   }
 }
 
+std::vector<float> values_of(const IntegerWeight& weight) {
+  std::vector<float> values(static_cast<std::size_t>(weight.outputs * weight.inputs));
+  if (weight.dtype != DType::kI8) {
+    tensor::decode_rows(weight.data, 0, weight.outputs, values);
+    return values;
+  }
+  for (std::int64_t n = 0; n < weight.outputs; ++n) {
+    for (std::int64_t k = 0; k < weight.inputs; ++k) {
+      const auto integer = static_cast<std::int8_t>(weight.data.raw()[n * weight.data.row_stride() + k]);
+      values[static_cast<std::size_t>(n * weight.inputs + k)] = integer * weight.scales.data<float>()[n];
+    }
+  }
+  return values;
+}
+
 }  // namespace
 
 IntegerWeight pack_integer_weight(Stream& /*stream*/, const Tensor& weight) {
   return {weight.dtype(), weight.dim(0), weight.dim(1), weight};
 }
 
+IntegerWeight pack_scaled_integers(Stream& /*stream*/, const Tensor& integers, const Tensor& scales) {
+  return {DType::kI8, integers.dim(0), integers.dim(1), integers, scales};
+}
+
 void integer_matmul(Stream& stream, const Tensor& x, ActivationBits bits, std::span<const IntegerMatmul> products) {
   std::vector<float> rounded = read_matrix(x, false);
-  round_to_integers(rounded, bits);
+  const auto depth = static_cast<std::size_t>(x.dim(1));
+  const std::size_t length = products.front().weight->dtype == DType::kI8 ? 64 : 32;
+  for (std::size_t at = 0; at < rounded.size(); at += depth)
+    round_to_integers(std::span(rounded).subspan(at, depth), length, bits);
   const Tensor left = Tensor::from_floats(rounded, x.shape(), stream.allocator);
   for (const IntegerMatmul& product : products) {
-    std::vector<float> values(static_cast<std::size_t>(product.weight->outputs * product.weight->inputs));
-    tensor::decode_rows(product.weight->data, 0, product.weight->outputs, values);
+    const std::vector<float> values = values_of(*product.weight);
     const Tensor right =
         Tensor::from_floats(values, {product.weight->outputs, product.weight->inputs}, stream.allocator);
     Matmul plain{.a = left, .b = right, .c = product.result, .transpose_b = Transpose::kYes};
