@@ -19,7 +19,8 @@ namespace {
 struct Options {
   ModelOptions model;
   std::string system;
-  GenerationOptions generation{.sampling = {.temperature = 0.7, .top_p = 0.95}, .stop = {}, .max_new_tokens = 512};
+  GenerationOptions generation{
+      .sampling = {.temperature = 0.7, .top_p = 0.95}, .stop = {}, .max_new_tokens = 512, .engine = {}};
 };
 
 constexpr const char* kHelp =
@@ -35,7 +36,8 @@ class Chat {
       : conversation_(*session.engine, *session.package.model, *session.dialogue, options.system),
         turn_{.max_new_tokens = options.generation.max_new_tokens,
               .sampling = options.generation.sampling,
-              .stop = options.generation.stop},
+              .stop = options.generation.stop,
+              .prompt_lookup = options.generation.engine.prompt_lookup},
         terminal_(isatty(STDIN_FILENO) == 1) {
     turn_.sampling.seed = options.model.seed;
   }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "generate/prompt_lookup.h"
 #include "generate/writer.h"
 #include "instructions/dialogue.h"
 #include "models/llama.h"
@@ -19,6 +20,7 @@ struct TurnOptions {
   std::int64_t max_new_tokens = 512;
   SamplingOptions sampling;
   std::vector<std::string> stop;
+  std::int64_t prompt_lookup = 0;  // as GenerateOptions
 };
 
 struct Turn {
@@ -26,6 +28,7 @@ struct Turn {
   bool interrupted = false;           // the listener asked to stop
   std::int64_t dropped_messages = 0;  // the oldest, which no longer fitted the context
   std::int64_t computed_tokens = 0;   // of the prompt: those not computed in earlier turns
+  LookupCounts counts;
 };
 
 class Conversation {
@@ -50,8 +53,9 @@ class Conversation {
  private:
   std::vector<std::int32_t> fitting_prompt(std::int64_t reserve, Turn& turn);
   void reserve_slots(std::int64_t slots);
-  tensor::Tensor extend(std::span<const std::int32_t> tokens);
-  void generate(const Request& request, const Listener& listener, Turn& turn);
+  enum class Rows : std::uint8_t { kLast, kAll };
+  tensor::Tensor extend(std::span<const std::int32_t> tokens, Rows wanted);
+  void generate(const Request& request, std::int64_t prompt_lookup, const Listener& listener, Turn& turn);
 
   ops::Engine& engine_;
   models::Llama& model_;

@@ -64,14 +64,18 @@ class Generator::Batch {
   }
 
  private:
-  // One answer in the making. Its tokens' keys and values lie in cache slots [first_slot, next_slot).
+  // One answer in the making.
   struct Sequence {
-    std::size_t index = 0;         // of the request
-    std::vector<KeyRange> prompt;  // cache slots of the prompt's path through the tree
-    std::int64_t length = 0;       // tokens so far, prompt included
-    std::int64_t first_slot = 0;
-    std::int64_t next_slot = 0;
+    std::size_t index = 0;             // of the request
+    std::vector<KeyRange> prompt;      // cache slots of the prompt's path through the tree
+    std::int64_t first_slot = 0;       // of the answer
+    std::vector<std::int32_t> tokens;  // of prompt and answer
+    std::vector<std::int32_t> proposal;
+    std::int64_t first_row = 0;  // of its logits in the pass
     Writer writer;
+    LookupCounts counts;
+    // Of the last token. What was proposed and not chosen leaves slots that are written again.
+    std::int64_t next_slot() const { return first_slot + static_cast<std::int64_t>(writer.answer().tokens.size()) - 1; }
   };
 
   // Prompts of one pass with the answers they begin.
@@ -101,9 +105,9 @@ class Generator::Batch {
       const std::int64_t room = generator_.model_.config().context_length - length;
       pass.sequences.push_back({.index = indices[i],
                                 .prompt = shifted(path_of(pass.batch, pass.batch.row_ends[i]), used_slots_),
-                                .length = length,
                                 .first_slot = next_slot,
-                                .next_slot = next_slot,
+                                .tokens = request.prompt,
+                                .first_row = static_cast<std::int64_t>(i),
                                 .writer = Writer(request, generator_.tokenizer_, room)});
       next_slot += std::min(request.max_new_tokens, room);
     }
@@ -126,44 +130,59 @@ class Generator::Batch {
           pass.sequences, answers);
   }
 
-  // One pass over the last tokens of all sequences; those that are complete leave.
+  // One pass over the last tokens of all sequences and what is proposed behind them; those that are complete leave.
   void advance(std::vector<Sequence>& sequences, std::vector<Answer>& answers) {
     std::vector<std::int32_t> tokens, positions, slots;
     tensor::AttentionPlan plan;
     for (Sequence& sequence : sequences) {
-      const auto row = static_cast<std::int64_t>(tokens.size());
-      tokens.push_back(sequence.writer.answer().tokens.back());
-      positions.push_back(static_cast<std::int32_t>(sequence.length++));
-      slots.push_back(static_cast<std::int32_t>(sequence.next_slot));
-      tensor::QuerySegment query{
-          .begin = row, .end = row + 1, .self_begin = sequence.next_slot, .visible = sequence.prompt};
-      if (sequence.next_slot > sequence.first_slot) query.visible.push_back({sequence.first_slot, sequence.next_slot});
-      plan.queries.push_back(std::move(query));
-      ++sequence.next_slot;
+      sequence.proposal =
+          look_up(sequence.tokens, std::min(generator_.options_.prompt_lookup, sequence.writer.room() - 1));
+      sequence.first_row = static_cast<std::int64_t>(tokens.size());
+      tokens.push_back(sequence.tokens.back());
+      tokens.insert(tokens.end(), sequence.proposal.begin(), sequence.proposal.end());
+      const auto position = static_cast<std::int64_t>(sequence.tokens.size()) - 1;
+      const std::int64_t slot = sequence.next_slot();
+      for (std::int64_t i = 0; i <= static_cast<std::int64_t>(sequence.proposal.size()); ++i) {
+        // Each token for itself: its attention is then computed as in a step of its own.
+        const std::int64_t row = sequence.first_row + i;
+        tensor::QuerySegment query{.begin = row, .end = row + 1, .self_begin = slot + i, .visible = sequence.prompt};
+        if (slot + i > sequence.first_slot) query.visible.push_back({sequence.first_slot, slot + i});
+        plan.queries.push_back(std::move(query));
+        positions.push_back(static_cast<std::int32_t>(position + i));
+        slots.push_back(static_cast<std::int32_t>(slot + i));
+      }
+      ++sequence.counts.steps;
     }
-    write(generator_.model_.logits(
-              generator_.engine_.context(),
-              {.tokens = tokens, .positions = positions, .plan = &plan, .cache = cache_, .slots = slots}),
-          sequences, answers);
+    const tensor::Tensor logits = generator_.model_.logits(
+        generator_.engine_.context(),
+        {.tokens = tokens, .positions = positions, .plan = &plan, .cache = cache_, .slots = slots});
+    write(logits, sequences, answers);
   }
 
-  // Adds a token to each sequence by its row of logits. The rows do not depend on each other.
-  void write(tensor::Tensor logits, std::vector<Sequence>& sequences, std::vector<Answer>& answers) {
-    const auto vocabulary = static_cast<std::size_t>(generator_.tokenizer_.vocabulary_size());
+  // Adds tokens to each sequence by its rows of logits. Sequences do not depend on each other.
+  void write(const tensor::Tensor& logits, std::vector<Sequence>& sequences, std::vector<Answer>& answers) {
     std::vector<std::uint8_t> goes_on(sequences.size());
-    generator_.engine_.threads().run(static_cast<std::int64_t>(sequences.size()), [&](std::int64_t row) {
+    generator_.engine_.threads().run(static_cast<std::int64_t>(sequences.size()), [&](std::int64_t i) {
+      Sequence& sequence = sequences[static_cast<std::size_t>(i)];
+      const auto rows = static_cast<std::int64_t>(sequence.proposal.size()) + 1;
       // Weights may be padded past the tokenizer's vocabulary: those logits belong to no token.
-      const std::span<float> scores(logits.data<float>() + row * logits.dim(1), vocabulary);
-      const auto i = static_cast<std::size_t>(row);
-      goes_on[i] = sequences[i].writer.step(scores) ? 1 : 0;
+      goes_on[static_cast<std::size_t>(i)] =
+          write_verified(sequence.writer, sequence.proposal, logits.rows(sequence.first_row, sequence.first_row + rows),
+                         generator_.tokenizer_.vocabulary_size(), sequence.counts)
+              ? 1
+              : 0;
     });
     std::vector<Sequence> still;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       Sequence& sequence = sequences[i];
       if (on_text_) on_text_(sequence.index, sequence.writer.answer().text);
       if (goes_on[i] != 0) {
+        const std::vector<std::int32_t>& written = sequence.writer.answer().tokens;
+        sequence.tokens.resize(requests_[sequence.index].prompt.size());
+        sequence.tokens.insert(sequence.tokens.end(), written.begin(), written.end());
         still.push_back(std::move(sequence));
       } else {
+        generator_.counts_ += sequence.counts;
         answers[sequence.index] = sequence.writer.take();
       }
     }

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "generate/test_support.h"
+#include "instructions/constraint.h"
 
 namespace instruct::generate {
 namespace {
@@ -52,7 +53,8 @@ TEST_P(Greedy, AnswersEqualTransformersTogetherAloneAndInPasses) {
   // One pass over a tree of all prompts; small passes; no room for two answers at once; one by one.
   for (const GenerateOptions& options :
        {GenerateOptions{}, GenerateOptions{.max_pass_tokens = 60}, GenerateOptions{.max_slots = 10},
-        GenerateOptions{.max_batch = 1}, GenerateOptions{.max_batch = 3, .max_pass_tokens = 1}}) {
+        GenerateOptions{.max_batch = 1}, GenerateOptions{.max_batch = 3, .max_pass_tokens = 1},
+        GenerateOptions{.prompt_lookup = 3}, GenerateOptions{.max_batch = 2, .prompt_lookup = 40}}) {
     Generator generator(tiny.engine, tiny.model(), tiny.tokenizer(), options);
     EXPECT_EQ(tokens_of(generator.run(requests)), expected);
   }
@@ -102,6 +104,45 @@ TEST(Generator, SampledAnswersDependOnSeedAndStreamAlone) {
   same[1].stream = 99;
   const auto drawn = tokens_of(generator.run(same));
   EXPECT_NE(drawn[0], drawn[1]);
+}
+
+// Whatever chooses the tokens: the most likely one, a draw, penalties, a constraint.
+TEST(Generator, PromptLookupChangesNoAnswer) {
+  TinyModel tiny;
+  const auto vocabulary = std::make_shared<const instructions::TokenVocabulary>(tiny.tokenizer());
+  const std::string text = "The library reads and writes files. The library reads and writes mail.";
+  std::int64_t accepted = 0;
+  for (const SamplingOptions& sampling :
+       {SamplingOptions{}, SamplingOptions{.temperature = 0.7, .top_p = 0.9, .seed = 5},
+        SamplingOptions{.repetition_penalty = 1.3}, SamplingOptions{.temperature = 0.3, .repetition_penalty = 0.8}}) {
+    const auto answers_of = [&](std::int64_t prompt_lookup, LookupCounts& counts) {
+      std::vector<Request> requests;
+      for (std::uint64_t stream = 0; stream < 4; ++stream) {
+        requests.push_back({.prompt = tiny.prompt(text), .max_new_tokens = 40, .sampling = sampling, .stream = stream});
+      }
+      requests[1].stop = {"re"};
+      requests[2].ignore_end = true;
+      requests[3].constraint = instructions::make_span_constraint(vocabulary, text);
+      Generator generator(tiny.engine, tiny.model(), tiny.tokenizer(), {.prompt_lookup = prompt_lookup});
+      auto answers = generator.run(requests);
+      counts = generator.counts();
+      return answers;
+    };
+    LookupCounts plain, looked_up;
+    const std::vector<Answer> expected = answers_of(0, plain);
+    const std::vector<Answer> answers = answers_of(6, looked_up);
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      EXPECT_EQ(answers[i].tokens, expected[i].tokens);
+      EXPECT_EQ(answers[i].text, expected[i].text);
+      EXPECT_EQ(answers[i].finish, expected[i].finish);
+      // Sums of up to 40 log-probabilities of magnitude 10, each off by some roundings of 6e-8 relative.
+      EXPECT_NEAR(answers[i].log_probability, expected[i].log_probability, 2e-4);
+    }
+    EXPECT_EQ(plain.proposed, 0);
+    EXPECT_EQ(plain.steps, looked_up.steps + looked_up.accepted);
+    accepted += looked_up.accepted;
+  }
+  EXPECT_GT(accepted, 0);
 }
 
 TEST(Generator, TokensPastTheTokenizersVocabularyAreNeverChosen) {

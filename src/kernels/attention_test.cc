@@ -372,6 +372,33 @@ TEST(Attention, UnseenKeysGetZeroGradients) {
   }
 }
 
+// Few queries behind a cache, to the bit: together as one by one, and however their keys are cut into ranges. It is
+// what batched generation, blocks of a cache and the verification of proposed tokens rely on.
+TEST(Attention, FewQueriesGiveWhatEachGivesAlone) {
+  Machine machine(2);
+  for (const std::int64_t window : {0, 70, 300}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      AttentionCase together = decode_case(510, 4, 520);  // the stretches' border lies among the queries
+      together.window = window;
+      together.dtype = dtype;
+      together.heads = {.query = 6, .key = 2, .width = 20};
+      const Inputs inputs = make_inputs(together, *machine.allocator);
+      const Forward expected = forward(cpu::attention, together, inputs, machine);
+      AttentionCase alone = together;
+      alone.plan.queries.clear();
+      for (std::int64_t t = 0; t < 4; ++t) {
+        tensor::QuerySegment query{.begin = t, .end = t + 1, .self_begin = 510 + t, .visible = {}};
+        for (std::int64_t key = 0; key < 510 + t; key += 17 + t)
+          query.visible.push_back({key, std::min(key + 17 + t, 510 + t)});
+        alone.plan.queries.push_back(std::move(query));
+      }
+      const Forward got = forward(cpu::attention, alone, inputs, machine);
+      EXPECT_TRUE(same_bytes(got.output.whole, expected.output.whole)) << text(together);
+      EXPECT_TRUE(same_bytes(got.log_sum, expected.log_sum)) << text(together);
+    }
+  }
+}
+
 // A branched row equals the same row written out in full.
 TEST(Attention, ABranchEqualsItsRowWrittenOut) {
   Machine machine(1);

@@ -170,14 +170,16 @@ void score_keys(const float* queries, const T* keys, std::int64_t stride, std::i
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
   const std::int64_t whole = width / lanes * lanes;
-  std::int64_t s = 0;
-  for (; s + 4 <= count; s += 4, keys += 4 * stride) {
+  for (std::int64_t s = 0; s < count; s += 4, keys += 4 * stride) {
+    // Past the end the last key again: a score does not depend on where a run of keys begins and ends.
+    const std::int64_t last = std::min<std::int64_t>(4, count - s) - 1;
+    const T* key_rows[4];
+    for (std::int64_t k = 0; k < 4; ++k) key_rows[k] = keys + std::min(k, last) * stride;
     V partial[Queries][4];
     for (auto& query : partial) std::fill_n(query, 4, hn::Zero(f));
     for (std::int64_t k = kAhead; k < kAhead + 4; ++k) fetch_row(keys + k * stride, width);
     for (std::int64_t i = 0; i < whole; i += lanes) {
-      const V key[4] = {load(keys + i), load(keys + stride + i), load(keys + 2 * stride + i),
-                        load(keys + 3 * stride + i)};
+      const V key[4] = {load(key_rows[0] + i), load(key_rows[1] + i), load(key_rows[2] + i), load(key_rows[3] + i)};
       for (std::size_t q = 0; q < Queries; ++q) {
         const V query = load(queries + static_cast<std::int64_t>(q) * width + i);
         for (std::size_t k = 0; k < 4; ++k) partial[q][k] = hn::MulAdd(query, key[k], partial[q][k]);
@@ -188,15 +190,11 @@ void score_keys(const float* queries, const T* keys, std::int64_t stride, std::i
       sums_of_four(partial[q], sums);
       const float* query = queries + static_cast<std::int64_t>(q) * width;
       float* to = scores + static_cast<std::int64_t>(q) * score_stride + s;
-      for (std::int64_t k = 0; k < 4; ++k) {
-        for (std::int64_t i = whole; i < width; ++i) sums[k] += query[i] * scalar(keys + k * stride + i);
+      for (std::int64_t k = 0; k <= last; ++k) {
+        for (std::int64_t i = whole; i < width; ++i) sums[k] += query[i] * scalar(key_rows[k] + i);
         to[k] = scale * sums[k];
       }
     }
-  }
-  for (; s < count; ++s, keys += stride) {
-    for (std::int64_t q = 0; q < static_cast<std::int64_t>(Queries); ++q)
-      scores[q * score_stride + s] = scale * dot(queries + q * width, keys, width);
   }
 }
 
