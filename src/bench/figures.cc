@@ -210,6 +210,7 @@ Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers
     value.set("weight_bytes", weights);
     value.set("limit_share", rate / static_cast<double>(count) * static_cast<double>(weights) / bandwidth);
   }
+  value.set("cache_bytes", generator.cache_bytes());
   value.set("peak_rss_bytes", peak);
   return value;
 }

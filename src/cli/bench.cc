@@ -140,6 +140,9 @@ void add_generate(CLI::App& parent) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--uneven", all->generate.uneven, "answers of all lengths from an eighth of --new-tokens on");
+  command->add_option("--block-tokens", all->generate.engine.block_tokens, "tokens of a block of the key/value cache")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   add_engine_options(*command, all->generate.engine);
   command->add_option("--repeats", all->generate.repeats)->capture_default_str()->check(CLI::PositiveNumber);
   command->footer(

@@ -1,4 +1,5 @@
-// Batched text generation. Prompts that start alike share their prefix: it is computed and kept once.
+// Batched text generation. Prompts that start alike share their prefix: it is computed and kept once. When an answer is
+// complete another begins in its place.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,7 @@ struct GenerateOptions {
   std::int64_t max_batch = 64;          // answers written side by side
   std::int64_t max_slots = 1 << 14;     // of the key/value cache, roughly, where one answer needs no more
   std::int64_t max_pass_tokens = 2048;  // prompt tokens of one pass, roughly: more are no faster and need more memory
+  std::int64_t block_tokens = 64;       // of a block of the cache
   std::int64_t prompt_lookup = 0;       // tokens that prompt lookup proposes a step, at most; 0: off
 };
 
@@ -36,15 +38,18 @@ class Generator {
                           const OnText& on_text = {});
   // Of all runs so far.
   const LookupCounts& counts() const { return counts_; }
+  // Most that keys and values of a run took.
+  std::int64_t cache_bytes() const { return cache_bytes_; }
 
  private:
-  class Batch;
+  class Run;
 
   ops::Engine& engine_;
   models::Llama& model_;
   const tokenizers::Tokenizer& tokenizer_;
   GenerateOptions options_;
   LookupCounts counts_;
+  std::int64_t cache_bytes_ = 0;
 };
 
 // Raises InvalidArgument when a request has no prompt, no token to write, or a prompt that fills the context.

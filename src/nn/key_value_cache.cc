@@ -16,6 +16,11 @@ KeyValueCache::KeyValueCache(std::int64_t layers, std::int64_t slots, std::int64
   }
 }
 
+std::int64_t KeyValueCache::bytes_per_slot() const {
+  const Tensor& keys = keys_.front();
+  return 2 * static_cast<std::int64_t>(keys_.size()) * tensor::bytes_of(keys.dtype(), keys.dim(1));
+}
+
 void KeyValueCache::store(std::int64_t layer, std::span<const std::int32_t> slots, const Tensor& keys,
                           const Tensor& values) {
   const auto index = static_cast<std::size_t>(layer);

@@ -17,6 +17,8 @@ class KeyValueCache {
                 tensor::Allocator& allocator);
 
   std::int64_t slots() const { return keys_.front().dim(0); }
+  // In all layers. Of memory that no slot was written to the system gives none, in pages.
+  std::int64_t bytes_per_slot() const;
   // Copies keys and values [T, width]: row t goes to slots[t], which must lie within the cache.
   void store(std::int64_t layer, std::span<const std::int32_t> slots, const tensor::Tensor& keys,
              const tensor::Tensor& values);
