@@ -48,6 +48,7 @@ class BlockTable {
   // Makes slots for positions below `tokens`; false, and nothing is changed, where the pool has too few.
   bool reserve(std::int64_t tokens);
   void clear();
+  std::int64_t capacity() const { return capacity_; }  // positions that have slots
   // Slots of positions [begin, end), which must have been reserved, as the fewest ranges.
   std::vector<tensor::KeyRange> slots(std::int64_t begin, std::int64_t end) const;
 

@@ -176,30 +176,35 @@ class Generator::Run {
 
   // Lets requests begin while the batch, the pass and the cache have room.
   void admit() {
-    std::int64_t added = 0;  // tokens of the pass
+    std::int64_t pass_tokens = 0;
+    for (const std::unique_ptr<Sequence>& sequence : active_) pass_tokens += sequence->end() - sequence->computed;
+    bool begins = false;
     while (static_cast<std::int64_t>(active_.size()) < generator_.options_.max_batch) {
       std::unique_ptr<Sequence> sequence = next();
       if (sequence == nullptr) break;
       share_prefix(*sequence);
       const std::int64_t more = size_of(sequence->tokens) - sequence->computed;
-      const bool too_long = added > 0 && added + more > generator_.options_.max_pass_tokens;
+      const bool too_long = begins && pass_tokens + more > generator_.options_.max_pass_tokens;
       if (too_long || !reserve_with_slack(*sequence)) {
         wait(std::move(sequence));
         if (too_long || complete_.empty()) break;
         complete_.clear();  // once more with their blocks
         continue;
       }
-      added += more;
+      begins = true;
+      pass_tokens += more;
       active_.push_back(std::move(sequence));
     }
     complete_.clear();
   }
 
-  // Leaves a block to each active sequence: it will soon ask for one.
+  // Leaves a block to each active sequence that may still grow: it will soon ask for one.
   bool reserve_with_slack(Sequence& sequence) const {
     const std::int64_t size = pool_.block_tokens();
     const std::int64_t need = (sequence.end() - sequence.computed + size - 1) / size;
-    const auto slack = static_cast<std::int64_t>(active_.size());
+    const auto slack = std::count_if(active_.begin(), active_.end(), [](const std::unique_ptr<Sequence>& active) {
+      return active->blocks.capacity() < size_of(active->tokens) + active->writer.room();
+    });
     return need + slack <= pool_.free() && sequence.blocks.reserve(sequence.end());
   }
 
