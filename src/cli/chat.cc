@@ -33,11 +33,11 @@ constexpr const char* kHelp =
 class Chat {
  public:
   Chat(Session& session, const Options& options)
-      : conversation_(*session.engine, *session.package.model, *session.dialogue, options.system),
+      : conversation_(*session.engine, *session.package.model, *session.dialogue, options.system,
+                      options.generation.engine),
         turn_{.max_new_tokens = options.generation.max_new_tokens,
               .sampling = options.generation.sampling,
-              .stop = options.generation.stop,
-              .prompt_lookup = options.generation.engine.prompt_lookup},
+              .stop = options.generation.stop},
         terminal_(isatty(STDIN_FILENO) == 1) {
     turn_.sampling.seed = options.model.seed;
   }

@@ -73,6 +73,19 @@ void add_engine_options(CLI::App& command, generate::GenerateOptions& options) {
       ->capture_default_str()
       ->check(CLI::Range(0, 256))
       ->group(kGroup);
+  command
+      .add_option_function<std::string>(
+          "--cache-type",
+          [&options](const std::string& name) {
+            if (name != "auto")
+              options.cache_type = name == "int8" ? tensor::DType::kI8 : tensor::dtype_from_name(name);
+          },
+          "keys and values of past tokens: auto (as computed), f32, bf16, or int8 (half of bf16, with one scale a "
+          "token "
+          "and head)")
+      ->default_str("auto")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
+      ->group(kGroup);
 }
 
 }  // namespace instruct::cli

@@ -24,7 +24,7 @@ struct GenerationOptions {
   void add_to(CLI::App& command);
 };
 
-// How answers are computed, which does not change them: --prompt-lookup.
+// How answers are computed, --prompt-lookup (which changes no answer), --cache-type.
 void add_engine_options(CLI::App& command, generate::GenerateOptions& options);
 
 }  // namespace instruct::cli

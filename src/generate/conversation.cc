@@ -4,13 +4,12 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "generate/generator.h"
 
 namespace instruct::generate {
 
 Conversation::Conversation(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
-                           std::string system)
-    : engine_(engine), model_(model), dialogue_(dialogue), system_(std::move(system)) {
+                           std::string system, const GenerateOptions& options)
+    : engine_(engine), model_(model), dialogue_(dialogue), system_(std::move(system)), options_(options) {
   reset();
 }
 
@@ -35,7 +34,7 @@ Turn Conversation::reply(std::string message, const TurnOptions& options, const 
                           .sampling = options.sampling,
                           .stream = turns_++,
                           .stop = options.stop};
-    generate(request, options.prompt_lookup, listener, turn);
+    generate(request, listener, turn);
     messages_.push_back({"assistant", turn.answer.text, {}});
     return turn;
   } catch (const Error&) {
@@ -66,7 +65,7 @@ void Conversation::reserve_slots(std::int64_t slots) {
   if (cache_ && cache_->slots() >= slots) return;
   const std::int64_t size = std::min(model_.config().context_length, std::max<std::int64_t>(1024, 2 * slots));
   cached_.clear();
-  cache_ = model_.make_cache(size, engine_.allocator());
+  cache_ = model_.make_cache(size, engine_.allocator(), options_.cache_type);
 }
 
 // Computes tokens behind those in the cache; logits [1 or tokens, V].
@@ -94,7 +93,7 @@ tensor::Tensor Conversation::extend(std::span<const std::int32_t> tokens, Rows w
   return logits;
 }
 
-void Conversation::generate(const Request& request, std::int64_t prompt_lookup, const Listener& listener, Turn& turn) {
+void Conversation::generate(const Request& request, const Listener& listener, Turn& turn) {
   const std::int64_t context_length = model_.config().context_length;
   check_request(request, context_length);
   const auto length = static_cast<std::int64_t>(request.prompt.size());
@@ -117,7 +116,7 @@ void Conversation::generate(const Request& request, std::int64_t prompt_lookup, 
       turn.interrupted = true;
       break;
     }
-    proposal = look_up(tokens, std::min(prompt_lookup, writer.room() - 1));
+    proposal = look_up(tokens, std::min(options_.prompt_lookup, writer.room() - 1));
     std::vector<std::int32_t> next{tokens.back()};
     next.insert(next.end(), proposal.begin(), proposal.end());
     logits = extend(next, Rows::kAll);

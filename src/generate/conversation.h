@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "generate/prompt_lookup.h"
+#include "generate/generator.h"
 #include "generate/writer.h"
 #include "instructions/dialogue.h"
 #include "models/llama.h"
@@ -20,7 +20,6 @@ struct TurnOptions {
   std::int64_t max_new_tokens = 512;
   SamplingOptions sampling;
   std::vector<std::string> stop;
-  std::int64_t prompt_lookup = 0;  // as GenerateOptions
 };
 
 struct Turn {
@@ -33,9 +32,9 @@ struct Turn {
 
 class Conversation {
  public:
-  // `system` may be empty. All must outlive the conversation.
+  // `system` may be empty. Of the options prompt lookup and the cache type count. All must outlive the conversation.
   Conversation(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
-               std::string system = {});
+               std::string system = {}, const GenerateOptions& options = {});
 
   // Gets the text that is certain after each new token; false stops the answer, which then counts as given.
   using Listener = std::function<bool(std::string_view text)>;
@@ -55,12 +54,13 @@ class Conversation {
   void reserve_slots(std::int64_t slots);
   enum class Rows : std::uint8_t { kLast, kAll };
   tensor::Tensor extend(std::span<const std::int32_t> tokens, Rows wanted);
-  void generate(const Request& request, std::int64_t prompt_lookup, const Listener& listener, Turn& turn);
+  void generate(const Request& request, const Listener& listener, Turn& turn);
 
   ops::Engine& engine_;
   models::Llama& model_;
   const instructions::DialogueEncoder& dialogue_;
   std::string system_;
+  GenerateOptions options_;
   std::vector<instructions::Message> messages_;
   std::uint64_t turns_ = 0;
   std::optional<nn::KeyValueCache> cache_;

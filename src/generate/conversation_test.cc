@@ -41,13 +41,11 @@ TEST(Conversation, KeptKeysChangeNoAnswerAndOnlyNewTokensAreComputed) {
 TEST(Conversation, PromptLookupChangesNoAnswer) {
   TinyModel tiny;
   Conversation plain(tiny.engine, tiny.model(), tiny.dialogue);
-  Conversation looking(tiny.engine, tiny.model(), tiny.dialogue);
-  TurnOptions options{.max_new_tokens = 30, .sampling = {}, .stop = {}};
+  Conversation looking(tiny.engine, tiny.model(), tiny.dialogue, "", {.prompt_lookup = 5});
+  const TurnOptions options{.max_new_tokens = 30, .sampling = {}, .stop = {}};
   LookupCounts counts;
   for (const char* text : {"The library reads and writes files. The library reads and writes mail.", "Games?"}) {
-    options.prompt_lookup = 0;
     const Turn expected = plain.reply(text, options);
-    options.prompt_lookup = 5;
     const Turn turn = looking.reply(text, options);
     EXPECT_EQ(turn.answer.tokens, expected.answer.tokens);
     EXPECT_EQ(turn.answer.text, expected.answer.text);

@@ -90,7 +90,8 @@ class Generator::Run {
         answers_(requests.size()),
         order_(requests.size()),
         pool_(blocks_needed(), generator.options_.block_tokens),
-        cache_(generator.model_.make_cache(pool_.blocks() * pool_.block_tokens(), generator.engine_.allocator())) {
+        cache_(generator.model_.make_cache(pool_.blocks() * pool_.block_tokens(), generator.engine_.allocator(),
+                                           generator.options_.cache_type)) {
     // Neighbours in token order share most.
     std::iota(order_.begin(), order_.end(), std::size_t{0});
     std::stable_sort(order_.begin(), order_.end(),

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -17,11 +18,12 @@
 namespace instruct::generate {
 
 struct GenerateOptions {
-  std::int64_t max_batch = 64;          // answers written side by side
-  std::int64_t max_slots = 1 << 14;     // of the key/value cache, roughly, where one answer needs no more
-  std::int64_t max_pass_tokens = 2048;  // of one pass, roughly: more are no faster and need more memory
-  std::int64_t block_tokens = 64;       // of a block of the cache
-  std::int64_t prompt_lookup = 0;       // tokens that prompt lookup proposes a step, at most; 0: off
+  std::int64_t max_batch = 64;              // answers written side by side
+  std::int64_t max_slots = 1 << 14;         // of the key/value cache, roughly, where one answer needs no more
+  std::int64_t max_pass_tokens = 2048;      // of one pass, roughly: more are no faster and need more memory
+  std::int64_t block_tokens = 64;           // of a block of the cache
+  std::optional<tensor::DType> cache_type;  // f32, bf16 or kI8; without one the model's compute type
+  std::int64_t prompt_lookup = 0;           // tokens that prompt lookup proposes a step, at most; 0: off
 };
 
 class Generator {

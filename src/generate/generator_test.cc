@@ -195,6 +195,35 @@ TEST(Generator, AFullCacheChangesNoAnswer) {
   }
 }
 
+// Rounded keys and values change answers a little, never with what is computed beside them.
+TEST(Generator, CacheTypesAreNearEachOther) {
+  TinyModel tiny;
+  std::vector<Request> requests = questions(tiny, {});
+  for (Request& request : requests) request.max_new_tokens = 1;
+  const auto answers_of = [&](std::optional<tensor::DType> type) {
+    return Generator(tiny.engine, tiny.model(), tiny.tokenizer(), {.cache_type = type}).run(requests);
+  };
+  const std::vector<Answer> exact = answers_of(std::nullopt);
+  EXPECT_EQ(tokens_of(answers_of(tensor::DType::kF32)), tokens_of(exact));
+  for (const tensor::DType type : {tensor::DType::kBF16, tensor::DType::kI8}) {
+    const std::vector<Answer> rounded = answers_of(type);
+    double most = 0;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(rounded[i].tokens, exact[i].tokens);
+      most = std::max(most, std::abs(rounded[i].log_probability - exact[i].log_probability));
+      Generator alone(tiny.engine, tiny.model(), tiny.tokenizer(), {.cache_type = type});
+      EXPECT_NEAR(alone.run({&requests[i], 1}).front().log_probability, rounded[i].log_probability, 1e-4);
+    }
+    EXPECT_GT(most, 0);
+    EXPECT_LT(most, 0.05);
+  }
+  const auto bytes = [&](tensor::DType type) {
+    return tiny.model().make_cache(1, tiny.engine.allocator(), type).bytes_per_slot();
+  };
+  EXPECT_EQ(bytes(tensor::DType::kF32), 2 * bytes(tensor::DType::kBF16));
+  EXPECT_LT(bytes(tensor::DType::kI8), bytes(tensor::DType::kBF16));
+}
+
 // Memory follows what is written, not what might be; shared starts are there once.
 TEST(Generator, TheCacheHoldsWhatIsWrittenOnce) {
   TinyModel tiny;
