@@ -90,6 +90,18 @@ void attention(State& state, decltype(&cpu::attention) kernel, DType dtype) {
   state.SetItemsProcessed(state.iterations() * 2 * at.operations_of_a_product());
 }
 
+// New tokens of one row behind those in a cache: a step of generation, or the verification of proposed tokens.
+void cached_attention(State& state, decltype(&cpu::attention) kernel, DType dtype) {
+  const std::int64_t cached = state.range(0), queries = state.range(1);
+  Attention at(1, cached + queries, dtype);
+  at.plan.queries = {{.begin = 0, .end = queries, .self_begin = cached, .visible = {{0, cached}}}};
+  at.args.query = at.args.query.rows(0, queries);
+  at.output = at.output.rows(0, queries);
+  at.log_sum = at.log_sum.rows(0, queries);
+  for (auto _ : state) kernel(at.machine.stream, at.args, at.output, at.log_sum);
+  state.SetItemsProcessed(state.iterations() * 4 * queries * cached * kQueryHeads * kHeadWidth);
+}
+
 void attention_backward(State& state, decltype(&cpu::attention_backward) kernel, DType dtype) {
   Attention at(state.range(0), state.range(1), dtype);
   cpu::attention(at.machine.stream, at.args, at.output, at.log_sum);
@@ -144,6 +156,8 @@ void add_all() {
   add("matmul", matmul, &cpu::matmul, &reference::matmul, both,
       {{128, kWidth, kWidth}, {2048, kWidth, kWidth}, {2048, kFeedForward, kWidth}, {2048, kWidth, kFeedForward}});
   add("attention", attention, &cpu::attention, &reference::attention, both, {{1, 128}, {4, 512}, {1, 2048}});
+  add("cached_attention", cached_attention, &cpu::attention, &reference::attention, both,
+      {{512, 1}, {512, 4}, {512, 8}, {512, 16}, {512, 32}, {4096, 1}, {4096, 8}, {4096, 16}});
   add("attention_backward", attention_backward, &cpu::attention_backward, &reference::attention_backward, both,
       {{1, 128}, {4, 512}, {1, 2048}});
   add("rms_norm", rms_norm, &cpu::rms_norm, &reference::rms_norm, both, {{128}, {2048}});

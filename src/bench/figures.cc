@@ -125,51 +125,94 @@ Value bench_score(ops::Engine& engine, models::Llama& model, const PassOptions& 
   return value;
 }
 
-Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
-                     const GenerateBenchOptions& options) {
+namespace {
+
+std::vector<generate::Request> random_requests(const tokenizers::Tokenizer& tokenizer,
+                                               const GenerateBenchOptions& options) {
   RandomStream random(options.seed, RandomPurpose::kTest);
-  std::vector<generate::Request> requests(static_cast<std::size_t>(options.batch));
+  const std::int64_t count = options.requests > 0 ? options.requests : options.batch;
+  std::vector<generate::Request> requests(static_cast<std::size_t>(count));
   for (generate::Request& request : requests) {
     request.prompt = random_tokens(options.prompt_tokens, tokenizer.vocabulary_size(), random);
     request.ignore_end = true;
     request.max_new_tokens = options.new_tokens;
   }
-  generate::Generator generator(engine, model, tokenizer, {.max_batch = options.batch, .max_slots = INT64_MAX});
-  // Seconds until every answer has its first token, and from there to the end.
-  std::vector<double> prompts, rests;
-  timings(options.repeats, [&] {
-    const auto start = Clock::now();
-    std::vector<bool> begun(requests.size(), false);
-    double prompt = 0;
-    generator.run(requests, {}, [&](std::size_t index, std::string_view) {
-      if (begun[index]) return;
-      begun[index] = true;
-      prompt = std::chrono::duration<double>(Clock::now() - start).count();
-    });
-    prompts.push_back(prompt);
-    rests.push_back(std::chrono::duration<double>(Clock::now() - start).count() - prompt);
+  if (!options.uneven) return requests;
+  for (generate::Request& request : requests) {
+    const std::int64_t least = (options.new_tokens + 7) / 8;
+    request.max_new_tokens = least + static_cast<std::int64_t>(
+                                         random.next_below(static_cast<std::uint64_t>(options.new_tokens - least + 1)));
+  }
+  return requests;
+}
+
+// What one run over all requests took.
+struct Timing {
+  double seconds = 0;
+  double prompt_seconds = 0;     // until every answer had begun
+  std::int64_t early_steps = 0;  // steps of answers in that time
+};
+
+Timing timed_run(generate::Generator& generator, std::span<const generate::Request> requests) {
+  const auto start = Clock::now();
+  const auto passed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  std::vector<bool> begun(requests.size(), false);
+  std::size_t left = requests.size();
+  Timing timing;
+  generator.run(requests, {}, [&](std::size_t index, std::string_view) {
+    if (left == 0) return;
+    ++timing.early_steps;
+    if (begun[index]) return;
+    begun[index] = true;
+    if (--left == 0) timing.prompt_seconds = passed();
   });
-  const auto median = [](std::vector<double>& seconds) {
-    seconds.erase(seconds.begin());  // the run that is not counted
-    std::sort(seconds.begin(), seconds.end());
-    return seconds[seconds.size() / 2];
-  };
-  const double first = median(prompts);
-  const double steps = static_cast<double>(options.new_tokens - 1) / std::max(1e-9, median(rests));
-  std::int64_t weights = 0;
-  for (const models::NamedWeight& weight : model.weights()) weights += weight.variable.value().bytes();
+  timing.seconds = passed();
+  return timing;
+}
+
+}  // namespace
+
+Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
+                     const GenerateBenchOptions& options) {
+  const std::vector<generate::Request> requests = random_requests(tokenizer, options);
+  const auto count = static_cast<std::int64_t>(requests.size());
+  std::int64_t new_tokens = 0;
+  for (const generate::Request& request : requests) new_tokens += request.max_new_tokens;
+  generate::GenerateOptions settings = options.engine;
+  settings.max_batch = options.batch;
+  settings.max_slots = INT64_MAX;
+  generate::Generator generator(engine, model, tokenizer, settings);
+  std::vector<Timing> runs;
+  for (std::int64_t i = 0; i <= options.repeats; ++i) {
+    throw_if_cancelled("benchmark");
+    const Timing timing = timed_run(generator, requests);
+    if (i > 0) runs.push_back(timing);
+  }
+  std::sort(runs.begin(), runs.end(), [](const Timing& a, const Timing& b) { return a.seconds < b.seconds; });
+  const Timing& median = runs[runs.size() / 2];
   const std::int64_t peak = peak_resident_bytes();
-  const double bandwidth = read_bandwidth(engine, std::int64_t{512} << 20, 0.5);
-  return Value::object(
-      {{"prompt_tokens", options.prompt_tokens},
-       {"new_tokens", options.new_tokens},
-       {"batch", options.batch},
-       {"prompt_tokens_per_second", static_cast<double>(options.batch * options.prompt_tokens) / first},
-       {"generation_tokens_per_second", steps * static_cast<double>(options.batch)},
-       {"memory_bytes_per_second", bandwidth},
-       {"weight_bytes", weights},
-       {"limit_share", steps * static_cast<double>(weights) / bandwidth},
-       {"peak_rss_bytes", peak}});
+  Value value = Value::object({{"prompt_tokens", options.prompt_tokens},
+                               {"new_tokens", options.new_tokens},
+                               {"batch", options.batch},
+                               {"requests", count}});
+  if (options.engine.prompt_lookup > 0) value.set("tokens_per_step", generator.counts().tokens_per_step());
+  const auto all = static_cast<double>(count * options.prompt_tokens + new_tokens);
+  value.set("total_tokens_per_second", all / median.seconds);
+  if (count <= options.batch && !options.uneven) {
+    std::int64_t weights = 0;
+    for (const models::NamedWeight& weight : model.weights()) weights += weight.variable.value().bytes();
+    const double rest = std::max(1e-9, median.seconds - median.prompt_seconds);
+    const double rate = static_cast<double>(new_tokens - median.early_steps) / rest;
+    const double bandwidth = read_bandwidth(engine, std::int64_t{512} << 20, 0.5);
+    value.set("prompt_tokens_per_second", static_cast<double>(count * options.prompt_tokens) / median.prompt_seconds);
+    value.set("generation_tokens_per_second", rate);
+    value.set("memory_bytes_per_second", bandwidth);
+    value.set("weight_bytes", weights);
+    value.set("limit_share", rate / static_cast<double>(count) * static_cast<double>(weights) / bandwidth);
+  }
+  value.set("cache_bytes", generator.cache_bytes());
+  value.set("peak_rss_bytes", peak);
+  return value;
 }
 
 Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows) {

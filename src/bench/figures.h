@@ -30,12 +30,17 @@ Value bench_score(ops::Engine& engine, models::Llama& model, const PassOptions& 
 struct GenerateBenchOptions {
   std::int64_t prompt_tokens = 512;
   std::int64_t new_tokens = 128;
-  std::int64_t batch = 1;
+  std::int64_t batch = 1;     // answers together
+  std::int64_t requests = 0;  // 0: as many as the batch
+  bool uneven = false;        // answers of all lengths from an eighth of new_tokens to new_tokens
   std::int64_t repeats = 3;
   std::uint64_t seed = 42;
+  generate::GenerateOptions engine;
 };
-// Object with prompt_tokens_per_second, generation_tokens_per_second (greedy), limit_share (bytes of weights a step
-// reads, times steps a second, over the memory's measured bandwidth), peak_rss_bytes.
+// Object with total_tokens_per_second (prompts and answers), cache_bytes (most that keys and values took) and
+// peak_rss_bytes; where all requests are one batch of even answers also prompt_tokens_per_second,
+// generation_tokens_per_second (greedy) and limit_share (bytes of weights a step reads, times steps a second, over the
+// memory's measured bandwidth).
 Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
                      const GenerateBenchOptions& options);
 

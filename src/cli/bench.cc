@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "bench/figures.h"
 #include "cli/commands.h"
+#include "cli/generation.h"
 #include "cli/session.h"
 
 namespace instruct::cli {
@@ -132,9 +133,17 @@ void add_generate(CLI::App& parent) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command->add_option("--new-tokens", all->generate.new_tokens)->capture_default_str()->check(CLI::Range(2, 1 << 20));
-  command->add_option("--batch", all->generate.batch, "requests together")
+  command->add_option("--batch", all->generate.batch, "answers written side by side")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_option("--requests", all->generate.requests, "in all; 0 for one batch")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--uneven", all->generate.uneven, "answers of all lengths from an eighth of --new-tokens on");
+  command->add_option("--block-tokens", all->generate.engine.block_tokens, "tokens of a block of the key/value cache")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  add_engine_options(*command, all->generate.engine);
   command->add_option("--repeats", all->generate.repeats)->capture_default_str()->check(CLI::PositiveNumber);
   command->footer(
       "\nExample:\n  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");

@@ -19,7 +19,8 @@ namespace {
 struct Options {
   ModelOptions model;
   std::string system;
-  GenerationOptions generation{.sampling = {.temperature = 0.7, .top_p = 0.95}, .stop = {}, .max_new_tokens = 512};
+  GenerationOptions generation{
+      .sampling = {.temperature = 0.7, .top_p = 0.95}, .stop = {}, .max_new_tokens = 512, .engine = {}};
 };
 
 constexpr const char* kHelp =
@@ -32,7 +33,8 @@ constexpr const char* kHelp =
 class Chat {
  public:
   Chat(Session& session, const Options& options)
-      : conversation_(*session.engine, *session.package.model, *session.dialogue, options.system),
+      : conversation_(*session.engine, *session.package.model, *session.dialogue, options.system,
+                      options.generation.engine),
         turn_{.max_new_tokens = options.generation.max_new_tokens,
               .sampling = options.generation.sampling,
               .stop = options.generation.stop},

@@ -1,3 +1,5 @@
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 
 #include <iostream>
@@ -49,6 +51,12 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
                                  {"seed", static_cast<std::int64_t>(sampling.seed)},
                                  {"seconds", report.seconds},
                                  {"results", evaluate::report_value(report)}});
+  if (const std::int64_t most = options.generation.engine.prompt_lookup; most > 0) {
+    results.set("prompt_lookup", Value::object({{"most", most},
+                                                {"steps", report.counts.steps},
+                                                {"proposed", report.counts.proposed},
+                                                {"accepted", report.counts.accepted}}));
+  }
   write_file_atomic(folder / "results.json", dump_json(results, {.indent = 2}) + "\n");
 }
 
@@ -65,6 +73,7 @@ void run(Options& options) {
   options.task.responder.sampling = options.generation.sampling;
   options.task.responder.sampling.seed = options.model.seed;
   options.task.responder.stop = options.generation.stop;
+  options.task.responder.generation = options.generation.engine;
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
   const auto session = open_session(options.model);
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
@@ -74,6 +83,8 @@ void run(Options& options) {
       evaluate::evaluate_rows(*session->engine, *session->package.model, *session->dialogue, session->instruction_set(),
                               dataset, options.task, [&](std::int64_t done) { progress.update(done); });
   progress.finish();
+  if (options.generation.engine.prompt_lookup > 0)
+    std::cerr << fmt::format("prompt lookup: {:.2f} tokens a step\n", report.counts.tokens_per_step());
   // Printed first: should saving fail, the results are not lost.
   std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report))
             << std::flush;

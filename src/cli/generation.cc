@@ -62,6 +62,30 @@ void GenerationOptions::add_to(CLI::App& command) {
       ->check(max_new_tokens > 0 ? CLI::Range(std::int64_t{1}, std::int64_t{1} << 24)
                                  : CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
       ->group(kGroup);
+  add_engine_options(command, engine);
+}
+
+void add_engine_options(CLI::App& command, generate::GenerateOptions& options) {
+  command
+      .add_option("--prompt-lookup", options.prompt_lookup,
+                  "tokens proposed a step where the answer seems to copy from the text before, and verified in one "
+                  "pass: the same answers, faster where much is copied; 0 for none")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 256))
+      ->group(kGroup);
+  command
+      .add_option_function<std::string>(
+          "--cache-type",
+          [&options](const std::string& name) {
+            if (name != "auto")
+              options.cache_type = name == "int8" ? tensor::DType::kI8 : tensor::dtype_from_name(name);
+          },
+          "keys and values of past tokens: auto (as computed), f32, bf16, or int8 (half of bf16, with one scale a "
+          "token "
+          "and head)")
+      ->default_str("auto")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
+      ->group(kGroup);
 }
 
 }  // namespace instruct::cli

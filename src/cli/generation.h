@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "generate/sampling.h"
+#include "generate/generator.h"
 
 namespace CLI {
 class App;
@@ -17,10 +17,14 @@ struct GenerationOptions {
   generate::SamplingOptions sampling;  // greedy; its seed is the command's --seed
   std::vector<std::string> stop;
   std::int64_t max_new_tokens = 0;  // 0: what each verb says
+  generate::GenerateOptions engine;
 
-  // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --stop, --max-new-tokens, with the values of this
-  // object as defaults.
+  // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --stop, --max-new-tokens and add_engine_options(),
+  // with the values of this object as defaults.
   void add_to(CLI::App& command);
 };
+
+// How answers are computed, --prompt-lookup (which changes no answer), --cache-type.
+void add_engine_options(CLI::App& command, generate::GenerateOptions& options);
 
 }  // namespace instruct::cli

@@ -65,7 +65,9 @@ void run(Options& options) {
   options.generation.sampling.seed = options.model.seed;
   options.run.max_new_tokens = options.generation.max_new_tokens;
   evaluate::Responder responder(*session->engine, *session->package.model, *session->dialogue,
-                                {.sampling = options.generation.sampling, .stop = options.generation.stop});
+                                {.sampling = options.generation.sampling,
+                                 .stop = options.generation.stop,
+                                 .generation = options.generation.engine});
   Progress progress("Running", static_cast<std::int64_t>(plan.calls.size()), "calls");
   const evaluate::ProgramResult result = evaluate::run_plan(responder, *session->dialogue, set, plan, options.run,
                                                             [&](std::int64_t done) { progress.update(done); });

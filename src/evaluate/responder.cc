@@ -115,8 +115,9 @@ void Responder::generate(std::span<const Question> questions, std::span<const st
       vocabulary_ = std::make_shared<const instructions::TokenVocabulary>(dialogue_.tokenizer());
     requests.back().constraint = instructions::make_constraint(*question.instruction, question.variables, vocabulary_);
   }
-  generate::Generator generator(engine_, model_, dialogue_.tokenizer());
+  generate::Generator generator(engine_, model_, dialogue_.tokenizer(), options_.generation);
   const std::vector<generate::Answer> answers = generator.run(requests, on_done);
+  counts_ += generator.counts();
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     replies[chosen[i]] = {.text = answers[i].text,
                           .log_probability = answers[i].log_probability,

@@ -40,6 +40,7 @@ struct ResponderOptions {
   generate::SamplingOptions sampling;  // greedy by default
   std::vector<std::string> stop;       // ends free text before any of these
   bool constrained = true;             // false: typed outputs are generated as free text
+  generate::GenerateOptions generation;
 };
 
 class Responder {
@@ -51,6 +52,8 @@ class Responder {
   // Replies in the order of the questions. `on_done` gets the number answered so far. Raises InvalidArgument when a
   // prompt does not fit the context, Cancelled on Ctrl-C.
   std::vector<Reply> reply(std::span<const Question> questions, const std::function<void(std::int64_t)>& on_done = {});
+  // Of all answers generated so far.
+  const generate::LookupCounts& counts() const { return counts_; }
 
  private:
   bool chooses_label(const Question& question) const;
@@ -65,6 +68,7 @@ class Responder {
   models::Llama& model_;
   const instructions::DialogueEncoder& dialogue_;
   ResponderOptions options_;
+  generate::LookupCounts counts_;
   std::shared_ptr<const instructions::TokenVocabulary> vocabulary_;  // made when first needed
 };
 

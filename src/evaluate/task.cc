@@ -111,7 +111,11 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                          .reference = encoder.reference(dataset, i)};
   }
   std::vector<Reply> replies(count);
-  if (options.generate) replies = Responder(engine, model, dialogue, options.responder).reply(questions, on_done);
+  if (options.generate) {
+    Responder responder(engine, model, dialogue, options.responder);
+    replies = responder.reply(questions, on_done);
+    report.counts = responder.counts();
+  }
   std::map<std::string, std::vector<std::size_t>> by_verb;
   for (std::size_t i = 0; i < count; ++i) {
     report.answers[i].answer = canonical(questions[i].instruction, replies[i].text);

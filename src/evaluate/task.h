@@ -52,6 +52,7 @@ struct TaskReport {
   std::vector<VerbReport> verbs;  // by name
   std::vector<AnsweredRow> answers;
   double seconds = 0;
+  generate::LookupCounts counts;
 };
 
 // Answers every row and measures the answers. `on_done` gets the number of answered rows.

@@ -4,13 +4,12 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "generate/generator.h"
 
 namespace instruct::generate {
 
 Conversation::Conversation(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
-                           std::string system)
-    : engine_(engine), model_(model), dialogue_(dialogue), system_(std::move(system)) {
+                           std::string system, const GenerateOptions& options)
+    : engine_(engine), model_(model), dialogue_(dialogue), system_(std::move(system)), options_(options) {
   reset();
 }
 
@@ -66,19 +65,27 @@ void Conversation::reserve_slots(std::int64_t slots) {
   if (cache_ && cache_->slots() >= slots) return;
   const std::int64_t size = std::min(model_.config().context_length, std::max<std::int64_t>(1024, 2 * slots));
   cached_.clear();
-  cache_ = model_.make_cache(size, engine_.allocator());
+  cache_ = model_.make_cache(size, engine_.allocator(), options_.cache_type);
 }
 
-// Computes tokens behind those in the cache; the last one's logits [1, V].
-tensor::Tensor Conversation::extend(std::span<const std::int32_t> tokens) {
+// Computes tokens behind those in the cache; logits [1 or tokens, V].
+tensor::Tensor Conversation::extend(std::span<const std::int32_t> tokens, Rows wanted) {
   const auto begin = static_cast<std::int64_t>(cached_.size());
   const auto count = static_cast<std::int64_t>(tokens.size());
   std::vector<std::int32_t> slots(tokens.size());  // a token's slot is its position
   std::iota(slots.begin(), slots.end(), static_cast<std::int32_t>(begin));
   tensor::AttentionPlan plan;
-  plan.queries.push_back({.begin = 0, .end = count, .self_begin = begin, .visible = {}});
-  if (begin > 0) plan.queries.back().visible.push_back({0, begin});
-  const std::vector<std::int32_t> rows{static_cast<std::int32_t>(count - 1)};
+  std::vector<std::int32_t> rows;  // none: all
+  const auto add = [&](std::int64_t first, std::int64_t last) {
+    plan.queries.push_back({.begin = first, .end = last, .self_begin = begin + first, .visible = {}});
+    if (begin + first > 0) plan.queries.back().visible.push_back({0, begin + first});
+  };
+  if (wanted == Rows::kLast) {
+    add(0, count);
+    rows.push_back(static_cast<std::int32_t>(count - 1));
+  } else {  // each for itself: its attention is then computed as in a step of its own
+    for (std::int64_t i = 0; i < count; ++i) add(i, i + 1);
+  }
   tensor::Tensor logits = model_.logits(
       engine_.context(),
       {.tokens = tokens, .positions = slots, .plan = &plan, .cache = &*cache_, .slots = slots, .rows = rows});
@@ -96,17 +103,24 @@ void Conversation::generate(const Request& request, const Listener& listener, Tu
       std::mismatch(request.prompt.begin(), request.prompt.end() - 1, cached_.begin(), cached_.end()).first;
   cached_.resize(static_cast<std::size_t>(known - request.prompt.begin()));
   turn.computed_tokens = request.prompt.end() - known;
-  tensor::Tensor logits = extend(std::span(known, request.prompt.end()));
+  tensor::Tensor logits = extend(std::span(known, request.prompt.end()), Rows::kLast);
   Writer writer(request, dialogue_.tokenizer(), context_length - length);
-  const auto vocabulary = static_cast<std::size_t>(dialogue_.tokenizer().vocabulary_size());
-  while (writer.step({logits.data<float>(), vocabulary})) {
+  std::vector<std::int32_t> tokens = request.prompt, proposal;  // prompt and answer; what is proposed to follow
+  while (write_verified(writer, proposal, logits, dialogue_.tokenizer().vocabulary_size(), turn.counts)) {
+    const std::vector<std::int32_t>& written = writer.answer().tokens;
+    tokens.resize(request.prompt.size());
+    tokens.insert(tokens.end(), written.begin(), written.end());
+    cached_.resize(tokens.size() - 1);  // without what was proposed and not chosen
     if (listener && !listener(writer.answer().text)) {
       writer.stop();
       turn.interrupted = true;
       break;
     }
-    const std::int32_t last = writer.answer().tokens.back();
-    logits = extend({&last, 1});
+    proposal = look_up(tokens, std::min(options_.prompt_lookup, writer.room() - 1));
+    std::vector<std::int32_t> next{tokens.back()};
+    next.insert(next.end(), proposal.begin(), proposal.end());
+    logits = extend(next, Rows::kAll);
+    ++turn.counts.steps;
   }
   turn.answer = writer.take();
   if (listener) listener(turn.answer.text);

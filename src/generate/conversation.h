@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "generate/generator.h"
 #include "generate/writer.h"
 #include "instructions/dialogue.h"
 #include "models/llama.h"
@@ -26,13 +27,14 @@ struct Turn {
   bool interrupted = false;           // the listener asked to stop
   std::int64_t dropped_messages = 0;  // the oldest, which no longer fitted the context
   std::int64_t computed_tokens = 0;   // of the prompt: those not computed in earlier turns
+  LookupCounts counts;
 };
 
 class Conversation {
  public:
-  // `system` may be empty. All must outlive the conversation.
+  // `system` may be empty. Of the options prompt lookup and the cache type count. All must outlive the conversation.
   Conversation(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
-               std::string system = {});
+               std::string system = {}, const GenerateOptions& options = {});
 
   // Gets the text that is certain after each new token; false stops the answer, which then counts as given.
   using Listener = std::function<bool(std::string_view text)>;
@@ -50,13 +52,15 @@ class Conversation {
  private:
   std::vector<std::int32_t> fitting_prompt(std::int64_t reserve, Turn& turn);
   void reserve_slots(std::int64_t slots);
-  tensor::Tensor extend(std::span<const std::int32_t> tokens);
+  enum class Rows : std::uint8_t { kLast, kAll };
+  tensor::Tensor extend(std::span<const std::int32_t> tokens, Rows wanted);
   void generate(const Request& request, const Listener& listener, Turn& turn);
 
   ops::Engine& engine_;
   models::Llama& model_;
   const instructions::DialogueEncoder& dialogue_;
   std::string system_;
+  GenerateOptions options_;
   std::vector<instructions::Message> messages_;
   std::uint64_t turns_ = 0;
   std::optional<nn::KeyValueCache> cache_;

@@ -38,6 +38,23 @@ TEST(Conversation, KeptKeysChangeNoAnswerAndOnlyNewTokensAreComputed) {
   }
 }
 
+TEST(Conversation, PromptLookupChangesNoAnswer) {
+  TinyModel tiny;
+  Conversation plain(tiny.engine, tiny.model(), tiny.dialogue);
+  Conversation looking(tiny.engine, tiny.model(), tiny.dialogue, "", {.prompt_lookup = 5});
+  const TurnOptions options{.max_new_tokens = 30, .sampling = {}, .stop = {}};
+  LookupCounts counts;
+  for (const char* text : {"The library reads and writes files. The library reads and writes mail.", "Games?"}) {
+    const Turn expected = plain.reply(text, options);
+    const Turn turn = looking.reply(text, options);
+    EXPECT_EQ(turn.answer.tokens, expected.answer.tokens);
+    EXPECT_EQ(turn.answer.text, expected.answer.text);
+    EXPECT_EQ(turn.computed_tokens, expected.computed_tokens);
+    counts += turn.counts;
+  }
+  EXPECT_GT(counts.accepted, 0);
+}
+
 TEST(Conversation, TheListenerHearsGrowingTextAndCanStopIt) {
   TinyModel tiny;
   Conversation conversation(tiny.engine, tiny.model(), tiny.dialogue);

@@ -1,11 +1,13 @@
 #include "generate/generator.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 
 #include "base/cancel.h"
 #include "base/error.h"
 #include "data/layout.h"
+#include "generate/block_pool.h"
 
 namespace instruct::generate {
 
@@ -13,168 +15,277 @@ using tensor::KeyRange;
 
 namespace {
 
-// Slots a row sees: its ancestors' and its own segment's, up to its last token.
-std::vector<KeyRange> path_of(const data::Batch& batch, std::int32_t end) {
-  for (std::size_t s = 0; s < batch.segments.size(); ++s) {
-    if (end < batch.segments[s].begin || end >= batch.segments[s].end) continue;
-    std::vector<KeyRange> path = batch.plan.queries[s].visible;
-    path.push_back({batch.segments[s].begin, end + 1});
-    return path;
-  }
-  raise(ErrorCategory::kInternal, "token {} lies in no segment", end);
+std::int64_t size_of(const std::vector<std::int32_t>& tokens) {
+  return static_cast<std::int64_t>(tokens.size());
 }
 
-std::vector<KeyRange> shifted(std::vector<KeyRange> ranges, std::int64_t slots) {
-  for (KeyRange& range : ranges) range = {range.begin + slots, range.end + slots};
-  return ranges;
-}
+// One answer in the making.
+struct Sequence {
+  Sequence(std::size_t request_index, const Request& request, const tokenizers::Tokenizer& tokenizer, std::int64_t room,
+           BlockPool& pool)
+      : index(request_index), tokens(request.prompt), blocks(pool), writer(request, tokenizer, room) {}
 
-// What a prompt adds to a batch in token order, roughly: all of it, or what it does not share with the one before.
-std::int64_t added_tokens(std::span<const std::int32_t> prompt, std::span<const std::int32_t> before) {
-  const auto shared = std::mismatch(prompt.begin(), prompt.end(), before.begin(), before.end()).first - prompt.begin();
-  const auto length = static_cast<std::int64_t>(prompt.size());
-  return shared >= data::kMinSharedTokens ? length - shared : length;
-}
+  std::int64_t end() const { return size_of(tokens) + size_of(proposal); }
 
-}  // namespace
+  std::size_t index;                 // of the request
+  std::vector<std::int32_t> tokens;  // of prompt and answer
+  std::int64_t computed = 0;         // of them, those in the cache; all but the last once the answer has begun
+  std::vector<std::int32_t> proposal;
+  std::int64_t first_row = 0;  // of its logits in the pass
+  BlockTable blocks;
+  Writer writer;
+  LookupCounts counts;
+};
 
-// Answers written side by side over one cache. Prompts are computed pass by pass, then every pass adds a token to each
-// answer that goes on.
-class Generator::Batch {
- public:
-  Batch(Generator& generator, std::span<const Request> requests, const OnText& on_text)
-      : generator_(generator), requests_(requests), on_text_(on_text) {}
+// What one pass of the model computes.
+struct PassTokens {
+  std::vector<std::int32_t> tokens, positions, slots, rows;
+  tensor::AttentionPlan plan;
 
-  // `passes` are the requests by pass, in token order.
-  void run(const std::vector<std::vector<std::size_t>>& passes, std::vector<Answer>& answers) {
-    std::vector<PromptPass> prompts;
-    for (const std::vector<std::size_t>& pass : passes) prompts.push_back(lay_out(pass));
-    nn::KeyValueCache cache = generator_.model_.make_cache(used_slots_, generator_.engine_.allocator());
-    cache_ = &cache;
-    std::vector<Sequence> active;
-    for (PromptPass& pass : prompts) {
-      throw_if_cancelled("generation");
-      compute(pass, answers);
-      std::move(pass.sequences.begin(), pass.sequences.end(), std::back_inserter(active));
+  // Tokens of a sequence behind those computed, and what is proposed behind them.
+  void add(Sequence& sequence) {
+    const std::int64_t known = size_of(sequence.tokens);
+    std::int64_t position = sequence.computed;
+    // Attention takes neighbouring slots for a run of new tokens.
+    for (const KeyRange& range : sequence.blocks.slots(position, known)) {
+      add_run(sequence, position, range);
+      position += range.end - range.begin;
     }
-    while (!active.empty()) {
-      throw_if_cancelled("generation");
-      advance(active, answers);
+    sequence.first_row = size_of(rows);
+    rows.push_back(static_cast<std::int32_t>(tokens.size()) - 1);
+    // Each proposed token for itself: its attention is then computed as in a step of its own.
+    for (; position < sequence.end(); ++position) {
+      rows.push_back(static_cast<std::int32_t>(tokens.size()));
+      add_run(sequence, position, sequence.blocks.slots(position, position + 1).front());
     }
   }
 
  private:
-  // One answer in the making. Its tokens' keys and values lie in cache slots [first_slot, next_slot).
-  struct Sequence {
-    std::size_t index = 0;         // of the request
-    std::vector<KeyRange> prompt;  // cache slots of the prompt's path through the tree
-    std::int64_t length = 0;       // tokens so far, prompt included
-    std::int64_t first_slot = 0;
-    std::int64_t next_slot = 0;
-    Writer writer;
-  };
+  void add_run(const Sequence& sequence, std::int64_t position, const KeyRange& range) {
+    const std::int64_t begin = size_of(tokens);
+    const std::int64_t known = size_of(sequence.tokens);
+    plan.queries.push_back({.begin = begin,
+                            .end = begin + range.end - range.begin,
+                            .self_begin = range.begin,
+                            .visible = sequence.blocks.slots(0, position)});
+    for (std::int64_t slot = range.begin; slot < range.end; ++slot, ++position) {
+      tokens.push_back(position < known ? sequence.tokens[static_cast<std::size_t>(position)]
+                                        : sequence.proposal[static_cast<std::size_t>(position - known)]);
+      positions.push_back(static_cast<std::int32_t>(position));
+      slots.push_back(static_cast<std::int32_t>(slot));
+    }
+  }
+};
 
-  // Prompts of one pass with the answers they begin.
-  struct PromptPass {
-    data::Batch batch;
-    std::vector<std::int32_t> slots;
-    std::vector<Sequence> sequences;
-  };
+}  // namespace
 
-  // Gives prompts, and the answers to come, their slots.
-  PromptPass lay_out(const std::vector<std::size_t>& indices) {
-    std::vector<data::EncodedRow> rows(indices.size());
-    std::vector<const data::EncodedRow*> pointers;
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-      rows[i].tokens = requests_[indices[i]].prompt;
-      rows[i].trained.assign(rows[i].tokens.size(), 0);
-      pointers.push_back(&rows[i]);
-    }
-    PromptPass pass{.batch = data::make_batch(pointers, data::Layout::kTree)};
-    const auto prompt_tokens = static_cast<std::int64_t>(pass.batch.tokens.size());
-    pass.slots.resize(pass.batch.tokens.size());
-    std::iota(pass.slots.begin(), pass.slots.end(), static_cast<std::int32_t>(used_slots_));
-    std::int64_t next_slot = used_slots_ + prompt_tokens;
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-      const Request& request = requests_[indices[i]];
-      const auto length = static_cast<std::int64_t>(request.prompt.size());
-      const std::int64_t room = generator_.model_.config().context_length - length;
-      pass.sequences.push_back({.index = indices[i],
-                                .prompt = shifted(path_of(pass.batch, pass.batch.row_ends[i]), used_slots_),
-                                .length = length,
-                                .first_slot = next_slot,
-                                .next_slot = next_slot,
-                                .writer = Writer(request, generator_.tokenizer_, room)});
-      next_slot += std::min(request.max_new_tokens, room);
-    }
-    for (tensor::QuerySegment& query : pass.batch.plan.queries) {
-      query.self_begin += used_slots_;
-      query.visible = shifted(std::move(query.visible), used_slots_);
-    }
-    used_slots_ = next_slot;
-    return pass;
+// Answers written side by side over one cache. Every pass adds tokens to each answer that goes on, and computes the
+// prompts of requests that begin where there is room.
+class Generator::Run {
+ public:
+  Run(Generator& generator, std::span<const Request> requests, const OnText& on_text)
+      : generator_(generator),
+        requests_(requests),
+        on_text_(on_text),
+        answers_(requests.size()),
+        order_(requests.size()),
+        pool_(blocks_needed(), generator.options_.block_tokens),
+        cache_(generator.model_.make_cache(pool_.blocks() * pool_.block_tokens(), generator.engine_.allocator(),
+                                           generator.options_.cache_type)) {
+    // Neighbours in token order share most.
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+    std::stable_sort(order_.begin(), order_.end(),
+                     [&](std::size_t a, std::size_t b) { return requests[a].prompt < requests[b].prompt; });
   }
 
-  // Computes prompts and writes their answers' first tokens.
-  void compute(PromptPass& pass, std::vector<Answer>& answers) {
-    write(generator_.model_.logits(generator_.engine_.context(), {.tokens = pass.batch.tokens,
-                                                                  .positions = pass.batch.positions,
-                                                                  .plan = &pass.batch.plan,
-                                                                  .cache = cache_,
-                                                                  .slots = pass.slots,
-                                                                  .rows = pass.batch.row_ends}),
-          pass.sequences, answers);
-  }
-
-  // One pass over the last tokens of all sequences; those that are complete leave.
-  void advance(std::vector<Sequence>& sequences, std::vector<Answer>& answers) {
-    std::vector<std::int32_t> tokens, positions, slots;
-    tensor::AttentionPlan plan;
-    for (Sequence& sequence : sequences) {
-      const auto row = static_cast<std::int64_t>(tokens.size());
-      tokens.push_back(sequence.writer.answer().tokens.back());
-      positions.push_back(static_cast<std::int32_t>(sequence.length++));
-      slots.push_back(static_cast<std::int32_t>(sequence.next_slot));
-      tensor::QuerySegment query{
-          .begin = row, .end = row + 1, .self_begin = sequence.next_slot, .visible = sequence.prompt};
-      if (sequence.next_slot > sequence.first_slot) query.visible.push_back({sequence.first_slot, sequence.next_slot});
-      plan.queries.push_back(std::move(query));
-      ++sequence.next_slot;
+  std::vector<Answer> answers(const std::function<void(std::int64_t)>& on_done) {
+    while (done_ < size_of_requests()) {
+      throw_if_cancelled("generation");
+      const std::int64_t before = done_;
+      propose_and_reserve();
+      admit();
+      step();
+      if (on_done && done_ > before) on_done(done_);
     }
-    write(generator_.model_.logits(
-              generator_.engine_.context(),
-              {.tokens = tokens, .positions = positions, .plan = &plan, .cache = cache_, .slots = slots}),
-          sequences, answers);
+    const std::int64_t slots = pool_.most_used() * pool_.block_tokens();
+    generator_.cache_bytes_ = std::max(generator_.cache_bytes_, slots * cache_.bytes_per_slot());
+    return std::move(answers_);
   }
 
-  // Adds a token to each sequence by its row of logits. The rows do not depend on each other.
-  void write(tensor::Tensor logits, std::vector<Sequence>& sequences, std::vector<Answer>& answers) {
-    const auto vocabulary = static_cast<std::size_t>(generator_.tokenizer_.vocabulary_size());
-    std::vector<std::uint8_t> goes_on(sequences.size());
-    generator_.engine_.threads().run(static_cast<std::int64_t>(sequences.size()), [&](std::int64_t row) {
-      // Weights may be padded past the tokenizer's vocabulary: those logits belong to no token.
-      const std::span<float> scores(logits.data<float>() + row * logits.dim(1), vocabulary);
-      const auto i = static_cast<std::size_t>(row);
-      goes_on[i] = sequences[i].writer.step(scores) ? 1 : 0;
-    });
-    std::vector<Sequence> still;
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
-      Sequence& sequence = sequences[i];
-      if (on_text_) on_text_(sequence.index, sequence.writer.answer().text);
-      if (goes_on[i] != 0) {
-        still.push_back(std::move(sequence));
-      } else {
-        answers[sequence.index] = sequence.writer.take();
+ private:
+  std::int64_t size_of_requests() const { return static_cast<std::int64_t>(requests_.size()); }
+  std::int64_t room(const Request& request) const {
+    return generator_.model_.config().context_length - size_of(request.prompt);
+  }
+
+  // Enough for any answer alone, and for all together up to max_slots. Memory that no token was written to is none.
+  std::int64_t blocks_needed() const {
+    const GenerateOptions& options = generator_.options_;
+    std::int64_t longest = 0;
+    std::int64_t all = 0;
+    for (const Request& request : requests_) {
+      const std::int64_t tokens = size_of(request.prompt) + std::min(request.max_new_tokens, room(request));
+      const std::int64_t blocks = (tokens + options.block_tokens - 1) / options.block_tokens;
+      longest = std::max(longest, blocks);
+      all += blocks;
+    }
+    const std::int64_t together = std::min(all, longest * options.max_batch);
+    return std::max(longest, std::min(together, options.max_slots / options.block_tokens));
+  }
+
+  // Slots for the next tokens of all active sequences, the oldest first. Where there are none the youngest sequence
+  // gives up its own and waits; it is computed again later.
+  void propose_and_reserve() {
+    for (std::size_t i = 0; i < active_.size(); ++i) {
+      Sequence& sequence = *active_[i];
+      sequence.proposal =
+          look_up(sequence.tokens, std::min(generator_.options_.prompt_lookup, sequence.writer.room() - 1));
+      while (!sequence.blocks.reserve(sequence.end())) {
+        if (!complete_.empty()) {
+          complete_.clear();
+        } else if (!sequence.proposal.empty()) {
+          sequence.proposal.clear();
+        } else {
+          wait(std::move(active_.back()));
+          active_.pop_back();
+          if (i == active_.size()) return;
+        }
       }
     }
-    sequences = std::move(still);
+  }
+
+  void wait(std::unique_ptr<Sequence> sequence) {
+    sequence->blocks.clear();
+    sequence->proposal.clear();
+    sequence->computed = 0;
+    waiting_.push_back(std::move(sequence));
+  }
+
+  // The sequence that begins next; null when all have begun.
+  std::unique_ptr<Sequence> next() {
+    std::unique_ptr<Sequence> sequence;
+    if (!waiting_.empty()) {
+      sequence = std::move(waiting_.back());
+      waiting_.pop_back();
+    } else if (begun_ < order_.size()) {
+      const Request& request = requests_[order_[begun_]];
+      sequence = std::make_unique<Sequence>(order_[begun_], request, generator_.tokenizer_, room(request), pool_);
+      ++begun_;
+    }
+    return sequence;
+  }
+
+  // Lets requests begin while the batch, the pass and the cache have room.
+  void admit() {
+    std::int64_t pass_tokens = 0;
+    for (const std::unique_ptr<Sequence>& sequence : active_) pass_tokens += sequence->end() - sequence->computed;
+    bool begins = false;
+    while (static_cast<std::int64_t>(active_.size()) < generator_.options_.max_batch) {
+      std::unique_ptr<Sequence> sequence = next();
+      if (sequence == nullptr) break;
+      share_prefix(*sequence);
+      const std::int64_t more = size_of(sequence->tokens) - sequence->computed;
+      const bool too_long = begins && pass_tokens + more > generator_.options_.max_pass_tokens;
+      if (too_long || !reserve_with_slack(*sequence)) {
+        wait(std::move(sequence));
+        if (too_long || complete_.empty()) break;
+        complete_.clear();  // once more with their blocks
+        continue;
+      }
+      begins = true;
+      pass_tokens += more;
+      active_.push_back(std::move(sequence));
+    }
+    complete_.clear();
+  }
+
+  // Leaves a block to each active sequence that may still grow: it will soon ask for one.
+  bool reserve_with_slack(Sequence& sequence) const {
+    const std::int64_t size = pool_.block_tokens();
+    const std::int64_t need = (sequence.end() - sequence.computed + size - 1) / size;
+    const auto slack = std::count_if(active_.begin(), active_.end(), [](const std::unique_ptr<Sequence>& active) {
+      return active->blocks.capacity() < size_of(active->tokens) + active->writer.room();
+    });
+    return need + slack <= pool_.free() && sequence.blocks.reserve(sequence.end());
+  }
+
+  // Takes over the longest start that the sequence has in common with one in the cache or in this pass. Its last token
+  // is computed all the same: its logits are what is asked for.
+  void share_prefix(Sequence& sequence) const {
+    const auto limit = sequence.tokens.end() - 1;
+    const Sequence* best = nullptr;
+    std::int64_t longest = data::kMinSharedTokens - 1;
+    for (const auto* others : {&active_, &complete_}) {
+      for (const std::unique_ptr<Sequence>& other : *others) {
+        const auto end = std::mismatch(sequence.tokens.begin(), limit, other->tokens.begin(), other->tokens.end());
+        const std::int64_t common = end.first - sequence.tokens.begin();
+        if (common <= longest) continue;
+        longest = common;
+        best = other.get();
+      }
+    }
+    if (best == nullptr) return;
+    sequence.blocks.share(best->blocks, longest);
+    sequence.computed = longest;
+  }
+
+  void step() {
+    PassTokens pass;
+    for (const std::unique_ptr<Sequence>& sequence : active_) {
+      if (!sequence->writer.answer().tokens.empty()) ++sequence->counts.steps;
+      pass.add(*sequence);
+    }
+    write(generator_.model_.logits(generator_.engine_.context(), {.tokens = pass.tokens,
+                                                                  .positions = pass.positions,
+                                                                  .plan = &pass.plan,
+                                                                  .cache = &cache_,
+                                                                  .slots = pass.slots,
+                                                                  .rows = pass.rows}));
+  }
+
+  // Adds tokens to each sequence by its rows of logits. Sequences do not depend on each other.
+  void write(const tensor::Tensor& logits) {
+    std::vector<std::uint8_t> goes_on(active_.size());
+    generator_.engine_.threads().run(static_cast<std::int64_t>(active_.size()), [&](std::int64_t i) {
+      Sequence& sequence = *active_[static_cast<std::size_t>(i)];
+      const std::int64_t end = sequence.first_row + size_of(sequence.proposal) + 1;
+      // Weights may be padded past the tokenizer's vocabulary: those logits belong to no token.
+      const bool more = write_verified(sequence.writer, sequence.proposal, logits.rows(sequence.first_row, end),
+                                       generator_.tokenizer_.vocabulary_size(), sequence.counts);
+      goes_on[static_cast<std::size_t>(i)] = more ? 1 : 0;
+    });
+    std::vector<std::unique_ptr<Sequence>> still;
+    for (std::size_t i = 0; i < active_.size(); ++i) {
+      Sequence& sequence = *active_[i];
+      const Answer& answer = sequence.writer.answer();
+      if (on_text_) on_text_(sequence.index, answer.text);
+      if (goes_on[i] != 0) {
+        sequence.tokens.resize(requests_[sequence.index].prompt.size());
+        sequence.tokens.insert(sequence.tokens.end(), answer.tokens.begin(), answer.tokens.end());
+        sequence.computed = size_of(sequence.tokens) - 1;
+        still.push_back(std::move(active_[i]));
+      } else {
+        ++done_;
+        generator_.counts_ += sequence.counts;
+        answers_[sequence.index] = sequence.writer.take();
+        complete_.push_back(std::move(active_[i]));
+      }
+    }
+    active_ = std::move(still);
   }
 
   Generator& generator_;
   std::span<const Request> requests_;
   const OnText& on_text_;
-  nn::KeyValueCache* cache_ = nullptr;
-  std::int64_t used_slots_ = 0;
+  std::vector<Answer> answers_;
+  std::int64_t done_ = 0;
+  std::vector<std::size_t> order_;  // of the requests
+  std::size_t begun_ = 0;           // how many of them have begun
+  BlockPool pool_;
+  nn::KeyValueCache cache_;
+  std::vector<std::unique_ptr<Sequence>> active_;    // the oldest first
+  std::vector<std::unique_ptr<Sequence>> waiting_;   // begun, but out of the cache; the oldest last
+  std::vector<std::unique_ptr<Sequence>> complete_;  // in the last pass; others may still take over their prefix
 };
 
 void check_request(const Request& request, std::int64_t context_length) {
@@ -194,41 +305,9 @@ Generator::Generator(ops::Engine& engine, models::Llama& model, const tokenizers
 
 std::vector<Answer> Generator::run(std::span<const Request> requests, const std::function<void(std::int64_t)>& on_done,
                                    const OnText& on_text) {
-  std::vector<Answer> answers(requests.size());
-  const std::int64_t context_length = model_.config().context_length;
-  for (const Request& request : requests) check_request(request, context_length);
-  // Neighbours in token order share most; passes and batches are cut from that order.
-  std::vector<std::size_t> order(requests.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return requests[a].prompt < requests[b].prompt; });
-  std::size_t begin = 0;
-  while (begin < order.size()) {
-    std::vector<std::vector<std::size_t>> passes;
-    std::size_t end = begin;
-    std::int64_t slots = 0;
-    std::int64_t pass_tokens = 0;
-    for (; end < order.size() && static_cast<std::int64_t>(end - begin) < options_.max_batch; ++end) {
-      const Request& request = requests[order[end]];
-      const auto length = static_cast<std::int64_t>(request.prompt.size());
-      std::int64_t added = passes.empty() ? length : added_tokens(request.prompt, requests[order[end - 1]].prompt);
-      const bool new_pass = passes.empty() || pass_tokens + added > options_.max_pass_tokens;
-      if (new_pass) added = length;  // nothing is shared across passes
-      const std::int64_t need = added + std::min(request.max_new_tokens, context_length - length);
-      if (end > begin && slots + need > options_.max_slots) break;
-      if (new_pass) {
-        passes.emplace_back();
-        pass_tokens = 0;
-      }
-      passes.back().push_back(order[end]);
-      pass_tokens += added;
-      slots += need;
-    }
-    Batch(*this, requests, on_text).run(passes, answers);
-    begin = end;
-    if (on_done) on_done(static_cast<std::int64_t>(begin));
-  }
-  return answers;
+  if (requests.empty()) return {};
+  for (const Request& request : requests) check_request(request, model_.config().context_length);
+  return Run(*this, requests, on_text).answers(on_done);
 }
 
 }  // namespace instruct::generate

@@ -1,12 +1,15 @@
-// Batched text generation. Prompts that start alike share their prefix: it is computed and kept once.
+// Batched text generation. Prompts that start alike share their prefix: it is computed and kept once. When an answer is
+// complete another begins in its place.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "generate/prompt_lookup.h"
 #include "generate/writer.h"
 #include "models/llama.h"
 #include "ops/engine.h"
@@ -15,9 +18,12 @@
 namespace instruct::generate {
 
 struct GenerateOptions {
-  std::int64_t max_batch = 64;          // answers written side by side
-  std::int64_t max_slots = 1 << 14;     // of the key/value cache, roughly, where one answer needs no more
-  std::int64_t max_pass_tokens = 2048;  // prompt tokens of one pass, roughly: more are no faster and need more memory
+  std::int64_t max_batch = 64;              // answers written side by side
+  std::int64_t max_slots = 1 << 14;         // of the key/value cache, roughly, where one answer needs no more
+  std::int64_t max_pass_tokens = 2048;      // of one pass, roughly: more are no faster and need more memory
+  std::int64_t block_tokens = 64;           // of a block of the cache
+  std::optional<tensor::DType> cache_type;  // f32, bf16 or kI8; without one the model's compute type
+  std::int64_t prompt_lookup = 0;           // tokens that prompt lookup proposes a step, at most; 0: off
 };
 
 class Generator {
@@ -26,20 +32,26 @@ class Generator {
   Generator(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
             const GenerateOptions& options = {});
 
-  // Called after each new token of request `index`, with the text that is certain by now; for streaming.
+  // Called after each step of request `index`, with the text that is certain by now; for streaming.
   using OnText = std::function<void(std::size_t index, std::string_view text)>;
   // Answers in the order of the requests. Raises InvalidArgument when a prompt is empty or does not fit the context,
   // Cancelled on Ctrl-C. `on_done` is called with the number of finished requests.
   std::vector<Answer> run(std::span<const Request> requests, const std::function<void(std::int64_t)>& on_done = {},
                           const OnText& on_text = {});
+  // Of all runs so far.
+  const LookupCounts& counts() const { return counts_; }
+  // Most that keys and values of a run took.
+  std::int64_t cache_bytes() const { return cache_bytes_; }
 
  private:
-  class Batch;
+  class Run;
 
   ops::Engine& engine_;
   models::Llama& model_;
   const tokenizers::Tokenizer& tokenizer_;
   GenerateOptions options_;
+  LookupCounts counts_;
+  std::int64_t cache_bytes_ = 0;
 };
 
 // Raises InvalidArgument when a request has no prompt, no token to write, or a prompt that fills the context.

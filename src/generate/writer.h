@@ -48,6 +48,8 @@ class Writer {
   void stop() { publish(text_.size()); }
   // answer().text holds what is certain: no character and no stop text can be in the middle of its end.
   const Answer& answer() const { return answer_; }
+  // Tokens the answer may still get.
+  std::int64_t room() const { return most_tokens_ - static_cast<std::int64_t>(answer_.tokens.size()); }
   Answer take() { return std::move(answer_); }
 
  private:

@@ -42,14 +42,22 @@ struct IntegerMatmul {
   Accumulate accumulate = Accumulate::kNo;
 };
 
+// Columns that a head of width K takes in rows of keys or values. In 8 bits (kI8) each row and head is stored as
+// integers of one scale, s = max|x| / 127, which follows them as an f32: x = s q, q in [-127, 127].
+inline std::int64_t head_columns(tensor::DType dtype, std::int64_t head_width) {
+  return dtype == tensor::DType::kI8 ? head_width + static_cast<std::int64_t>(sizeof(float)) : head_width;
+}
+
 struct AttentionArgs {
-  Tensor query;  // [T, H*K]
-  Tensor key;    // [S, G*K]
-  Tensor value;  // [S, G*K]
+  Tensor query;  // [T, H*K], f32 or bf16
+  Tensor key;    // [S, G*K], or as head_columns() says
+  Tensor value;  // like key
   std::int64_t head_width = 0;
   float scale = 1.0F;
   std::int64_t window = 0;
   const tensor::AttentionPlan* plan = nullptr;
+
+  std::int64_t key_heads() const { return key.dim(1) / head_columns(key.dtype(), head_width); }
 };
 
 struct AdamwStep {

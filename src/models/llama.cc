@@ -200,8 +200,9 @@ Tensor Llama::logits(const Context& context, const Pass& pass) {
   return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer);
 }
 
-nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator) const {
-  return {config_.layers, slots, config_.key_value_heads * config_.head_width, dtype_, allocator};
+nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator,
+                                    std::optional<DType> dtype) const {
+  return {config_.layers, slots, config_.key_value_heads, config_.head_width, dtype.value_or(dtype_), allocator};
 }
 
 bool Llama::has_integer_products() const {

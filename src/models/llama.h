@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -89,7 +90,9 @@ class Llama {
   // Output projection [V, D]; the embedding itself when tied.
   const Variable& head() const { return config_.tied_embeddings ? embedding_ : head_.weight; }
 
-  nn::KeyValueCache make_cache(std::int64_t slots, tensor::Allocator& allocator) const;
+  // Of the compute type where no other is named: f32, bf16 or kI8.
+  nn::KeyValueCache make_cache(std::int64_t slots, tensor::Allocator& allocator,
+                               std::optional<DType> dtype = std::nullopt) const;
   // Linear layers an adapter may attach to, by block, then the head when untied.
   std::vector<nn::Linear*> linears();
   // Every weight, for full tuning and export. The head is absent when tied.

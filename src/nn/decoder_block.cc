@@ -35,7 +35,7 @@ Variable DecoderBlock::attend(const Context& context, const Variable& x, const P
     ops::forget(context, v, [this, normed](const Context& c) { return value(c, normed); });
     return attended;
   }
-  pass.cache->store(index, pass.slots, k.value(), v.value());
+  pass.cache->store(context, index, pass.slots, k.value(), v.value());
   return ops::attention(context, q, Variable(pass.cache->keys(index)), Variable(pass.cache->values(index)), *pass.plan,
                         pass.attention);
 }

@@ -12,18 +12,22 @@ namespace instruct::nn {
 // (see generate/): attention reads them through the key ranges of a plan.
 class KeyValueCache {
  public:
-  // layers x [slots, width] keys and values, of undefined content until stored.
-  KeyValueCache(std::int64_t layers, std::int64_t slots, std::int64_t width, tensor::DType dtype,
-                tensor::Allocator& allocator);
+  // `heads` of `head_width` in each slot and layer, as f32, bf16 or 8-bit integers (ops::make_head_rows); of undefined
+  // content until stored.
+  KeyValueCache(std::int64_t layers, std::int64_t slots, std::int64_t heads, std::int64_t head_width,
+                tensor::DType dtype, tensor::Allocator& allocator);
 
   std::int64_t slots() const { return keys_.front().dim(0); }
-  // Copies keys and values [T, width]: row t goes to slots[t], which must lie within the cache.
-  void store(std::int64_t layer, std::span<const std::int32_t> slots, const tensor::Tensor& keys,
-             const tensor::Tensor& values);
+  // In all layers. Of memory that no slot was written to the system gives none, in pages.
+  std::int64_t bytes_per_slot() const;
+  // Copies keys and values [T, heads * head_width]: row t goes to slots[t]. Raises as ops::store_heads().
+  void store(const ops::Context& context, std::int64_t layer, std::span<const std::int32_t> slots,
+             const tensor::Tensor& keys, const tensor::Tensor& values);
   const tensor::Tensor& keys(std::int64_t layer) const { return keys_[static_cast<std::size_t>(layer)]; }
   const tensor::Tensor& values(std::int64_t layer) const { return values_[static_cast<std::size_t>(layer)]; }
 
  private:
+  std::int64_t head_width_;
   std::vector<tensor::Tensor> keys_;
   std::vector<tensor::Tensor> values_;
 };

@@ -2,8 +2,10 @@
 
 #include <cmath>
 
+#include "base/error.h"
 #include "nn/key_value_cache.h"
 #include "nn/rotary.h"
+#include "ops/engine.h"
 
 namespace instruct::nn {
 namespace {
@@ -36,17 +38,22 @@ TEST(Rotary, TablesHoldCosineAndSineOfTheAngle) {
 
 TEST(KeyValueCache, PutsRowsIntoTheirSlots) {
   const auto allocator = tensor::make_host_allocator();
-  KeyValueCache cache(2, 5, 3, tensor::DType::kF32, *allocator);
+  ops::Engine engine(1);
+  KeyValueCache cache(2, 5, 1, 3, tensor::DType::kF32, *allocator);
   const std::vector<float> values{1, 2, 3, 4, 5, 6};
   const tensor::Tensor rows = tensor::Tensor::from_floats(values, {2, 3}, *allocator);
   const std::vector<std::int32_t> slots{4, 1};
-  cache.store(1, slots, rows, rows);
+  cache.store(engine.context(), 1, slots, rows, rows);
   EXPECT_EQ(cache.keys(1).data<float>()[4 * 3], 1.0F);
   EXPECT_EQ(cache.values(1).data<float>()[1 * 3 + 2], 6.0F);
   const tensor::Tensor zeros = tensor::Tensor::zeros({2, 3}, tensor::DType::kF32, *allocator);
-  cache.store(0, slots, zeros, zeros);
+  cache.store(engine.context(), 0, slots, zeros, zeros);
   EXPECT_EQ(cache.keys(0).data<float>()[4 * 3], 0.0F);
   EXPECT_EQ(cache.keys(1).data<float>()[4 * 3], 1.0F);  // layers do not share
+  const std::vector<std::int32_t> outside{5, 0};
+  EXPECT_THROW(cache.store(engine.context(), 0, outside, zeros, zeros), Error);
+  EXPECT_EQ(cache.bytes_per_slot(), 2 * 2 * 3 * 4);
+  EXPECT_EQ(KeyValueCache(2, 5, 1, 3, tensor::DType::kI8, *allocator).bytes_per_slot(), 2 * 2 * (3 + 4));
 }
 
 }  // namespace

@@ -27,11 +27,33 @@ void check_plan(const tensor::AttentionPlan& plan, std::int64_t queries, std::in
 
 }  // namespace
 
+Tensor make_head_rows(std::int64_t slots, std::int64_t heads, std::int64_t head_width, DType dtype,
+                      tensor::Allocator& allocator) {
+  return Tensor::empty({slots, heads * kernels::head_columns(dtype, head_width)}, dtype, allocator);
+}
+
+void store_heads(const Context& context, const Tensor& x, std::span<const std::int32_t> slots, std::int64_t head_width,
+                 Tensor& rows) {
+  const std::int64_t columns = kernels::head_columns(rows.dtype(), head_width);
+  require_shape(x.dim(1) % head_width == 0 && x.dim(1) / head_width * columns == rows.dim(1) &&
+                    x.dim(0) == static_cast<std::int64_t>(slots.size()),
+                "store_heads", x, rows);
+  for (const std::int32_t slot : slots) {
+    if (slot < 0 || slot >= rows.dim(0))
+      raise(ErrorCategory::kInvalidArgument, "store_heads: slot {} is outside the {} rows", slot, rows.dim(0));
+  }
+  INSTRUCT_KERNEL(store_heads)(context, x, slots, head_width, rows);
+}
+
 Variable attention(const Context& context, const Variable& query, const Variable& key, const Variable& value,
                    const tensor::AttentionPlan& plan, const AttentionOptions& options) {
   const std::int64_t width = options.head_width;
-  require_shape(query.value().dim(1) % width == 0 && key.value().dim(1) % width == 0 &&
-                    query.value().dim(1) % key.value().dim(1) == 0 && key.value().dtype() == query.value().dtype(),
+  const std::int64_t columns = kernels::head_columns(key.value().dtype(), width);
+  const std::int64_t key_heads = key.value().dim(1) / columns;
+  const bool same_dtype = key.value().dtype() == query.value().dtype();
+  require_shape(query.value().dim(1) % width == 0 && key.value().dim(1) % columns == 0 && key_heads > 0 &&
+                    query.value().dim(1) / width % key_heads == 0 && value.value().dtype() == key.value().dtype() &&
+                    (same_dtype || context.tape == nullptr),
                 "attention", query.value(), key.value());
   require_shape(key.value().shape() == value.value().shape(), "attention", key.value(), value.value());
   check_plan(plan, query.value().dim(0), key.value().dim(0));

@@ -1,9 +1,19 @@
 // Scaled dot-product attention over key ranges: causal rows, packed rows and branch trees in one operation.
 #pragma once
 
+#include <span>
+
 #include "ops/context.h"
 
 namespace instruct::ops {
+
+// Rows [slots, G heads of K] of keys or values kept for later passes, of undefined content: f32, bf16 or 8-bit integers
+// with one f32 scale a row and head (kI8).
+Tensor make_head_rows(std::int64_t slots, std::int64_t heads, std::int64_t head_width, DType dtype,
+                      tensor::Allocator& allocator);
+// rows[slots[t]] = x[t], x [T, G*K]. Raises InvalidArgument for a slot outside the rows.
+void store_heads(const Context& context, const Tensor& x, std::span<const std::int32_t> slots, std::int64_t head_width,
+                 Tensor& rows);
 
 struct AttentionOptions {
   std::int64_t head_width = 0;
@@ -12,7 +22,8 @@ struct AttentionOptions {
 };
 
 // query [T, H*K], key and value [S, G*K] with H a multiple of G; returns [T, H*K] (Vaswani et al., 2017; grouped heads:
-// Ainslie et al., 2023). `plan` says what each query sees; it must outlive the backward pass.
+// Ainslie et al., 2023). `plan` says what each query sees; it must outlive the backward pass. Keys and values of
+// another dtype than the query's, as store_heads() writes them, are for passes that record nothing.
 Variable attention(const Context& context, const Variable& query, const Variable& key, const Variable& value,
                    const tensor::AttentionPlan& plan, const AttentionOptions& options);
 

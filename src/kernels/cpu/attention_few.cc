@@ -42,7 +42,7 @@ FewQueries::FewQueries(Stream& stream, const AttentionArgs& args, Tensor& output
       output_(output),
       log_sum_(log_sum),
       heads_(args.query.dim(1) / args.head_width),
-      group_(args.query.dim(1) / args.key.dim(1)) {}
+      group_(heads_ / args.key_heads()) {}
 
 void FewQueries::add(const tensor::QuerySegment& segment) {
   std::int64_t visible = 0;
@@ -82,18 +82,19 @@ void FewQueries::run(std::int64_t task) {
   float* weights = scores + group_ * kStretch;
   float* log_sums = weights + group_ * kStretch;
   const std::int64_t first_head = what.key_head * group_;
+  const std::int64_t key_column = what.key_head * head_columns(args_.key.dtype(), width);
   load_row(address(args_.query, query.token, first_head * width), group_ * width, dtype, queries);
   for_keys(*query.segment, query.token, first, last, [&](std::int64_t row, std::int64_t count, std::int64_t column) {
-    score_keys(queries, group_, address(args_.key, row, what.key_head * width), args_.key.row_stride(), count, width,
-               args_.scale, dtype, scores + column, kStretch);
+    score_keys(queries, group_, address(args_.key, row, key_column), args_.key.row_stride(), count, width, args_.scale,
+               args_.key.dtype(), scores + column, kStretch);
   });
   const RowSpan span{.begin = 0, .end = last - first, .width = last - first};
   for (std::int64_t g = 0; g < group_; ++g)
     log_sums[g] = softmax_row(scores + g * kStretch, span, DType::kF32, weights + g * kStretch);
   std::fill_n(values, group_ * width, 0.0F);
   for_keys(*query.segment, query.token, first, last, [&](std::int64_t row, std::int64_t count, std::int64_t column) {
-    add_weighted_values(weights + column, kStretch, group_, address(args_.value, row, what.key_head * width),
-                        args_.value.row_stride(), count, width, dtype, values);
+    add_weighted_values(weights + column, kStretch, group_, address(args_.value, row, key_column),
+                        args_.value.row_stride(), count, width, args_.value.dtype(), values);
   });
   for (std::int64_t g = 0; g < group_; ++g) {
     if (query.parts.empty()) {

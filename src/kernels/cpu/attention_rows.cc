@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <type_traits>
+#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_rows.cc"
@@ -31,6 +33,18 @@ HWY_INLINE V load(const std::uint16_t* source) {
 HWY_INLINE V load(const float* source) {
   return hn::LoadU(F(), source);
 }
+// Integers of one scale, which follows them.
+HWY_INLINE V load(const std::int8_t* source) {
+  const hn::Rebind<std::int32_t, F> i32;
+  return hn::ConvertTo(F(), hn::PromoteTo(i32, hn::LoadU(hn::Rebind<std::int8_t, F>(), source)));
+}
+// What the elements of a head's row are to be multiplied with.
+template <typename T>
+HWY_INLINE float scale_of(const T* row, std::int64_t width) {
+  float scale = 1;
+  if constexpr (std::is_same_v<T, std::int8_t>) std::memcpy(&scale, row + width, sizeof(scale));
+  return scale;
+}
 HWY_INLINE void store(V value, float* target) {
   hn::StoreU(value, F(), target);
 }
@@ -46,6 +60,9 @@ inline float scalar(const std::uint16_t* source) {
 }
 inline float scalar(const float* source) {
   return *source;
+}
+inline float scalar(const std::int8_t* source) {
+  return static_cast<float>(*source);
 }
 inline void store_scalar(float value, std::uint16_t* target) {
   *target = tensor::to_bfloat16(value).bits;
@@ -170,14 +187,16 @@ void score_keys(const float* queries, const T* keys, std::int64_t stride, std::i
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
   const std::int64_t whole = width / lanes * lanes;
-  std::int64_t s = 0;
-  for (; s + 4 <= count; s += 4, keys += 4 * stride) {
+  for (std::int64_t s = 0; s < count; s += 4, keys += 4 * stride) {
+    // Past the end the last key again: a score does not depend on where a run of keys begins and ends.
+    const std::int64_t last = std::min<std::int64_t>(4, count - s) - 1;
+    const T* key_rows[4];
+    for (std::int64_t k = 0; k < 4; ++k) key_rows[k] = keys + std::min(k, last) * stride;
     V partial[Queries][4];
     for (auto& query : partial) std::fill_n(query, 4, hn::Zero(f));
     for (std::int64_t k = kAhead; k < kAhead + 4; ++k) fetch_row(keys + k * stride, width);
     for (std::int64_t i = 0; i < whole; i += lanes) {
-      const V key[4] = {load(keys + i), load(keys + stride + i), load(keys + 2 * stride + i),
-                        load(keys + 3 * stride + i)};
+      const V key[4] = {load(key_rows[0] + i), load(key_rows[1] + i), load(key_rows[2] + i), load(key_rows[3] + i)};
       for (std::size_t q = 0; q < Queries; ++q) {
         const V query = load(queries + static_cast<std::int64_t>(q) * width + i);
         for (std::size_t k = 0; k < 4; ++k) partial[q][k] = hn::MulAdd(query, key[k], partial[q][k]);
@@ -188,15 +207,11 @@ void score_keys(const float* queries, const T* keys, std::int64_t stride, std::i
       sums_of_four(partial[q], sums);
       const float* query = queries + static_cast<std::int64_t>(q) * width;
       float* to = scores + static_cast<std::int64_t>(q) * score_stride + s;
-      for (std::int64_t k = 0; k < 4; ++k) {
-        for (std::int64_t i = whole; i < width; ++i) sums[k] += query[i] * scalar(keys + k * stride + i);
-        to[k] = scale * sums[k];
+      for (std::int64_t k = 0; k <= last; ++k) {
+        for (std::int64_t i = whole; i < width; ++i) sums[k] += query[i] * scalar(key_rows[k] + i);
+        to[k] = scale * scale_of(key_rows[k], width) * sums[k];
       }
     }
-  }
-  for (; s < count; ++s, keys += stride) {
-    for (std::int64_t q = 0; q < static_cast<std::int64_t>(Queries); ++q)
-      scores[q * score_stride + s] = scale * dot(queries + q * width, keys, width);
   }
 }
 
@@ -221,7 +236,8 @@ std::int64_t add_weighted_lanes(const float* weights, std::int64_t weight_stride
       for (std::size_t v = 0; v < Vectors; ++v)
         value[v] = load(values + s * stride + from + static_cast<std::int64_t>(v) * lanes);
       for (std::size_t q = 0; q < Queries; ++q) {
-        const V weight = hn::Set(f, weights[static_cast<std::int64_t>(q) * weight_stride + s]);
+        const V weight = hn::Set(
+            f, scale_of(values + s * stride, width) * weights[static_cast<std::int64_t>(q) * weight_stride + s]);
         for (std::size_t v = 0; v < Vectors; ++v) sums[q][v] = hn::MulAdd(weight, value[v], sums[q][v]);
       }
     }
@@ -240,7 +256,8 @@ void add_weighted(const float* weights, std::int64_t weight_stride, const T* val
   for (; i < width; ++i) {
     for (std::int64_t q = 0; q < static_cast<std::int64_t>(Queries); ++q) {
       for (std::int64_t s = 0; s < count; ++s)
-        outputs[q * width + i] += weights[q * weight_stride + s] * scalar(values + s * stride + i);
+        outputs[q * width + i] +=
+            scale_of(values + s * stride, width) * weights[q * weight_stride + s] * scalar(values + s * stride + i);
     }
   }
 }
@@ -271,6 +288,16 @@ void add_weighted_all(const float* weights, std::int64_t weight_stride, std::int
     add_weighted<decltype(several)::value>(weights + q * weight_stride, weight_stride, values, stride, count, width,
                                            outputs + q * width);
   });
+}
+
+template <typename T>
+void decode_head(const T* source, std::int64_t width, float* target) {
+  const F f;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
+  const float scale = scale_of(source, width);
+  std::int64_t i = 0;
+  for (; i + lanes <= width; i += lanes) store(hn::Mul(load(source + i), hn::Set(f, scale)), target + i);
+  for (; i < width; ++i) target[i] = scale * scalar(source + i);
 }
 
 template <typename A, typename B>
@@ -316,6 +343,17 @@ void score_keys_bf16(const float* q, std::int64_t n, const std::uint16_t* k, std
                      std::int64_t w, float f, float* s, std::int64_t p) {
   score_all(q, n, k, t, c, w, f, s, p);
 }
+void score_keys_i8(const float* q, std::int64_t n, const std::int8_t* k, std::int64_t t, std::int64_t c, std::int64_t w,
+                   float f, float* s, std::int64_t p) {
+  score_all(q, n, k, t, c, w, f, s, p);
+}
+void add_weighted_i8(const float* p, std::int64_t d, std::int64_t n, const std::int8_t* v, std::int64_t t,
+                     std::int64_t c, std::int64_t w, float* o) {
+  add_weighted_all(p, d, n, v, t, c, w, o);
+}
+void decode_head_i8(const std::int8_t* a, std::int64_t w, float* b) {
+  decode_head(a, w, b);
+}
 void add_weighted_f32(const float* p, std::int64_t d, std::int64_t n, const float* v, std::int64_t t, std::int64_t c,
                       std::int64_t w, float* o) {
   add_weighted_all(p, d, n, v, t, c, w, o);
@@ -348,6 +386,9 @@ HWY_EXPORT(dot_f32);
 HWY_EXPORT(dot_bf16);
 HWY_EXPORT(score_keys_f32);
 HWY_EXPORT(score_keys_bf16);
+HWY_EXPORT(score_keys_i8);
+HWY_EXPORT(add_weighted_i8);
+HWY_EXPORT(decode_head_i8);
 HWY_EXPORT(add_weighted_f32);
 HWY_EXPORT(add_weighted_bf16);
 HWY_EXPORT(copy_f32_f32);
@@ -364,6 +405,9 @@ const std::uint16_t* half(const void* p) {
 }
 std::uint16_t* half(void* p) {
   return static_cast<std::uint16_t*>(p);
+}
+const std::int8_t* bytes(const void* p) {
+  return static_cast<const std::int8_t*>(p);
 }
 const float* full(const void* p) {
   return static_cast<const float*>(p);
@@ -396,7 +440,10 @@ float dot_row(const void* a, const void* b, std::int64_t count, tensor::DType dt
 
 void score_keys(const float* queries, std::int64_t number, const void* keys, std::int64_t stride, std::int64_t count,
                 std::int64_t width, float scale, tensor::DType dtype, float* scores, std::int64_t score_stride) {
-  if (is_bf16(dtype)) {
+  if (dtype == tensor::DType::kI8) {
+    HWY_DYNAMIC_DISPATCH(score_keys_i8)
+    (queries, number, bytes(keys), stride, count, width, scale, scores, score_stride);
+  } else if (is_bf16(dtype)) {
     HWY_DYNAMIC_DISPATCH(score_keys_bf16)
     (queries, number, half(keys), stride, count, width, scale, scores, score_stride);
   } else {
@@ -408,12 +455,36 @@ void score_keys(const float* queries, std::int64_t number, const void* keys, std
 void add_weighted_values(const float* weights, std::int64_t weight_stride, std::int64_t number, const void* values,
                          std::int64_t stride, std::int64_t count, std::int64_t width, tensor::DType dtype,
                          float* outputs) {
-  if (is_bf16(dtype)) {
+  if (dtype == tensor::DType::kI8) {
+    HWY_DYNAMIC_DISPATCH(add_weighted_i8)
+    (weights, weight_stride, number, bytes(values), stride, count, width, outputs);
+  } else if (is_bf16(dtype)) {
     HWY_DYNAMIC_DISPATCH(add_weighted_bf16)
     (weights, weight_stride, number, half(values), stride, count, width, outputs);
   } else {
     HWY_DYNAMIC_DISPATCH(add_weighted_f32)
     (weights, weight_stride, number, full(values), stride, count, width, outputs);
+  }
+}
+
+void copy_heads(const Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t column, std::int64_t width,
+                tensor::DType dtype, std::byte* target) {
+  const tensor::DType stored = rows.dtype();
+  const std::int64_t size = tensor::info(stored).block_bytes;
+  const std::int64_t target_bytes = width * tensor::info(dtype).block_bytes;
+  std::vector<float> decoded(static_cast<std::size_t>(stored == dtype ? 0 : width));
+  for (std::int64_t row = first; row < first + count; ++row, target += target_bytes) {
+    const std::byte* source = rows.raw() + (row * rows.row_stride() + column) * size;
+    if (stored == dtype) {
+      std::memcpy(target, source, static_cast<std::size_t>(target_bytes));
+      continue;
+    }
+    if (stored == tensor::DType::kI8) {
+      HWY_DYNAMIC_DISPATCH(decode_head_i8)(bytes(source), width, decoded.data());
+    } else {
+      load_row(source, width, stored, decoded.data());
+    }
+    store_row(decoded.data(), width, dtype, target);
   }
 }
 

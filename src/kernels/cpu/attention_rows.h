@@ -3,9 +3,11 @@
 
 #include <cstdint>
 
-#include "tensor/dtype.h"
+#include "tensor/tensor.h"
 
 namespace instruct::kernels::cpu {
+
+using tensor::Tensor;
 
 // Columns [begin, end) of a row of `width` scores take part; the others get probability zero.
 struct RowSpan {
@@ -25,8 +27,8 @@ void softmax_gradient_row(const float* scores, const float* dprobabilities, RowS
 // sum over i < count of a[i] * b[i], both of `dtype`.
 float dot_row(const void* a, const void* b, std::int64_t count, tensor::DType dtype);
 
-// Several queries [number, width] over the same keys: scores[q * score_stride + s] = scale * dot(queries[q], keys + s *
-// stride) for s < count.
+// Several queries [number, width] over the same keys of any dtype of a cache: scores[q * score_stride + s] = scale *
+// dot(queries[q], keys + s * stride) for s < count.
 void score_keys(const float* queries, std::int64_t number, const void* keys, std::int64_t stride, std::int64_t count,
                 std::int64_t width, float scale, tensor::DType dtype, float* scores, std::int64_t score_stride);
 // outputs[q][i] += sum over s < count of weights[q * weight_stride + s] * values[s * stride + i]; outputs [number,
@@ -34,6 +36,10 @@ void score_keys(const float* queries, std::int64_t number, const void* keys, std
 void add_weighted_values(const float* weights, std::int64_t weight_stride, std::int64_t number, const void* values,
                          std::int64_t stride, std::int64_t count, std::int64_t width, tensor::DType dtype,
                          float* outputs);
+
+// `count` rows of the head that starts at `column`, of any dtype of a cache (head_columns), as dense rows of `dtype`.
+void copy_heads(const Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t column, std::int64_t width,
+                tensor::DType dtype, std::byte* target);
 
 // count values: f32 to dtype, and dtype to f32.
 void store_row(const float* source, std::int64_t count, tensor::DType dtype, void* destination);

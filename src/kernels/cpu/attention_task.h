@@ -53,7 +53,7 @@ class HeadTask {
         width_(args.head_width),
         head_(head) {
     const std::int64_t heads = args.query.dim(1) / width_;
-    key_head_ = head / (heads / (args.key.dim(1) / width_));
+    key_head_ = head / (heads / args.key_heads());
   }
 
  protected:
@@ -66,10 +66,7 @@ class HeadTask {
   // Copies `count` rows of one head into a dense buffer.
   void gather(const Tensor& matrix, std::int64_t first, std::int64_t count, std::int64_t head,
               std::byte* target) const {
-    const std::int64_t bytes = width_ * size_;
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::memcpy(target + i * bytes, head_row(matrix, first + i, head), static_cast<std::size_t>(bytes));
-    }
+    copy_heads(matrix, first, count, head * head_columns(matrix.dtype(), width_), width_, dtype_, target);
   }
   // The keys or values that a family shares.
   void gather_visible(const Tensor& matrix, const std::vector<KeyRange>& ranges, std::byte* target) const {

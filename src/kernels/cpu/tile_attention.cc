@@ -28,7 +28,7 @@ class GroupTask {
  public:
   GroupTask(Stream& stream, const AttentionArgs& args, std::int64_t first_head)
       : args_(args), unit_(products_of(stream).tiles()), width_(args.head_width), heads_(args.query.dim(1) / width_) {
-    key_head_ = first_head / (heads_ / (args.key.dim(1) / width_));
+    key_head_ = first_head / (heads_ / args.key_heads());
   }
 
  protected:
@@ -49,10 +49,7 @@ class GroupTask {
     return const_cast<std::byte*>(matrix.raw()) + (row * matrix.row_stride() + head * width_) * 2;
   }
   void gather(const Tensor& matrix, std::int64_t first, std::int64_t count, std::byte* target) const {
-    const std::int64_t bytes = width_ * 2;
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::memcpy(target + i * bytes, head_row(matrix, first + i, key_head_), static_cast<std::size_t>(bytes));
-    }
+    copy_heads(matrix, first, count, key_head_ * head_columns(matrix.dtype(), width_), width_, DType::kBF16, target);
   }
   // The keys or values that a family shares. What does not fill a tile is packed with those of each segment.
   void gather_visible(const Tensor& matrix, const std::vector<KeyRange>& ranges, Gathered& target) const {
@@ -376,7 +373,7 @@ TileAttention::TileAttention(Stream& stream, const AttentionArgs& args, const st
     : stream_(stream), args_(args), output_(output), log_sum_(log_sum) {
   std::int64_t room = 0;
   for (const Family& family : families) room = add_pieces(family, room);
-  const std::int64_t key_heads = args.key.dim(1) / args.head_width;
+  const std::int64_t key_heads = args.key_heads();
   const bool few = static_cast<std::int64_t>(pieces_.size()) * key_heads < kFewTasks;
   head_groups_ = few ? args.query.dim(1) / args.head_width : key_heads;
 }

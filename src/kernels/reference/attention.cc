@@ -1,6 +1,7 @@
 // Attention over key ranges, plain: the softmax of each query and head is written out over the list of its keys.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/kernels.h"
 #include "kernels/reference/loops.h"
@@ -31,21 +32,59 @@ double dot(const Tensor& a, std::int64_t row_a, std::int64_t column_a, const Ten
   return sum;
 }
 
+// Element i of the head that starts at `column` of a row of keys or values.
+double head_element(const Tensor& rows, std::int64_t row, std::int64_t column, std::int64_t i, std::int64_t width) {
+  if (rows.dtype() != DType::kI8) return static_cast<double>(read(rows, row, column + i));
+  const std::int8_t* head = rows.data<std::int8_t>() + row * rows.row_stride() + column;
+  float scale = 0;
+  std::memcpy(&scale, head + width, sizeof(scale));
+  return static_cast<double>(scale) * head[i];
+}
+
 // Calls body(t, query column, key column, head, keys) for every query and head.
 template <typename Body>
 void for_each_query(const AttentionArgs& args, Body&& body) {
   const std::int64_t width = args.head_width;
   const std::int64_t heads = args.query.dim(1) / width;
-  const std::int64_t group = heads / (args.key.dim(1) / width);  // H/G query heads read one key head
+  const std::int64_t group = heads / args.key_heads();  // H/G query heads read one key head
+  const std::int64_t columns = head_columns(args.key.dtype(), width);
   for (const tensor::QuerySegment& segment : args.plan->queries) {
     for (std::int64_t t = segment.begin; t < segment.end; ++t) {
       const std::vector<std::int64_t> keys = visible_keys(segment, t, args.window);
-      for (std::int64_t head = 0; head < heads; ++head) body(t, head * width, head / group * width, head, keys);
+      for (std::int64_t head = 0; head < heads; ++head) body(t, head * width, head / group * columns, head, keys);
     }
   }
 }
 
 }  // namespace
+
+void store_heads(Stream& /*stream*/, const Tensor& x, std::span<const std::int32_t> slots, std::int64_t head_width,
+                 Tensor& rows) {
+  const std::int64_t columns = head_columns(rows.dtype(), head_width);
+  for (std::int64_t t = 0; t < x.dim(0); ++t) {
+    const std::int64_t slot = slots[static_cast<std::size_t>(t)];
+    for (std::int64_t first = 0; first < x.dim(1); first += head_width) {
+      const std::int64_t column = first / head_width * columns;
+      if (rows.dtype() != DType::kI8) {
+        for (std::int64_t i = 0; i < head_width; ++i) write(rows, slot, column + i, read(x, t, first + i));
+        continue;
+      }
+      std::int8_t* head = rows.data<std::int8_t>() + slot * rows.row_stride() + column;
+      float most = 0;
+      bool finite = true;
+      for (std::int64_t i = 0; i < head_width; ++i) {
+        most = std::max(most, std::abs(read(x, t, first + i)));
+        finite = finite && std::isfinite(read(x, t, first + i));
+      }
+      const float scale = finite ? most / 127 : NAN;
+      for (std::int64_t i = 0; i < head_width; ++i) {
+        const float q = finite && most > 0 ? std::nearbyint(read(x, t, first + i) * (127 / most)) : 0.0F;
+        head[i] = static_cast<std::int8_t>(std::clamp(q, -127.0F, 127.0F));
+      }
+      std::memcpy(head + head_width, &scale, sizeof(scale));
+    }
+  }
+}
 
 void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Tensor& log_sum) {
   const std::int64_t width = args.head_width;
@@ -53,7 +92,11 @@ void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Te
                            const std::vector<std::int64_t>& keys) {
     std::vector<double> scores;
     for (const std::int64_t key : keys) {
-      scores.push_back(static_cast<double>(args.scale) * dot(args.query, t, column, args.key, key, key_column, width));
+      double sum = 0;
+      for (std::int64_t i = 0; i < width; ++i) {
+        sum += static_cast<double>(read(args.query, t, column + i)) * head_element(args.key, key, key_column, i, width);
+      }
+      scores.push_back(static_cast<double>(args.scale) * sum);
     }
     const double maximum = *std::max_element(scores.begin(), scores.end());
     double sum = 0;
@@ -62,7 +105,7 @@ void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Te
       const double p = std::exp(scores[k] - maximum);
       sum += p;
       for (std::int64_t i = 0; i < width; ++i) {
-        mixed[static_cast<std::size_t>(i)] += p * static_cast<double>(read(args.value, keys[k], key_column + i));
+        mixed[static_cast<std::size_t>(i)] += p * head_element(args.value, keys[k], key_column, i, width);
       }
     }
     for (std::int64_t i = 0; i < width; ++i) {
