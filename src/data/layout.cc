@@ -144,9 +144,24 @@ std::int64_t batch_tokens(Rows rows, Layout layout, std::int64_t min_shared_toke
   return static_cast<std::int64_t>(make_batch(rows, layout, min_shared_tokens).tokens.size());
 }
 
+Outputs outputs_of(const Batch& batch) {
+  Outputs outputs;
+  for (const LossEntry& entry : batch.losses) {
+    outputs.tokens.push_back(entry.token);
+    outputs.targets.push_back(entry.target);
+  }
+  std::sort(outputs.tokens.begin(), outputs.tokens.end());
+  outputs.tokens.erase(std::unique(outputs.tokens.begin(), outputs.tokens.end()), outputs.tokens.end());
+  for (const LossEntry& entry : batch.losses) {
+    const auto place = std::lower_bound(outputs.tokens.begin(), outputs.tokens.end(), entry.token);
+    outputs.places.push_back(static_cast<std::int32_t>(place - outputs.tokens.begin()));
+  }
+  return outputs;
+}
+
 BatchCost cost_of(const Batch& batch) {
   BatchCost cost{.tokens = static_cast<std::int64_t>(batch.tokens.size()),
-                 .predictions = static_cast<std::int64_t>(batch.losses.size())};
+                 .predictions = static_cast<std::int64_t>(outputs_of(batch).tokens.size())};
   for (const tensor::QuerySegment& query : batch.plan.queries) {
     const std::int64_t length = query.end - query.begin;
     std::int64_t visible = 0;

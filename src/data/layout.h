@@ -41,6 +41,15 @@ struct Batch {
   std::int64_t rows = 0;
 };
 
+// The predictions of a batch as a model takes them: the tokens whose output is wanted, each once and ascending, and for
+// each of batch.losses its target and where its token is among those.
+struct Outputs {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> targets;
+  std::vector<std::int32_t> places;
+};
+Outputs outputs_of(const Batch& batch);
+
 enum class Layout { kRows, kTree };
 
 // Shortest prefix worth a segment of its own: below it, the extra attention blocks cost more than the tokens saved.
@@ -60,7 +69,7 @@ std::int64_t batch_tokens(std::span<const EncodedRow* const> rows, Layout layout
 struct BatchCost {
   std::int64_t tokens = 0;       // through every linear layer
   std::int64_t attended = 0;     // (query, key) pairs of one attention head
-  std::int64_t predictions = 0;  // rows of logits
+  std::int64_t predictions = 0;  // rows of logits: tokens that predict something
 };
 BatchCost cost_of(const Batch& batch);
 

@@ -10,16 +10,13 @@ namespace {
 
 void score_batch(ops::Engine& engine, models::Llama& model, const data::Batch& batch, std::int64_t vocabulary,
                  std::span<const std::size_t> rows, std::vector<RowScore>& scores) {
-  std::vector<std::int32_t> tokens, targets;
-  for (const data::LossEntry& entry : batch.losses) {
-    tokens.push_back(entry.token);
-    targets.push_back(entry.target);
-  }
-  if (tokens.empty()) return;
-  const std::vector<float> weights(tokens.size(), 0.0F);
+  const data::Outputs outputs = data::outputs_of(batch);
+  if (outputs.tokens.empty()) return;
+  const std::vector<float> weights(outputs.targets.size(), 0.0F);
   const std::vector<float> values = model.log_probabilities(
-      engine.context(), {.tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan, .rows = tokens},
-      targets, weights, vocabulary);
+      engine.context(),
+      {.tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan, .rows = outputs.tokens},
+      {.targets = outputs.targets, .weights = weights, .rows = outputs.places}, vocabulary);
   for (std::size_t i = 0; i < values.size(); ++i) {
     RowScore& score = scores[rows[static_cast<std::size_t>(batch.losses[i].row)]];
     score.log_probability += static_cast<double>(values[i]);

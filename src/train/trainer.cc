@@ -44,21 +44,18 @@ std::vector<std::int64_t> order_of(std::span<const data::EncodedRow> rows, const
 
 double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
                   std::int64_t vocabulary, bool checkpoint) {
-  std::vector<std::int32_t> rows, targets;
-  for (const data::LossEntry& entry : batch.losses) {
-    rows.push_back(entry.token);
-    targets.push_back(entry.target);
-  }
-  if (rows.empty()) return 0;
-  const std::vector<float> weights(rows.size(), weight);
+  const data::Outputs outputs = data::outputs_of(batch);
+  if (outputs.tokens.empty()) return 0;
+  const std::vector<float> weights(outputs.targets.size(), weight);
   autograd::Tape tape;
   const models::Pass pass{.tokens = batch.tokens,
                           .positions = batch.positions,
                           .plan = &batch.plan,
-                          .rows = rows,
+                          .rows = outputs.tokens,
                           .checkpoint = checkpoint};
   const std::vector<float> log_probabilities =
-      model.log_probabilities(engine.context(weight > 0 ? &tape : nullptr), pass, targets, weights, vocabulary);
+      model.log_probabilities(engine.context(weight > 0 ? &tape : nullptr), pass,
+                              {.targets = outputs.targets, .weights = weights, .rows = outputs.places}, vocabulary);
   tape.backward();
   double sum = 0;
   for (const float value : log_probabilities) sum -= static_cast<double>(value);
