@@ -13,27 +13,22 @@ using tensor::KeyRange;
 
 namespace {
 
-// Slots a row sees: its ancestors' and its own segment's, up to its last token.
-std::vector<KeyRange> path_of(const data::Batch& batch, std::int32_t end) {
-  for (std::size_t s = 0; s < batch.segments.size(); ++s) {
-    if (end < batch.segments[s].begin || end >= batch.segments[s].end) continue;
-    std::vector<KeyRange> path = batch.plan.queries[s].visible;
-    path.push_back({batch.segments[s].begin, end + 1});
-    return path;
+// The first `count` slots of ranges.
+std::vector<KeyRange> first_slots(std::vector<KeyRange> ranges, std::int64_t count) {
+  std::size_t i = 0;
+  for (; i < ranges.size() && count > 0; ++i) {
+    ranges[i].end = std::min(ranges[i].end, ranges[i].begin + count);
+    count -= ranges[i].end - ranges[i].begin;
   }
-  raise(ErrorCategory::kInternal, "token {} lies in no segment", end);
-}
-
-std::vector<KeyRange> shifted(std::vector<KeyRange> ranges, std::int64_t slots) {
-  for (KeyRange& range : ranges) range = {range.begin + slots, range.end + slots};
+  ranges.resize(i);
   return ranges;
 }
 
 // What a prompt adds to a batch in token order, roughly: all of it, or what it does not share with the one before.
 std::int64_t added_tokens(std::span<const std::int32_t> prompt, std::span<const std::int32_t> before) {
-  const auto shared = std::mismatch(prompt.begin(), prompt.end(), before.begin(), before.end()).first - prompt.begin();
+  const std::int64_t shared = data::common_prefix(prompt, before);
   const auto length = static_cast<std::int64_t>(prompt.size());
-  return shared >= data::kMinSharedTokens ? length - shared : length;
+  return shared >= data::kMinSavedTokens ? length - shared : length;
 }
 
 }  // namespace
@@ -48,7 +43,8 @@ class Generator::Batch {
   // `passes` are the requests by pass, in token order.
   void run(const std::vector<std::vector<std::size_t>>& passes, std::vector<Answer>& answers) {
     std::vector<PromptPass> prompts;
-    for (const std::vector<std::size_t>& pass : passes) prompts.push_back(lay_out(pass));
+    for (const std::vector<std::size_t>& pass : passes)
+      prompts.push_back(lay_out(pass, prompts.empty() ? nullptr : &prompts.back()));
     nn::KeyValueCache cache = generator_.model_.make_cache(used_slots_, generator_.engine_.allocator());
     cache_ = &cache;
     std::vector<Sequence> active;
@@ -81,35 +77,56 @@ class Generator::Batch {
     std::vector<Sequence> sequences;
   };
 
-  // Gives prompts, and the answers to come, their slots.
-  PromptPass lay_out(const std::vector<std::size_t>& indices) {
+  // Tokens at the start of all prompts of a pass that an earlier prompt has too; each keeps one of its own, which gives
+  // the answer's first token.
+  std::int64_t shared_with(const Request& before, const std::vector<std::size_t>& indices) const {
+    auto shared = static_cast<std::int64_t>(before.prompt.size());
+    for (const std::size_t index : indices) {
+      const auto& prompt = requests_[index].prompt;
+      shared =
+          std::min({shared, data::common_prefix(before.prompt, prompt), static_cast<std::int64_t>(prompt.size()) - 1});
+    }
+    return shared;
+  }
+
+  // Gives prompts, and the answers to come, their slots. What they share with the last prompt of the pass before is in
+  // the cache already.
+  PromptPass lay_out(const std::vector<std::size_t>& indices, const PromptPass* before) {
+    const data::Layout layout = generator_.options_.layout;
+    std::int64_t shared = 0;
+    std::vector<KeyRange> prefix;
+    if (before != nullptr && layout == data::Layout::kTree) {
+      shared = shared_with(requests_[before->sequences.back().index], indices);
+      prefix = first_slots(before->sequences.back().prompt, shared);
+    }
     std::vector<data::EncodedRow> rows(indices.size());
     std::vector<const data::EncodedRow*> pointers;
     for (std::size_t i = 0; i < indices.size(); ++i) {
-      rows[i].tokens = requests_[indices[i]].prompt;
+      const auto& prompt = requests_[indices[i]].prompt;
+      rows[i].tokens.assign(prompt.begin() + shared, prompt.end());
       rows[i].trained.assign(rows[i].tokens.size(), 0);
       pointers.push_back(&rows[i]);
     }
-    PromptPass pass{.batch = data::make_batch(pointers, data::Layout::kTree)};
-    const auto prompt_tokens = static_cast<std::int64_t>(pass.batch.tokens.size());
-    pass.slots.resize(pass.batch.tokens.size());
-    std::iota(pass.slots.begin(), pass.slots.end(), static_cast<std::int32_t>(used_slots_));
-    std::int64_t next_slot = used_slots_ + prompt_tokens;
+    PromptPass pass{.batch = data::make_batch(pointers, layout), .slots = {}, .sequences = {}};
+    std::vector<std::vector<KeyRange>> paths;
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      paths.push_back(prefix);
+      for (const KeyRange& range : data::path_of(pass.batch, i, static_cast<std::int64_t>(rows[i].tokens.size())))
+        paths.back().push_back({range.begin + used_slots_, range.end + used_slots_});
+    }
+    pass.slots = data::put_behind(pass.batch, prefix, used_slots_);
+    std::int64_t next_slot = used_slots_ + static_cast<std::int64_t>(pass.slots.size());
     for (std::size_t i = 0; i < indices.size(); ++i) {
       const Request& request = requests_[indices[i]];
       const auto length = static_cast<std::int64_t>(request.prompt.size());
       const std::int64_t room = generator_.model_.config().context_length - length;
       pass.sequences.push_back({.index = indices[i],
-                                .prompt = shifted(path_of(pass.batch, pass.batch.row_ends[i]), used_slots_),
+                                .prompt = std::move(paths[i]),
                                 .length = length,
                                 .first_slot = next_slot,
                                 .next_slot = next_slot,
                                 .writer = Writer(request, generator_.tokenizer_, room)});
       next_slot += std::min(request.max_new_tokens, room);
-    }
-    for (tensor::QuerySegment& query : pass.batch.plan.queries) {
-      query.self_begin += used_slots_;
-      query.visible = shifted(std::move(query.visible), used_slots_);
     }
     used_slots_ = next_slot;
     return pass;
@@ -211,9 +228,10 @@ std::vector<Answer> Generator::run(std::span<const Request> requests, const std:
     for (; end < order.size() && static_cast<std::int64_t>(end - begin) < options_.max_batch; ++end) {
       const Request& request = requests[order[end]];
       const auto length = static_cast<std::int64_t>(request.prompt.size());
-      std::int64_t added = passes.empty() ? length : added_tokens(request.prompt, requests[order[end - 1]].prompt);
+      const bool shares = !passes.empty() && options_.layout == data::Layout::kTree;
+      std::int64_t added = shares ? added_tokens(request.prompt, requests[order[end - 1]].prompt) : length;
       const bool new_pass = passes.empty() || pass_tokens + added > options_.max_pass_tokens;
-      if (new_pass) added = length;  // nothing is shared across passes
+      if (new_pass) added = length;  // at most: it may share with the pass before
       const std::int64_t need = added + std::min(request.max_new_tokens, context_length - length);
       if (end > begin && slots + need > options_.max_slots) break;
       if (new_pass) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/layout.h"
 #include "generate/writer.h"
 #include "models/llama.h"
 #include "ops/engine.h"
@@ -15,8 +16,9 @@
 namespace instruct::generate {
 
 struct GenerateOptions {
-  std::int64_t max_batch = 64;          // answers written side by side
-  std::int64_t max_slots = 1 << 14;     // of the key/value cache, roughly, where one answer needs no more
+  data::Layout layout = data::Layout::kTree;  // kRows: every prompt on its own
+  std::int64_t max_batch = 64;                // answers written side by side
+  std::int64_t max_slots = 1 << 14;           // of the key/value cache, roughly, where one answer needs no more
   std::int64_t max_pass_tokens = 2048;  // prompt tokens of one pass, roughly: more are no faster and need more memory
 };
 

@@ -52,7 +52,8 @@ TEST_P(Greedy, AnswersEqualTransformersTogetherAloneAndInPasses) {
   // One pass over a tree of all prompts; small passes; no room for two answers at once; one by one.
   for (const GenerateOptions& options :
        {GenerateOptions{}, GenerateOptions{.max_pass_tokens = 60}, GenerateOptions{.max_slots = 10},
-        GenerateOptions{.max_batch = 1}, GenerateOptions{.max_batch = 3, .max_pass_tokens = 1}}) {
+        GenerateOptions{.max_batch = 1}, GenerateOptions{.max_batch = 3, .max_pass_tokens = 1},
+        GenerateOptions{.layout = data::Layout::kRows}}) {
     Generator generator(tiny.engine, tiny.model(), tiny.tokenizer(), options);
     EXPECT_EQ(tokens_of(generator.run(requests)), expected);
   }

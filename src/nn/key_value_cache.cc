@@ -28,4 +28,20 @@ void KeyValueCache::store(std::int64_t layer, std::span<const std::int32_t> slot
   }
 }
 
+void KeyValueCache::keep(std::span<const tensor::KeyRange> ranges) {
+  for (std::vector<Tensor>* of_layers : {&keys_, &values_}) {
+    for (Tensor& rows : *of_layers) {
+      std::int64_t to = 0;
+      for (const tensor::KeyRange& range : ranges) {
+        const std::int64_t count = range.end - range.begin;
+        INSTRUCT_CHECK(range.begin >= to && range.end <= slots());
+        if (count == 0) continue;
+        const Tensor moved = rows.rows(range.begin, range.end);
+        std::memmove(rows.rows(to, to + count).raw(), moved.raw(), static_cast<std::size_t>(moved.bytes()));
+        to += count;
+      }
+    }
+  }
+}
+
 }  // namespace instruct::nn
