@@ -23,4 +23,7 @@ struct GenerationOptions {
   void add_to(CLI::App& command);
 };
 
+// --label-score, for commands that choose labels.
+void add_label_score(CLI::App& command, std::string& name);
+
 }  // namespace instruct::cli
