@@ -56,12 +56,17 @@ void matmul(State& state, decltype(&cpu::matmul) kernel, DType dtype) {
   state.SetItemsProcessed(state.iterations() * 2 * m * n * k);
 }
 
-// Rows side by side, as in training.
+// Rows that start with the same `shared` tokens: branches of one segment, or side by side when nothing is shared.
 struct Attention {
-  Attention(std::int64_t rows, std::int64_t row_length, DType dtype) : tokens(rows * row_length), length(row_length) {
+  Attention(std::int64_t rows, std::int64_t row_length, std::int64_t shared, DType dtype)
+      : tokens(shared + rows * (row_length - shared)) {
     std::vector<tensor::Segment> segments;
-    for (std::int64_t row = 0; row < rows; ++row)
-      segments.push_back({.begin = row * length, .end = (row + 1) * length});
+    if (shared > 0) segments.push_back({.begin = 0, .end = shared});
+    const std::int32_t parent = shared > 0 ? 0 : -1;
+    for (std::int64_t begin = shared; begin < tokens; begin += row_length - shared)
+      segments.push_back({.begin = begin, .end = begin + row_length - shared, .parent = parent});
+    // Causal: token t of a row sees t + 1 keys.
+    pairs = (rows * row_length * (row_length + 1) - (rows - 1) * shared * (shared + 1)) / 2;
     plan = tensor::plan_of(segments);
     args = {.query = machine.random({tokens, kQueryHeads * kHeadWidth}, dtype),
             .key = machine.random({tokens, kKeyHeads * kHeadWidth}, dtype),
@@ -72,12 +77,11 @@ struct Attention {
     output = machine.empty({tokens, kQueryHeads * kHeadWidth}, dtype);
     log_sum = machine.empty({tokens, kQueryHeads}, DType::kF32);
   }
-  // Causal: a query sees (length + 1) / 2 keys on average.
-  std::int64_t operations_of_a_product() const { return tokens * (length + 1) * kQueryHeads * kHeadWidth; }
+  std::int64_t operations_of_a_product() const { return 2 * pairs * kQueryHeads * kHeadWidth; }
 
   Machine machine;
   std::int64_t tokens;
-  std::int64_t length;
+  std::int64_t pairs = 0;  // of queries and keys
   tensor::AttentionPlan plan;
   AttentionArgs args;
   Tensor output;
@@ -85,7 +89,7 @@ struct Attention {
 };
 
 void attention(State& state, decltype(&cpu::attention) kernel, DType dtype) {
-  Attention at(state.range(0), state.range(1), dtype);
+  Attention at(state.range(0), state.range(1), state.range(2), dtype);
   for (auto _ : state) kernel(at.machine.stream, at.args, at.output, at.log_sum);
   state.SetItemsProcessed(state.iterations() * 2 * at.operations_of_a_product());
 }
@@ -103,7 +107,7 @@ void cached_attention(State& state, decltype(&cpu::attention) kernel, DType dtyp
 }
 
 void attention_backward(State& state, decltype(&cpu::attention_backward) kernel, DType dtype) {
-  Attention at(state.range(0), state.range(1), dtype);
+  Attention at(state.range(0), state.range(1), state.range(2), dtype);
   cpu::attention(at.machine.stream, at.args, at.output, at.log_sum);
   const Tensor doutput = at.machine.random(at.output.shape(), dtype);
   Tensor dquery = at.machine.empty(at.args.query.shape(), dtype);
@@ -155,11 +159,14 @@ void add_all() {
   const std::vector<DType> both{DType::kF32, DType::kBF16};
   add("matmul", matmul, &cpu::matmul, &reference::matmul, both,
       {{128, kWidth, kWidth}, {2048, kWidth, kWidth}, {2048, kFeedForward, kWidth}, {2048, kWidth, kFeedForward}});
-  add("attention", attention, &cpu::attention, &reference::attention, both, {{1, 128}, {4, 512}, {1, 2048}});
   add("cached_attention", cached_attention, &cpu::attention, &reference::attention, both,
       {{512, 1}, {512, 4}, {512, 8}, {512, 16}, {512, 32}, {4096, 1}, {4096, 8}, {4096, 16}});
+  // Rows, their length, what they share: plain ones, four instructions over a document, the labels of a set.
+  const Arguments attended{{1, 128, 0},   {4, 512, 0},  {1, 2048, 0},  {4, 840, 0},
+                           {4, 840, 800}, {77, 444, 0}, {77, 444, 440}};
+  add("attention", attention, &cpu::attention, &reference::attention, both, attended);
   add("attention_backward", attention_backward, &cpu::attention_backward, &reference::attention_backward, both,
-      {{1, 128}, {4, 512}, {1, 2048}});
+      attended);
   add("rms_norm", rms_norm, &cpu::rms_norm, &reference::rms_norm, both, {{128}, {2048}});
   add("cross_entropy", cross_entropy, &cpu::cross_entropy, &reference::cross_entropy, {DType::kF32}, {{16}, {128}});
 }

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "bench/limits.h"
+#include "ops/cross_entropy.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
@@ -213,6 +214,42 @@ Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers
   value.set("cache_bytes", generator.cache_bytes());
   value.set("peak_rss_bytes", peak);
   return value;
+}
+
+Value bench_cross_entropy(ops::Engine& engine, const CrossEntropyOptions& options) {
+  constexpr double kSecondsEach = 0.5;
+  constexpr std::int64_t kPart = 4096;  // of the vocabulary, for the products alone
+  const std::int64_t part = std::min(kPart, options.vocabulary);
+  tensor::Allocator& allocator = engine.allocator();
+  const autograd::Variable weight(random_matrix(options.vocabulary, options.width, options.dtype, allocator));
+  const autograd::Variable x(random_matrix(options.tokens, options.width, options.dtype, allocator), true);
+  RandomStream random(1, RandomPurpose::kTest);
+  const std::vector<std::int32_t> targets = random_tokens(options.tokens, options.vocabulary, random);
+  const std::vector<float> weights(targets.size(), 1.0F / static_cast<float>(targets.size()));
+  const std::int64_t before = peak_resident_bytes();
+  const std::vector<double> seconds = timings(options.repeats, [&] {
+    autograd::Tape tape;
+    ops::linear_cross_entropy(engine.context(&tape), x, weight, {targets, weights}, options.vocabulary);
+    tape.backward();
+    x.mutable_gradient() = tensor::Tensor();
+  });
+  const std::int64_t scratch = peak_resident_bytes() - before;
+  const double median = seconds[seconds.size() / 2];
+  const double operations = 2.0 * static_cast<double>(options.tokens * options.width * options.vocabulary);
+  const double forward = product_rate(engine, options.dtype, options.tokens, part, options.width, kSecondsEach);
+  const double backward = product_rate(engine, options.dtype, options.tokens, options.width, part, kSecondsEach);
+  const double products = operations / forward + operations / backward;
+  return Value::object({{"tokens", options.tokens},
+                        {"width", options.width},
+                        {"vocabulary", options.vocabulary},
+                        {"dtype", std::string(tensor::info(options.dtype).name)},
+                        {"seconds", median},
+                        {"seconds_least", seconds.front()},
+                        {"seconds_most", seconds.back()},
+                        {"gflops", 2 * operations / median / 1e9},
+                        {"products_seconds", products},
+                        {"limit_share", products / median},
+                        {"scratch_bytes", scratch}});
 }
 
 Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows) {

@@ -44,6 +44,19 @@ struct GenerateBenchOptions {
 Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
                      const GenerateBenchOptions& options);
 
+struct CrossEntropyOptions {
+  std::int64_t tokens = 2048;
+  std::int64_t width = 640;
+  std::int64_t vocabulary = 262144;
+  tensor::DType dtype = tensor::DType::kF32;
+  std::int64_t repeats = 3;
+};
+
+// Output projection and cross-entropy over a frozen weight of random values, forward and backward: seconds,
+// products_seconds (its two products alone, over a part of the vocabulary that fits the caches) and limit_share, their
+// quotient; scratch_bytes is how much the process grew.
+Value bench_cross_entropy(ops::Engine& engine, const CrossEntropyOptions& options);
+
 // Rates of the matrix products of a model's step over `rows` tokens, of large products, and of memory: an object with
 // "products" (list of m, n, k, gflops), "peak_gflops", "memory_bytes_per_second", "cache_bytes_per_second".
 Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows);

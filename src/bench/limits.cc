@@ -34,6 +34,8 @@ double best_time(double seconds, const Body& body) {
   return best;
 }
 
+}  // namespace
+
 tensor::Tensor random_matrix(std::int64_t rows, std::int64_t columns, tensor::DType dtype,
                              tensor::Allocator& allocator) {
   tensor::Tensor values = tensor::Tensor::empty({rows, columns}, tensor::DType::kF32, allocator);
@@ -42,8 +44,6 @@ tensor::Tensor random_matrix(std::int64_t rows, std::int64_t columns, tensor::DT
     values.data<float>()[i] = random.uniform(static_cast<std::uint64_t>(i)) - 0.5F;
   return dtype == tensor::DType::kF32 ? values : ops::converted_copy(values, dtype, allocator);
 }
-
-}  // namespace
 
 double product_rate(ops::Engine& engine, tensor::DType dtype, std::int64_t m, std::int64_t n, std::int64_t k,
                     double seconds) {

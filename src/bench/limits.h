@@ -7,6 +7,10 @@
 
 namespace instruct::bench {
 
+// Values in [-0.5, 0.5).
+tensor::Tensor random_matrix(std::int64_t rows, std::int64_t columns, tensor::DType dtype,
+                             tensor::Allocator& allocator);
+
 // Floating-point operations a second of [m, k] x [k, n] with all threads: the best of repeated runs over about
 // `seconds`. dtype f32 or bf16.
 double product_rate(ops::Engine& engine, tensor::DType dtype, std::int64_t m, std::int64_t n, std::int64_t k,

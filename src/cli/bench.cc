@@ -170,6 +170,44 @@ void add_kernels(CLI::App& parent) {
   });
 }
 
+void add_cross_entropy(CLI::App& parent) {
+  struct All {
+    bench::CrossEntropyOptions shape;
+    std::string dtype = "auto";
+    int threads = 0;
+    bool json = false;
+  };
+  auto all = std::make_shared<All>();
+  CLI::App* command = parent.add_subcommand("cross-entropy", "Output projection and cross-entropy of a vocabulary");
+  command->add_option("--tokens", all->shape.tokens, "rows of hidden states")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--width", all->shape.width, "of the hidden states")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 16));
+  command->add_option("--vocabulary", all->shape.vocabulary, "tokens of the vocabulary")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 22));
+  command->add_option("--repeats", all->shape.repeats, "timed passes; the median counts")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--dtype", all->dtype, "compute type: auto, bf16 or f32")->capture_default_str();
+  command->add_option("--threads", all->threads, "threads; 0 takes all processors")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
+  command->add_flag("--json", all->json, "print JSON");
+  command->footer(
+      "\nForward and backward over a frozen weight of random values; limit_share is the time of its two products "
+      "alone\n"
+      "over that of the whole. The defaults are the shape of Gemma 3 270M.\n\n"
+      "Example:\n  instruct bench cross-entropy --tokens 2048 --width 640 --vocabulary 262144");
+  command->callback([all] {
+    all->shape.dtype = ops::dtype_from_option(all->dtype);
+    ops::Engine engine(all->threads);
+    show(bench::bench_cross_entropy(engine, all->shape), all->json);
+  });
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& app) {
@@ -179,6 +217,7 @@ void add_bench_command(CLI::App& app) {
       "\nExamples:\n  instruct bench train --model M.gguf --batch 4 --length 512\n"
       "  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");
   add_kernels(*command);
+  add_cross_entropy(*command);
   add_train(*command);
   add_score(*command);
   add_generate(*command);

@@ -20,10 +20,11 @@ namespace {
 
 struct Options {
   ModelOptions model;
-  std::string data, dataset_dir, metrics, output, tokenizer = "13a";
+  std::string data, dataset_dir, metrics, output, tokenizer = "13a", label_score = "sum";
   evaluate::TaskOptions task;
   GenerationOptions generation;
   bool json = false;
+  bool separate = false;
 };
 
 // Refuses to overwrite, and finds out before hours of answering whether there can be a folder.
@@ -48,6 +49,7 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
                                  {"rows", static_cast<std::int64_t>(report.answers.size())},
                                  {"shots", options.task.shots},
                                  {"temperature", sampling.temperature},
+                                 {"label_score", options.label_score},
                                  {"seed", static_cast<std::int64_t>(sampling.seed)},
                                  {"seconds", report.seconds},
                                  {"results", evaluate::report_value(report)}});
@@ -74,6 +76,8 @@ void run(Options& options) {
   options.task.responder.sampling.seed = options.model.seed;
   options.task.responder.stop = options.generation.stop;
   options.task.responder.generation = options.generation.engine;
+  options.task.responder.label_score = evaluate::label_score_from_name(options.label_score);
+  if (options.separate) options.task.responder.generation.layout = data::Layout::kRows;
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
   const auto session = open_session(options.model);
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
@@ -117,6 +121,9 @@ void add_eval_command(CLI::App& app) {
   options->generation.add_to(*command);
   command->add_flag("!--free,!--unconstrained", options->task.responder.constrained,
                     "generate typed outputs as free text instead of allowing only values of their type");
+  add_label_score(*command, options->label_score);
+  command->add_flag("--separate", options->separate,
+                    "compute every row and label on its own instead of sharing prefixes");
   command->add_option("--output,-o", options->output, "folder for every answer and the results");
   command->add_flag("--json", options->json, "results as JSON");
   command->footer(

@@ -88,4 +88,13 @@ void add_engine_options(CLI::App& command, generate::GenerateOptions& options) {
       ->group(kGroup);
 }
 
+void add_label_score(CLI::App& command, std::string& name) {
+  command
+      .add_option("--label-score", name,
+                  "labels are compared by log P (sum), log P a token (mean), or log P less that of the same question "
+                  "without its texts (calibrated)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"sum", "mean", "calibrated"}));
+}
+
 }  // namespace instruct::cli

@@ -26,5 +26,7 @@ struct GenerationOptions {
 
 // How answers are computed, --prompt-lookup (which changes no answer), --cache-type.
 void add_engine_options(CLI::App& command, generate::GenerateOptions& options);
+// --label-score, for commands that choose labels.
+void add_label_score(CLI::App& command, std::string& name);
 
 }  // namespace instruct::cli

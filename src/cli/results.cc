@@ -17,10 +17,14 @@ void write_predictions(const std::filesystem::path& file, const evaluate::TaskRe
                                 {"logprob", row.log_probability},
                                 {"finished", row.finished}});
     if (!row.label_probabilities.empty()) {
-      Value probabilities = Value::object();
+      Value probabilities = Value::object(), log_probabilities = Value::object();
       const std::vector<std::string>& labels = set->instruction(row.verb).output.labels;
-      for (std::size_t i = 0; i < labels.size(); ++i) probabilities.set(labels[i], row.label_probabilities[i]);
+      for (std::size_t i = 0; i < labels.size(); ++i) {
+        probabilities.set(labels[i], row.label_probabilities[i]);
+        log_probabilities.set(labels[i], row.label_log_probabilities[i]);
+      }
       line.set("probabilities", probabilities);
+      line.set("logprobs", log_probabilities);
     }
     lines += dump_json(line) + "\n";
   }

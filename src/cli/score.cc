@@ -1,14 +1,18 @@
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <iostream>
 #include <numeric>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/generation.h"
 #include "cli/session.h"
 #include "data/encode.h"
 #include "evaluate/score.h"
+#include "evaluate/task.h"
 
 namespace instruct::cli {
 namespace {
@@ -19,11 +23,61 @@ struct Options {
   std::string dataset_dir;
   std::int64_t shots = 0;
   bool separate = false;
+  bool labels = false;
+  std::string label_score = "sum";
 };
+
+Value row_line(const data::Example& example, const evaluate::RowScore& score) {
+  return Value::object({{"row", example.row}, {"logprob", score.log_probability}, {"tokens", score.tokens}});
+}
+
+// A row with all labels of its verb, the best first.
+Value label_line(const evaluate::AnsweredRow& row, const std::vector<std::string>& labels) {
+  std::vector<std::size_t> order(labels.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return row.label_probabilities[a] > row.label_probabilities[b];
+  });
+  Value ranking = Value::array();
+  for (const std::size_t label : order) {
+    ranking.push(Value::object({{"label", labels[label]},
+                                {"probability", row.label_probabilities[label]},
+                                {"logprob", row.label_log_probabilities[label]}}));
+  }
+  return Value::object({{"row", row.row}, {"label", row.reference}, {"predict", row.answer}, {"labels", ranking}});
+}
+
+void check_labels(const data::Dataset& dataset, const instructions::InstructionSet* set) {
+  for (const data::Example& example : dataset.examples) {
+    const bool call = set != nullptr && example.format == data::RowFormat::kInstruction;
+    if (call && set->instruction(example.verb).output.type == instructions::OutputType::kLabel) continue;
+    raise(ErrorCategory::kInvalidArgument,
+          "{}: --labels ranks the labels of a verb whose output has type 'label', and {}; leave --labels out to score "
+          "the given answers",
+          dataset.where(example),
+          call ? "'" + example.verb + "' has another" : "this row is no call of an instruction set");
+  }
+}
+
+void rank_labels(const Options& options, const data::Dataset& dataset, Session& session) {
+  check_labels(dataset, session.instruction_set());
+  evaluate::TaskOptions task{
+      .metrics = {"accuracy"}, .shots = options.shots, .bootstrap = 0, .seed = options.model.seed};
+  task.responder.label_score = evaluate::label_score_from_name(options.label_score);
+  if (options.separate) task.responder.generation.layout = data::Layout::kRows;
+  Progress progress("Scoring", static_cast<std::int64_t>(dataset.examples.size()), "rows");
+  const evaluate::TaskReport report =
+      evaluate::evaluate_rows(*session.engine, *session.package.model, *session.dialogue, session.instruction_set(),
+                              dataset, task, [&](std::int64_t done) { progress.update(done); });
+  progress.finish();
+  for (const evaluate::AnsweredRow& row : report.answers)
+    std::cout << dump_json(label_line(row, session.instruction_set()->instruction(row.verb).output.labels)) << '\n';
+}
 
 void run(const Options& options) {
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
   const auto session = open_session(options.model);
+  if (options.labels) return rank_labels(options, dataset, *session);
   const data::RowEncoder encoder(*session->dialogue, session->instruction_set());
   data::EncodeReport report;
   std::vector<std::int64_t> indices(dataset.examples.size());
@@ -41,10 +95,8 @@ void run(const Options& options) {
       [&](std::int64_t done) { progress.update(done); });
   progress.finish();
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    const Value line = Value::object({{"row", dataset.examples[static_cast<std::size_t>(rows[i].example)].row},
-                                      {"logprob", scores[i].log_probability},
-                                      {"tokens", scores[i].tokens}});
-    std::cout << dump_json(line) << '\n';
+    const data::Example& example = dataset.examples[static_cast<std::size_t>(rows[i].example)];
+    std::cout << dump_json(row_line(example, scores[i])) << '\n';
   }
 }
 
@@ -58,12 +110,16 @@ void add_score_command(CLI::App& app) {
   command->add_option("--dataset-dir", options->dataset_dir, "folder of dataset_info.json");
   command->add_option("--shots", options->shots, "examples of the instruction set before each row")
       ->check(CLI::NonNegativeNumber);
+  command->add_flag("--labels", options->labels, "score every label of each row's verb, in one pass over the question");
+  add_label_score(*command, options->label_score);
   command->add_flag("--separate", options->separate, "compute every row on its own instead of sharing prefixes");
   command->add_flag_callback(
       "--json", [] {}, "JSON lines, which this command always writes");
   command->footer(
       "\nExample:\n  instruct score --model M.gguf --data test.jsonl --dtype f32\n\n"
-      "Each line: row, logprob (natural log, summed over the answer's tokens and its end token), tokens.");
+      "Each line: row, logprob (natural log, summed over the answer's tokens and its end token), tokens.\n"
+      "With --labels: row, label (the given answer), predict (the best label), and labels, a list of label,\n"
+      "probability and logprob, the best first.");
   command->callback([options] { run(*options); });
 }
 

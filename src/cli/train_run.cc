@@ -23,7 +23,20 @@ namespace {
 namespace fs = std::filesystem;
 
 train::Packing packing_of(const std::string& name) {
+  if (name == "auto") return train::Packing::kAuto;
   return name == "tree" ? train::Packing::kTree : name == "true" ? train::Packing::kPacked : train::Packing::kRows;
+}
+
+// The way that is predicted to be fastest, and what it is predicted to save.
+train::Packing chosen_packing(std::span<const data::EncodedRow> rows, const train::LoopOptions& loop,
+                              const models::LlamaConfig& model) {
+  const train::PackingChoice choice = train::choose_packing(rows, loop, train::cost_model_of(model));
+  const char* name = choice.packing == train::Packing::kTree     ? "tree"
+                     : choice.packing == train::Packing::kPacked ? "true"
+                                                                 : "false";
+  log_info("packing auto: {} (predicted cost: tree {:.0f}, true {:.0f}, false {:.0f})", name, choice.tree,
+           choice.packed, choice.rows);
+  return choice.packing;
 }
 
 std::vector<std::int64_t> all_of(const data::Dataset& dataset) {
@@ -194,7 +207,9 @@ void TrainRun::train() {
                     dump_json(train::to_value(config_), {.indent = 2}) + "\n");
   start_log();
   const auto row_count = static_cast<std::int64_t>(rows_.size());
-  const train::LoopOptions loop = loop_options();
+  train::LoopOptions loop = loop_options();
+  if (loop.packing == train::Packing::kAuto)
+    loop.packing = chosen_packing(rows_, loop, session_->package.model->config());
   const std::int64_t total = train::Trainer::total_steps(row_count, loop);
   const auto warmup = config_.warmup_steps > 0
                           ? config_.warmup_steps

@@ -8,11 +8,6 @@ namespace {
 
 using Tokens = std::vector<std::int32_t>;
 
-std::int64_t common_prefix(const Tokens& a, const Tokens& b) {
-  const auto different = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return different.first - a.begin();
-}
-
 // Rows [begin, end) of the sorted order; `base` tokens are shared by the larger run they were taken from.
 struct Run {
   std::size_t begin = 0;
@@ -102,7 +97,7 @@ std::vector<std::vector<std::size_t>> micro_batches(std::span<const EncodedRow* 
     auto added = static_cast<std::int64_t>(row.size());
     if (layout == Layout::kTree && i > 0) {
       const std::int64_t shared = common_prefix(rows[order[i - 1]]->tokens, row);
-      if (shared >= kMinSharedTokens) added -= shared;
+      if (shared >= kMinSavedTokens) added -= shared;
     }
     const bool full = !batches.empty() && (static_cast<std::int64_t>(batches.back().size()) >= limits.max_rows ||
                                            (limits.max_tokens > 0 && tokens + added > limits.max_tokens));

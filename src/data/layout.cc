@@ -13,7 +13,7 @@ using Rows = std::span<const EncodedRow* const>;
 // Builds the forest over rows sorted by their tokens: rows with a common prefix are neighbours.
 class Builder {
  public:
-  Builder(Rows rows, std::int64_t min_shared) : rows_(rows), min_shared_(min_shared) {
+  Builder(Rows rows, std::int64_t min_saved) : rows_(rows), min_saved_(min_saved) {
     batch_.rows = static_cast<std::int64_t>(rows.size());
     order_.resize(rows.size());
     batch_.row_ends.assign(rows.size(), -1);
@@ -28,7 +28,8 @@ class Builder {
 
   Batch tree() {
     std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) { return tokens(a) < tokens(b); });
-    split(0, order_.size(), 0, -1, -1);
+    for (std::size_t i = 0; i + 1 < order_.size(); ++i) shared_.push_back(common(order_[i], order_[i + 1]));
+    if (!order_.empty()) split(run_of(0, order_.size()), 0, -1, -1);
     return finish();
   }
 
@@ -38,39 +39,58 @@ class Builder {
 
   // Length of what rows `a` and `b` share, from the start.
   std::int64_t common(std::size_t a, std::size_t b) const {
-    const auto& x = tokens(a);
-    const auto& y = tokens(b);
-    const auto n = static_cast<std::size_t>(std::min(length(a), length(b)));
-    std::size_t i = 0;
-    while (i < n && x[i] == y[i]) ++i;
-    return static_cast<std::int64_t>(i);
+    return std::min({common_prefix(tokens(a), tokens(b)), length(a), length(b)});
   }
 
-  // Rows order_[begin, end) share `depth` tokens, which end in segment `parent` at batch token `last`.
-  void split(std::size_t begin, std::size_t end, std::int64_t depth, std::int32_t parent, std::int32_t last) {
-    std::size_t first = begin;
-    while (first < end) {
-      // The longest run from `first` whose members share at least min_shared_ tokens beyond depth.
-      std::size_t next = first + 1;
-      std::int64_t shared = next < end ? common(order_[first], order_[next]) : 0;
-      if (shared - depth < min_shared_) {
-        leaf(order_[first], depth, parent, last);
-        ++first;
+  // Neighbours order_[begin, end) that share `length` tokens.
+  struct Run {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+    std::int64_t length = 0;
+  };
+
+  Run run_of(std::size_t begin, std::size_t end) const {
+    const auto shared = [&](std::size_t i) { return shared_.begin() + static_cast<std::ptrdiff_t>(i); };
+    return {begin, end, end - begin < 2 ? length(order_[begin]) : *std::min_element(shared(begin), shared(end - 1))};
+  }
+
+  // Cuts rows that share `depth` tokens, which are a segment, into runs that become its children: rows alone, and runs
+  // whose common tokens save enough. A run that saves too little is cut where its rows share least.
+  void children(const Run& rows, std::int64_t depth, std::vector<Run>& found) const {
+    const auto count = static_cast<std::int64_t>(rows.end - rows.begin);
+    if (count == 1 || (rows.length - depth) * (count - 1) >= min_saved_) {
+      found.push_back(rows);
+      return;
+    }
+    std::size_t begin = rows.begin;
+    for (std::size_t i = rows.begin; i < rows.end; ++i) {
+      if (i + 1 < rows.end && shared_[i] != rows.length) continue;
+      children(run_of(begin, i + 1), depth, found);
+      begin = i + 1;
+    }
+  }
+
+  // The children of segment `parent`, which holds what `rows` share up to `depth` and ends in batch token `last`. All
+  // of them are appended before their own children: attention gathers what neighbours see once.
+  void split(const Run& rows, std::int64_t depth, std::int32_t parent, std::int32_t last) {
+    struct Inner {
+      Run rows;
+      std::int32_t segment = 0;
+      std::int32_t last = 0;
+    };
+    std::vector<Run> found;
+    children(rows, depth, found);
+    std::vector<Inner> inner;
+    for (const Run& run : found) {
+      if (run.end - run.begin == 1) {
+        leaf(order_[run.begin], depth, parent, last);
         continue;
       }
-      std::int64_t run = shared;
-      for (++next; next < end; ++next) {
-        const std::int64_t more = common(order_[next - 1], order_[next]);
-        if (std::min(run, more) - depth < min_shared_) break;
-        run = std::min(run, more);
-      }
-      // A row must keep a token of its own only if it has one: a row that ends with the prefix has an empty leaf.
-      const auto segment = append(tokens(order_[first]), depth, run, parent);
-      const auto segment_last = static_cast<std::int32_t>(batch_.tokens.size()) - 1;
-      for (std::size_t i = first; i < next; ++i) predict(order_[i], depth, run, segment, last);
-      split(first, next, run, segment, segment_last);
-      first = next;
+      const std::int32_t segment = append(tokens(order_[run.begin]), depth, run.length, parent);
+      for (std::size_t i = run.begin; i < run.end; ++i) predict(order_[i], depth, run.length, segment, last);
+      inner.push_back({run, segment, static_cast<std::int32_t>(batch_.tokens.size()) - 1});
     }
+    for (const Inner& one : inner) split(one.rows, one.rows.length, one.segment, one.last);
   }
 
   // What a row still has beyond `depth`, as a segment of its own.
@@ -114,8 +134,9 @@ class Builder {
 
   Rows rows_;
   std::vector<std::int64_t> lengths_;  // computed tokens of each row
-  std::int64_t min_shared_;
+  std::int64_t min_saved_;
   std::vector<std::size_t> order_;
+  std::vector<std::int64_t> shared_;  // tokens that neighbours of the order share
   Batch batch_;
 };
 
@@ -128,25 +149,80 @@ std::int64_t computed_tokens(const EncodedRow& row) {
   return static_cast<std::int64_t>(row.tokens.size());
 }
 
+std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
 std::int64_t EncodedRow::trained_tokens() const {
   std::int64_t count = 0;
   for (std::size_t t = 1; t < trained.size(); ++t) count += trained[t];
   return count;
 }
 
-Batch make_batch(Rows rows, Layout layout, std::int64_t min_shared_tokens) {
+Batch make_batch(Rows rows, Layout layout, std::int64_t min_saved_tokens) {
   for (const EncodedRow* row : rows) INSTRUCT_CHECK(row->tokens.size() == row->trained.size());
-  Builder builder(rows, std::max<std::int64_t>(1, min_shared_tokens));
+  Builder builder(rows, std::max<std::int64_t>(1, min_saved_tokens));
   return layout == Layout::kTree ? builder.tree() : builder.plain();
 }
 
-std::int64_t batch_tokens(Rows rows, Layout layout, std::int64_t min_shared_tokens) {
-  return static_cast<std::int64_t>(make_batch(rows, layout, min_shared_tokens).tokens.size());
+std::int64_t batch_tokens(Rows rows, Layout layout, std::int64_t min_saved_tokens) {
+  return static_cast<std::int64_t>(make_batch(rows, layout, min_saved_tokens).tokens.size());
+}
+
+std::vector<tensor::KeyRange> path_of(const Batch& batch, std::size_t row, std::int64_t count) {
+  const std::int64_t end = batch.row_ends[row];
+  const auto last = std::find_if(batch.segments.begin(), batch.segments.end(), [&](const tensor::Segment& segment) {
+    return end >= segment.begin && end < segment.end;
+  });
+  INSTRUCT_CHECK(last != batch.segments.end());
+  std::vector<tensor::KeyRange> path{{last->begin, end + 1}};
+  for (std::int32_t parent = last->parent; parent >= 0;) {
+    const tensor::Segment& segment = batch.segments[static_cast<std::size_t>(parent)];
+    path.insert(path.begin(), {segment.begin, segment.end});
+    parent = segment.parent;
+  }
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    path[i].end = std::min(path[i].end, path[i].begin + count);
+    count -= path[i].end - path[i].begin;
+    if (count == 0) path.resize(i + 1);
+  }
+  return path;
+}
+
+std::vector<std::int32_t> put_behind(Batch& batch, const std::vector<tensor::KeyRange>& prefix,
+                                     std::int64_t first_slot) {
+  std::int64_t depth = 0;
+  for (const tensor::KeyRange& range : prefix) depth += range.end - range.begin;
+  for (std::int32_t& position : batch.positions) position += static_cast<std::int32_t>(depth);
+  for (tensor::QuerySegment& query : batch.plan.queries) {
+    query.self_begin += first_slot;
+    for (tensor::KeyRange& range : query.visible) range = {range.begin + first_slot, range.end + first_slot};
+    if (depth > 0) query.visible.insert(query.visible.begin(), prefix.begin(), prefix.end());
+  }
+  std::vector<std::int32_t> slots(batch.tokens.size());
+  std::iota(slots.begin(), slots.end(), static_cast<std::int32_t>(first_slot));
+  return slots;
+}
+
+Outputs outputs_of(const Batch& batch) {
+  Outputs outputs;
+  for (const LossEntry& entry : batch.losses) {
+    outputs.tokens.push_back(entry.token);
+    outputs.targets.push_back(entry.target);
+  }
+  std::sort(outputs.tokens.begin(), outputs.tokens.end());
+  outputs.tokens.erase(std::unique(outputs.tokens.begin(), outputs.tokens.end()), outputs.tokens.end());
+  for (const LossEntry& entry : batch.losses) {
+    const auto place = std::lower_bound(outputs.tokens.begin(), outputs.tokens.end(), entry.token);
+    outputs.places.push_back(static_cast<std::int32_t>(place - outputs.tokens.begin()));
+  }
+  return outputs;
 }
 
 BatchCost cost_of(const Batch& batch) {
   BatchCost cost{.tokens = static_cast<std::int64_t>(batch.tokens.size()),
-                 .predictions = static_cast<std::int64_t>(batch.losses.size())};
+                 .segments = static_cast<std::int64_t>(batch.segments.size()),
+                 .predictions = static_cast<std::int64_t>(outputs_of(batch).tokens.size())};
   for (const tensor::QuerySegment& query : batch.plan.queries) {
     const std::int64_t length = query.end - query.begin;
     std::int64_t visible = 0;
@@ -154,6 +230,11 @@ BatchCost cost_of(const Batch& batch) {
     cost.attended += length * visible + length * (length + 1) / 2;
   }
   return cost;
+}
+
+double predicted_cost(const BatchCost& cost, const CostModel& model) {
+  return model.pass + static_cast<double>(cost.tokens) + model.pair * static_cast<double>(cost.attended) +
+         model.prediction * static_cast<double>(cost.predictions) + model.segment * static_cast<double>(cost.segments);
 }
 
 }  // namespace instruct::data

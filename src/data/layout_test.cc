@@ -95,12 +95,12 @@ std::multiset<std::pair<std::vector<std::int32_t>, std::int32_t>> predictions(co
 RC_GTEST_PROP(Layout, ATreePredictsWhatItsRowsDo, ()) {
   const auto bodies = *rc::gen::container<std::vector<std::vector<std::int32_t>>>(
       rc::gen::nonEmpty(rc::gen::container<std::vector<std::int32_t>>(rc::gen::inRange<std::int32_t>(0, 2))));
-  const auto min_shared = *rc::gen::inRange<std::int64_t>(1, 6);
+  const auto min_saved = *rc::gen::inRange<std::int64_t>(1, 6);
   std::vector<EncodedRow> rows;
   for (const std::vector<std::int32_t>& tokens : bodies) {
     rows.push_back({.tokens = tokens, .trained = std::vector<std::uint8_t>(tokens.size(), 1)});
   }
-  const Batch tree = make_batch(pointers(rows), Layout::kTree, min_shared);
+  const Batch tree = make_batch(pointers(rows), Layout::kTree, min_saved);
   const Batch plain = make_batch(pointers(rows), Layout::kRows);
   RC_ASSERT(predictions(tree) == predictions(plain));
   RC_ASSERT(tree.tokens.size() <= plain.tokens.size());
@@ -119,6 +119,63 @@ TEST(Layout, ASharedDocumentIsComputedOnce) {
   EXPECT_EQ(batch_tokens(pointers(rows), Layout::kRows), 4 * 439);
   EXPECT_EQ(batch_tokens(pointers(rows), Layout::kTree), 400 + 4 * 39) << "the last token is predicted, not computed";
   EXPECT_EQ(make_batch(pointers(rows), Layout::kTree).losses.size(), 4U);
+}
+
+// 77 labels behind one question: what they have in common is computed once where it saves enough, and a token that
+// predicts the first tokens of all of them has one output.
+TEST(Layout, LabelsShareTheirPrefixesAndOutputs) {
+  std::vector<EncodedRow> rows;
+  for (std::int32_t label = 0; label < 77; ++label) {
+    EncodedRow row{.tokens = std::vector<std::int32_t>(100, 5)};
+    // Seven first tokens, each of eleven labels.
+    for (const std::int32_t token : {1000 + label % 7, 2000 + label, 3000 + label, 4}) row.tokens.push_back(token);
+    row.trained.assign(row.tokens.size(), 0);
+    std::fill(row.trained.end() - 4, row.trained.end(), 1);
+    rows.push_back(std::move(row));
+  }
+  const Batch trie = make_batch(pointers(rows), Layout::kTree, 10);
+  EXPECT_EQ(trie.tokens.size(), 100U + 7 + 77 * 2) << "ten tokens saved by each first token are enough";
+  EXPECT_EQ(outputs_of(trie).tokens.size(), 1U + 7 + 77 * 2);
+  EXPECT_EQ(trie.losses.size(), 77U * 4);
+  const Batch flat = make_batch(pointers(rows), Layout::kTree, 11);
+  EXPECT_EQ(flat.tokens.size(), 100U + 77 * 3);
+  EXPECT_EQ(outputs_of(flat).tokens.size(), 1U + 77 * 3);
+  // Children of one segment are neighbours.
+  for (std::size_t s = 2; s < trie.segments.size(); ++s)
+    EXPECT_GE(trie.segments[s].parent, trie.segments[s - 1].parent) << s;
+  const Outputs outputs = outputs_of(trie);
+  for (std::size_t i = 0; i < trie.losses.size(); ++i) {
+    EXPECT_EQ(outputs.tokens[static_cast<std::size_t>(outputs.places[i])], trie.losses[i].token);
+    EXPECT_EQ(outputs.targets[i], trie.losses[i].target);
+  }
+}
+
+// A batch behind tokens that a cache holds sees them first, wherever they lie.
+TEST(Layout, ABatchBehindAPrefixSeesIt) {
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    const std::vector<EncodedRow> rows = random_rows(seed);
+    Batch batch = make_batch(pointers(rows), Layout::kTree, 1);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      const std::int64_t count = computed_tokens(rows[r]) / 2 + 1;
+      std::vector<std::int32_t> path;
+      for (const tensor::KeyRange& range : path_of(batch, r, count))
+        path.insert(path.end(), batch.tokens.begin() + range.begin, batch.tokens.begin() + range.end);
+      EXPECT_EQ(path, std::vector<std::int32_t>(rows[r].tokens.begin(), rows[r].tokens.begin() + count));
+    }
+    const Batch before = batch;
+    const std::vector<std::int32_t> slots = put_behind(batch, {{2, 5}, {9, 13}}, 20);
+    ASSERT_EQ(slots.size(), batch.tokens.size());
+    EXPECT_EQ(slots.front(), 20);
+    for (std::size_t s = 0; s < batch.plan.queries.size(); ++s) {
+      const auto& [begin, end, self_begin, visible] = batch.plan.queries[s];
+      EXPECT_EQ(self_begin, before.plan.queries[s].self_begin + 20);
+      ASSERT_EQ(visible.size(), before.plan.queries[s].visible.size() + 2);
+      EXPECT_EQ(visible[1].end, 13);
+      if (begin == end) continue;
+      EXPECT_EQ(batch.positions[static_cast<std::size_t>(begin)],
+                before.positions[static_cast<std::size_t>(begin)] + 7);
+    }
+  }
 }
 
 TEST(Layout, EqualRowsAndPrefixRowsKeepTheirPredictions) {

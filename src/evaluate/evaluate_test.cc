@@ -121,6 +121,70 @@ TEST_F(Evaluate, ScoresAreTheSameOverATreeInRowsAndInSmallBatches) {
   }
 }
 
+// Few-shot examples and documents that fill several passes are computed once and kept.
+TEST_F(Evaluate, WhatPassesShareIsKeptAndChangesNoScore) {
+  std::vector<data::EncodedRow> encoded;
+  for (const char* text : kTexts) {
+    for (const std::string& label : set_.instruction("section").output.labels) {
+      for (const std::int64_t shots : {0, 2}) {
+        auto messages = instructions::decode_call(set_, set_.instruction("section"), Value::object({{"text", text}}),
+                                                  {.shots = shots});
+        messages.push_back({"assistant", label, {}});
+        auto dialogue = tiny_.dialogue.encode_training(messages, {.mask_history = true});
+        encoded.push_back({.tokens = dialogue.tokens, .trained = dialogue.trained});
+      }
+    }
+  }
+  const std::int64_t vocabulary = tiny_.tokenizer().vocabulary_size();
+  const auto alone = score_rows(tiny_.engine, tiny_.model(), encoded, vocabulary, {.layout = data::Layout::kRows});
+  // Every row its own pass, some rows a pass, several documents a pass.
+  for (const std::int64_t tokens : {1, 150, 400}) {
+    const auto kept = score_rows(tiny_.engine, tiny_.model(), encoded, vocabulary, {.batch_tokens = tokens});
+    for (std::size_t i = 0; i < encoded.size(); ++i) {
+      EXPECT_EQ(kept[i].tokens, alone[i].tokens);
+      EXPECT_NEAR(kept[i].log_probability, alone[i].log_probability, 1e-5 * static_cast<double>(alone[i].tokens)) << i;
+    }
+  }
+}
+
+TEST_F(Evaluate, LabelsAreComparedAsAsked) {
+  const std::vector<std::string>& labels = set_.instruction("section").output.labels;
+  Question asked = question("section", kTexts[1]);
+  asked.content_free = question("section", "N/A").messages;
+  const std::vector<Question> questions{asked, asked};
+  const std::vector<Question> nothing{question("section", "N/A")};
+  const Reply sum = responder().reply(questions).front();
+  const Reply prior = responder().reply(nothing).front();
+  const auto expect = [&](const Reply& reply, const std::vector<double>& compared) {
+    double total = 0;
+    for (const double value : compared) total += std::exp(value);
+    for (std::size_t l = 0; l < labels.size(); ++l) {
+      EXPECT_NEAR(reply.label_log_probabilities[l], sum.label_log_probabilities[l], 1e-4);
+      EXPECT_NEAR(reply.label_probabilities[l], std::exp(compared[l]) / total, 1e-4) << labels[l];
+    }
+    const auto best = std::max_element(compared.begin(), compared.end()) - compared.begin();
+    EXPECT_EQ(reply.text, labels[static_cast<std::size_t>(best)]);
+    EXPECT_NEAR(reply.log_probability, sum.label_log_probabilities[static_cast<std::size_t>(best)], 1e-4);
+  };
+  expect(sum, sum.label_log_probabilities);
+  std::vector<double> mean, calibrated;
+  for (std::size_t l = 0; l < labels.size(); ++l) {
+    std::vector<instructions::Message> messages = asked.messages;
+    messages.push_back({"assistant", labels[l], {}});
+    const auto trained = tiny_.dialogue.encode_training(messages, {.mask_history = true}).trained;
+    const auto tokens = static_cast<double>(std::accumulate(trained.begin(), trained.end(), 0));
+    mean.push_back(sum.label_log_probabilities[l] / tokens);
+    calibrated.push_back(sum.label_log_probabilities[l] - prior.label_log_probabilities[l]);
+  }
+  expect(responder({.label_score = LabelScore::kMean}).reply(questions).back(), mean);
+  expect(responder({.label_score = LabelScore::kCalibrated}).reply(questions).back(), calibrated);
+  expect(responder({.generation = {.layout = data::Layout::kRows}}).reply(questions).back(),
+         sum.label_log_probabilities);
+  const TaskReport report = evaluate({.responder = {.label_score = LabelScore::kCalibrated}});
+  EXPECT_EQ(report.answers[1].label_log_probabilities.size(), labels.size());
+  EXPECT_THROW(label_score_from_name("average"), Error);
+}
+
 TEST_F(Evaluate, LabelsOfOnePassAreAsLikelyAsEachScoredAlone) {
   std::vector<Question> questions;
   for (const char* text : kTexts) questions.push_back(question("section", text));

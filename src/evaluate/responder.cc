@@ -5,13 +5,19 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "evaluate/score.h"
 #include "instructions/constraint.h"
 
 namespace instruct::evaluate {
 
 using instructions::Instruction;
 using instructions::OutputType;
+
+LabelScore label_score_from_name(std::string_view name) {
+  if (name == "sum") return LabelScore::kSum;
+  if (name == "mean") return LabelScore::kMean;
+  if (name == "calibrated") return LabelScore::kCalibrated;
+  raise(ErrorCategory::kInvalidArgument, "label score '{}': expected sum, mean or calibrated", name);
+}
 
 Responder::Responder(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
                      const ResponderOptions& options)
@@ -45,55 +51,81 @@ void Responder::reply_labels(std::span<const Question> questions, std::span<cons
     std::size_t end = begin;
     while (end < chosen.size() && (end == begin || rows.size() < kRowsAtOnce)) {
       const Question& question = questions[chosen[end++]];
-      for (const std::string& label : question.instruction->output.labels) {
-        std::vector<instructions::Message> messages = question.messages;
-        messages.push_back({"assistant", label, {}});
-        instructions::EncodedDialogue encoded = dialogue_.encode_training(messages, {.mask_history = true});
-        if (static_cast<std::int64_t>(encoded.tokens.size()) > model_.config().context_length) {
-          raise(ErrorCategory::kInvalidArgument,
-                "the question and label '{}' have {} tokens, the model's context is {}", label, encoded.tokens.size(),
-                model_.config().context_length);
-        }
-        rows.push_back({.tokens = std::move(encoded.tokens), .trained = std::move(encoded.trained)});
-      }
+      add_label_rows(*question.instruction, question.messages, rows);
     }
-    const std::vector<RowScore> scores = score_rows(engine_, model_, rows, dialogue_.tokenizer().vocabulary_size());
+    const std::vector<RowScore> scores = score(rows);
     std::size_t row = 0;
     for (std::size_t i = begin; i < end; ++i) {
-      const Instruction& instruction = *questions[chosen[i]].instruction;
-      std::vector<double> log_probabilities;
-      for (std::size_t l = 0; l < instruction.output.labels.size(); ++l)
-        log_probabilities.push_back(scores[row++].log_probability);
-      choose(instruction, log_probabilities, questions[chosen[i]].stream, replies[chosen[i]]);
+      const Question& question = questions[chosen[i]];
+      const std::size_t labels = question.instruction->output.labels.size();
+      choose(question, std::span(scores).subspan(row, labels), replies[chosen[i]]);
+      row += labels;
     }
     begin = end;
     if (on_done) on_done(static_cast<std::int64_t>(end));
   }
 }
 
-void Responder::choose(const Instruction& instruction, std::span<const double> log_probabilities, std::uint64_t stream,
-                       Reply& reply) const {
+void Responder::add_label_rows(const Instruction& instruction, std::vector<instructions::Message> messages,
+                               std::vector<data::EncodedRow>& rows) const {
+  messages.push_back({"assistant", {}, {}});
+  for (const std::string& label : instruction.output.labels) {
+    messages.back().content = label;
+    instructions::EncodedDialogue encoded = dialogue_.encode_training(messages, {.mask_history = true});
+    if (static_cast<std::int64_t>(encoded.tokens.size()) > model_.config().context_length) {
+      raise(ErrorCategory::kInvalidArgument, "the question and label '{}' have {} tokens, the model's context is {}",
+            label, encoded.tokens.size(), model_.config().context_length);
+    }
+    rows.push_back({.tokens = std::move(encoded.tokens), .trained = std::move(encoded.trained)});
+  }
+}
+
+std::vector<RowScore> Responder::score(std::span<const data::EncodedRow> rows) {
+  return score_rows(engine_, model_, rows, dialogue_.tokenizer().vocabulary_size(),
+                    {.layout = options_.generation.layout});
+}
+
+const std::vector<double>& Responder::prior(const Question& question) {
+  INSTRUCT_CHECK(!question.content_free.empty());
+  std::string key = question.instruction->verb;
+  for (const instructions::Message& message : question.content_free)
+    key += '\0' + message.role + '\0' + message.content;
+  std::vector<double>& prior = priors_[key];
+  if (prior.empty()) {
+    std::vector<data::EncodedRow> rows;
+    add_label_rows(*question.instruction, question.content_free, rows);
+    for (const RowScore& row : score(rows)) prior.push_back(row.log_probability);
+  }
+  return prior;
+}
+
+void Responder::choose(const Question& question, std::span<const RowScore> scores, Reply& reply) {
+  std::vector<double> compared;
+  for (const RowScore& score : scores) {
+    reply.label_log_probabilities.push_back(score.log_probability);
+    compared.push_back(score.log_probability);
+    if (options_.label_score == LabelScore::kMean) compared.back() /= static_cast<double>(score.tokens);
+    if (options_.label_score == LabelScore::kCalibrated) compared.back() -= prior(question)[compared.size() - 1];
+  }
   const auto normalised = [&](double temperature) {
-    const double largest = *std::max_element(log_probabilities.begin(), log_probabilities.end());
+    const double largest = *std::max_element(compared.begin(), compared.end());
     std::vector<double> probabilities;
     double sum = 0;
-    for (const double value : log_probabilities)
-      sum += probabilities.emplace_back(std::exp((value - largest) / temperature));
+    for (const double value : compared) sum += probabilities.emplace_back(std::exp((value - largest) / temperature));
     for (double& probability : probabilities) probability /= sum;
     return probabilities;
   };
   reply.label_probabilities = normalised(1.0);
-  auto label = static_cast<std::size_t>(std::max_element(log_probabilities.begin(), log_probabilities.end()) -
-                                        log_probabilities.begin());
+  auto label = static_cast<std::size_t>(std::max_element(compared.begin(), compared.end()) - compared.begin());
   if (options_.sampling.temperature > 0) {
-    RandomStream random(options_.sampling.seed, RandomPurpose::kSample, stream);
+    RandomStream random(options_.sampling.seed, RandomPurpose::kSample, question.stream);
     double rest = random.next_uniform();
     const std::vector<double> probabilities = normalised(options_.sampling.temperature);
     for (label = 0; label + 1 < probabilities.size() && rest >= probabilities[label]; ++label)
       rest -= probabilities[label];
   }
-  reply.text = instruction.output.labels[label];
-  reply.log_probability = log_probabilities[label];
+  reply.text = question.instruction->output.labels[label];
+  reply.log_probability = scores[label].log_probability;
   reply.finished = true;
 }
 

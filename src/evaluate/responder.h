@@ -7,12 +7,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/layout.h"
+#include "evaluate/score.h"
 #include "generate/generator.h"
 #include "instructions/dialogue.h"
 #include "instructions/instruction_set.h"
@@ -20,9 +23,18 @@
 
 namespace instruct::evaluate {
 
+// What labels are compared by: log P(label | question); the same a token of the label, which takes off that longer ones
+// have more to multiply; or minus log P(label | the question without its texts), which takes off what the model prefers
+// whatever is asked (Holtzman et al., "Surface form competition", 2021; Zhao et al., "Calibrate before use", 2021).
+enum class LabelScore : std::uint8_t { kSum, kMean, kCalibrated };
+
+// "sum", "mean" or "calibrated"; raises InvalidArgument for another name.
+LabelScore label_score_from_name(std::string_view name);
+
 struct Question {
   std::vector<std::int32_t> prompt;                        // tokens up to where the answer starts
   std::vector<instructions::Message> messages;             // the same as messages; read for labels only
+  std::vector<instructions::Message> content_free;         // without its texts; read for calibrated labels only
   const instructions::Instruction* instruction = nullptr;  // null for a dialogue
   Value variables;                                         // of the call; read for spans only
   std::int64_t max_new_tokens = 256;
@@ -31,9 +43,10 @@ struct Question {
 
 struct Reply {
   std::string text;
-  std::vector<double> label_probabilities;  // in the order of the labels, summing to 1; label outputs only
-  double log_probability = 0;               // natural log of the answer and its end token
-  bool finished = false;                    // ended by itself, not by max_new_tokens
+  std::vector<double> label_probabilities;      // in the order of the labels, summing to 1; label outputs only
+  std::vector<double> label_log_probabilities;  // of each label and its end token, as scored alone
+  double log_probability = 0;                   // natural log of the answer and its end token
+  bool finished = false;                        // ended by itself, not by max_new_tokens
 };
 
 struct ResponderOptions {
@@ -41,6 +54,7 @@ struct ResponderOptions {
   std::vector<std::string> stop;       // ends free text before any of these
   bool constrained = true;             // false: typed outputs are generated as free text
   generate::GenerateOptions generation;
+  LabelScore label_score = LabelScore::kSum;
 };
 
 class Responder {
@@ -59,8 +73,13 @@ class Responder {
   bool chooses_label(const Question& question) const;
   void reply_labels(std::span<const Question> questions, std::span<const std::size_t> chosen,
                     std::vector<Reply>& replies, const std::function<void(std::int64_t)>& on_done);
-  void choose(const instructions::Instruction& instruction, std::span<const double> log_probabilities,
-              std::uint64_t stream, Reply& reply) const;
+  // Adds a row a label, as it is scored behind the messages.
+  void add_label_rows(const instructions::Instruction& instruction, std::vector<instructions::Message> messages,
+                      std::vector<data::EncodedRow>& rows) const;
+  std::vector<RowScore> score(std::span<const data::EncodedRow> rows);
+  // Log-probabilities of the labels behind the question without its texts; each such question is scored once.
+  const std::vector<double>& prior(const Question& question);
+  void choose(const Question& question, std::span<const RowScore> scores, Reply& reply);
   void generate(std::span<const Question> questions, std::span<const std::size_t> chosen, std::vector<Reply>& replies,
                 const std::function<void(std::int64_t)>& on_done);
 
@@ -69,6 +88,7 @@ class Responder {
   const instructions::DialogueEncoder& dialogue_;
   ResponderOptions options_;
   generate::LookupCounts counts_;
+  std::map<std::string, std::vector<double>> priors_;                // by verb and content-free question
   std::shared_ptr<const instructions::TokenVocabulary> vocabulary_;  // made when first needed
 };
 

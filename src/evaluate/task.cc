@@ -45,6 +45,15 @@ std::string canonical(const instructions::Instruction* instruction, std::string_
   }
 }
 
+// The example with nothing in its texts.
+data::Example content_free(data::Example example, const instructions::InstructionSet& set) {
+  for (const std::string& input : set.instruction(example.verb).inputs) {
+    const instructions::Variable* variable = set.find_variable(input);
+    if (variable != nullptr && variable->type == instructions::VariableType::kText) example.variables.set(input, "N/A");
+  }
+  return example;
+}
+
 void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder,
                     const data::Dataset& dataset, const std::vector<std::size_t>& rows, const TaskOptions& options,
                     std::int64_t vocabulary, VerbReport& report) {
@@ -53,7 +62,8 @@ void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEn
     encoded.push_back(encoder.encode(dataset, row, {.shots = options.shots, .seed = options.seed}));
   double sum = 0;
   std::int64_t tokens = 0;
-  for (const RowScore& score : score_rows(engine, model, encoded, vocabulary)) {
+  for (const RowScore& score :
+       score_rows(engine, model, encoded, vocabulary, {.layout = options.responder.generation.layout})) {
     sum -= score.log_probability;
     tokens += score.tokens;
   }
@@ -101,6 +111,8 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                     .variables = example.variables,
                     .max_new_tokens = length_of(set, example.verb, options),
                     .stream = static_cast<std::uint64_t>(example.row)};
+    if (options.responder.label_score == LabelScore::kCalibrated && call)
+      questions[i].content_free = data::row_question(dataset, content_free(example, *set), set, encode);
     if (static_cast<std::int64_t>(questions[i].prompt.size()) >= model.config().context_length) {
       raise(ErrorCategory::kBadData, "{}: the question has {} tokens, the model's context is {}",
             dataset.where(example), questions[i].prompt.size(), model.config().context_length);
@@ -122,6 +134,7 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
     report.answers[i].log_probability = replies[i].log_probability;
     report.answers[i].finished = replies[i].finished;
     report.answers[i].label_probabilities = replies[i].label_probabilities;
+    report.answers[i].label_log_probabilities = replies[i].label_log_probabilities;
     by_verb[report.answers[i].verb].push_back(i);
   }
   for (const auto& [verb, rows] : by_verb) {

@@ -33,9 +33,9 @@ struct AnsweredRow {
   std::string prompt;    // as the model got it, special tokens written out
   std::string answer;
   std::string reference;
-  double log_probability = 0;               // of the generated answer
-  bool finished = false;                    // ended by itself
-  std::vector<double> label_probabilities;  // as Reply
+  double log_probability = 0;                                        // of the generated answer
+  bool finished = false;                                             // ended by itself
+  std::vector<double> label_probabilities, label_log_probabilities;  // as Reply
 };
 
 struct VerbReport {

@@ -212,9 +212,10 @@ class Generator::Run {
   // Takes over the longest start that the sequence has in common with one in the cache or in this pass. Its last token
   // is computed all the same: its logits are what is asked for.
   void share_prefix(Sequence& sequence) const {
+    if (generator_.options_.layout == data::Layout::kRows) return;
     const auto limit = sequence.tokens.end() - 1;
     const Sequence* best = nullptr;
-    std::int64_t longest = data::kMinSharedTokens - 1;
+    std::int64_t longest = data::kMinSavedTokens - 1;
     for (const auto* others : {&active_, &complete_}) {
       for (const std::unique_ptr<Sequence>& other : *others) {
         const auto end = std::mismatch(sequence.tokens.begin(), limit, other->tokens.begin(), other->tokens.end());

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/layout.h"
 #include "generate/prompt_lookup.h"
 #include "generate/writer.h"
 #include "models/llama.h"
@@ -18,12 +19,13 @@
 namespace instruct::generate {
 
 struct GenerateOptions {
-  std::int64_t max_batch = 64;              // answers written side by side
-  std::int64_t max_slots = 1 << 14;         // of the key/value cache, roughly, where one answer needs no more
-  std::int64_t max_pass_tokens = 2048;      // of one pass, roughly: more are no faster and need more memory
-  std::int64_t block_tokens = 64;           // of a block of the cache
-  std::optional<tensor::DType> cache_type;  // f32, bf16 or kI8; without one the model's compute type
-  std::int64_t prompt_lookup = 0;           // tokens that prompt lookup proposes a step, at most; 0: off
+  data::Layout layout = data::Layout::kTree;  // kRows: every prompt on its own
+  std::int64_t max_batch = 64;                // answers written side by side
+  std::int64_t max_slots = 1 << 14;           // of the key/value cache, roughly, where one answer needs no more
+  std::int64_t max_pass_tokens = 2048;        // of one pass, roughly: more are no faster and need more memory
+  std::int64_t block_tokens = 64;             // of a block of the cache
+  std::optional<tensor::DType> cache_type;    // f32, bf16 or kI8; without one the model's compute type
+  std::int64_t prompt_lookup = 0;             // tokens that prompt lookup proposes a step, at most; 0: off
 };
 
 class Generator {

@@ -55,7 +55,8 @@ TEST_P(Greedy, AnswersEqualTransformersTogetherAloneAndInPasses) {
   for (const GenerateOptions& options :
        {GenerateOptions{}, GenerateOptions{.max_pass_tokens = 60}, GenerateOptions{.max_slots = 10},
         GenerateOptions{.max_batch = 1}, GenerateOptions{.max_batch = 3, .max_pass_tokens = 1},
-        GenerateOptions{.prompt_lookup = 3}, GenerateOptions{.max_batch = 2, .prompt_lookup = 40},
+        GenerateOptions{.layout = data::Layout::kRows}, GenerateOptions{.prompt_lookup = 3},
+        GenerateOptions{.max_batch = 2, .prompt_lookup = 40},
         GenerateOptions{.max_batch = 5, .max_slots = 200, .block_tokens = 4, .prompt_lookup = 2}}) {
     Generator generator(tiny.engine, tiny.model(), tiny.tokenizer(), options);
     EXPECT_EQ(tokens_of(generator.run(requests)), expected);

@@ -60,6 +60,16 @@ struct AttentionArgs {
   std::int64_t key_heads() const { return key.dim(1) / head_columns(key.dtype(), head_width); }
 };
 
+// One tile of a softmax over columns that come tile by tile. `most` and `sum` of each row start at -infinity and 0.
+struct SoftmaxTile {
+  Tensor scores;             // [M, N] f32
+  std::int64_t columns = 0;  // the first so many take part
+  std::span<float> most;     // [M]: the largest score so far
+  std::span<double> sum;     // [M]: of e^(score - most) so far
+  Tensor exponentials = {};  // [M, N] f32 or bf16, or undefined; may be the scores' memory
+  Tensor totals = {};        // [M, D] f32, or undefined: what is summed with the exponentials of earlier tiles
+};
+
 struct AdamwStep {
   float learning_rate = 0;
   float beta1 = 0.9F;

@@ -131,6 +131,115 @@ TEST(CrossEntropy, TakesMinusInfinity) {
   }
 }
 
+// A softmax over tiles of the columns, with totals of the exponentials times one.
+struct TiledSoftmax {
+  std::vector<float> most;
+  std::vector<double> sum;
+  Tensor totals;
+  Operand exponentials;  // of the last tile
+};
+
+TiledSoftmax run_tiles(decltype(&cpu::softmax_tile) kernel, const Tensor& scores, std::int64_t vocabulary,
+                       std::int64_t step, DType dtype, Machine& machine) {
+  const auto rows = static_cast<std::size_t>(scores.dim(0));
+  TiledSoftmax result{.most = std::vector<float>(rows, -INFINITY),
+                      .sum = std::vector<double>(rows, 0.0),
+                      .totals = Tensor::zeros({scores.dim(0), 3}, DType::kF32, *machine.allocator),
+                      .exponentials = {}};
+  for (std::int64_t column = 0; column < scores.dim(1); column += step) {
+    const std::int64_t end = std::min(column + step, scores.dim(1));
+    result.exponentials = make_operand({scores.dim(0), end - column}, dtype, Layout::kGaps, *machine.allocator);
+    kernel(machine.stream, {.scores = scores.columns(column, end),
+                            .columns = std::clamp<std::int64_t>(vocabulary - column, 0, end - column),
+                            .most = result.most,
+                            .sum = result.sum,
+                            .exponentials = result.exponentials.view,
+                            .totals = result.totals});
+    const std::vector<float> values = result.exponentials.view.to_floats();
+    for (std::size_t m = 0; m < rows; ++m) {
+      const auto width = static_cast<std::size_t>(end - column);
+      for (std::size_t i = 0; i < width; ++i) result.totals.data<float>()[3 * m + i % 3] += values[m * width + i];
+    }
+  }
+  return result;
+}
+
+TEST(SoftmaxTile, TilesGiveTheSoftmaxOfTheWholeRow) {
+  auto machines = three_machines();
+  constexpr std::int64_t kRows = 70, kColumns = 530, kVocabulary = 517;
+  RandomStream random(53, RandomPurpose::kTest);
+  Operand scores = make_operand({kRows, kColumns}, DType::kF32, Layout::kGaps, *machines[0]->allocator);
+  fill_uniform(scores.view, random, 0, 20);
+  for (std::int64_t m = 0; m < kRows; ++m) {
+    float* row = scores.view.data<float>() + m * scores.view.row_stride();
+    for (std::int64_t i = kVocabulary; i < kColumns; ++i) row[i] = NAN;  // takes no part
+    if (m < 2) std::fill_n(row, m == 0 ? 200 : kVocabulary, -INFINITY);
+  }
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const std::int64_t step : {100, 517, 530}) {
+      SCOPED_TRACE(fmt::format("{} tiles of {}", info(dtype).name, step));
+      const TiledSoftmax expected =
+          run_tiles(reference::softmax_tile, scores.view, kVocabulary, step, dtype, *machines[0]);
+      const TiledSoftmax actual = run_tiles(cpu::softmax_tile, scores.view, kVocabulary, step, dtype, *machines[0]);
+      const Bound bound = loss_bound({.spread = 20});
+      EXPECT_EQ(actual.most, expected.most);
+      for (std::size_t m = 0; m < actual.sum.size(); ++m) {
+        EXPECT_NEAR(actual.sum[m], expected.sum[m], bound.relative * kUnit * expected.sum[m]) << m;
+        const float* totals = actual.totals.data<float>() + 3 * m;
+        // Each exponential is rounded to its type, half a unit of 2^-8 for bf16.
+        const double rounded = dtype == DType::kBF16 ? 0x1p-8 : 600 * kUnit;
+        EXPECT_NEAR(static_cast<double>(totals[0] + totals[1] + totals[2]), actual.sum[m], rounded * actual.sum[m])
+            << m;
+      }
+      EXPECT_TRUE(gaps_untouched(actual.exponentials));
+      for (auto& machine : machines) {
+        const TiledSoftmax again = run_tiles(cpu::softmax_tile, scores.view, kVocabulary, step, dtype, *machine);
+        ASSERT_EQ(again.sum, actual.sum);
+        ASSERT_TRUE(same_bytes(again.totals, actual.totals));
+      }
+    }
+  }
+}
+
+TEST(SoftmaxTile, PassesNanOn) {
+  Machine machine(1);
+  for (const auto kernel : {reference::softmax_tile, cpu::softmax_tile}) {
+    for (const std::size_t place : {0U, 40U, 99U}) {
+      std::vector<float> values(100, 1.0F);
+      values[place] = NAN;
+      const Tensor scores = Tensor::from_floats(values, {1, 100}, *machine.allocator);
+      EXPECT_TRUE(std::isnan(run_tiles(kernel, scores, 100, 30, DType::kF32, machine).sum[0])) << place;
+    }
+  }
+}
+
+TEST(CombineRows, EqualsTheReference) {
+  auto machines = three_machines();
+  RandomStream random(59, RandomPurpose::kTest);
+  const std::vector<std::int32_t> ids{0, 3, 3, 3, 49};
+  const std::vector<float> weights{1, -0.5F, 2, 0, -3};
+  for (const std::int64_t width : {1, 17, 640}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      Operand x = make_operand({50, width}, DType::kF32, Layout::kGaps, *machines[0]->allocator);
+      Operand rows = make_operand({5, width}, DType::kF32, Layout::kDense, *machines[0]->allocator);
+      fill_uniform(x.view, random, 0, 1);
+      fill_uniform(rows.view, random, 0, 1);
+      std::vector<float> factors(50);
+      for (float& factor : factors) factor = static_cast<float>(random.next_uniform());
+      Operand expected = make_operand({50, width}, dtype, Layout::kGaps, *machines[0]->allocator);
+      reference::combine_rows(machines[0]->stream, x.view, factors, rows.view, ids, weights, expected.view);
+      for (auto& machine : machines) {
+        Operand actual = make_operand({50, width}, dtype, Layout::kGaps, *machine->allocator);
+        cpu::combine_rows(machine->stream, x.view, factors, rows.view, ids, weights, actual.view);
+        // Sums of up to four terms of at most 2; rounding to bf16 may fall to either side.
+        const double spacing = dtype == DType::kBF16 ? 0x1p-7 : 8 * kUnit;
+        ASSERT_EQ(mismatch(actual.view, expected.view, {.relative = spacing / kUnit, .absolute = 16 * kUnit}), "");
+        ASSERT_TRUE(gaps_untouched(actual));
+      }
+    }
+  }
+}
+
 std::vector<std::int32_t> some_ids(std::int64_t count, std::int64_t rows) {
   RandomStream random(41, RandomPurpose::kTest);
   std::vector<std::int32_t> ids;

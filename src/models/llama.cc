@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "ops/checkpoint.h"
-#include "ops/cross_entropy.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
 #include "ops/weights.h"
@@ -191,9 +190,8 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
 }
 
 std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
-                                            std::span<const std::int32_t> targets, std::span<const float> weights,
-                                            std::int64_t vocabulary) {
-  return ops::linear_cross_entropy(context, hidden(context, pass), head(), targets, weights, vocabulary, head_.integer);
+                                            const ops::Predictions& predictions, std::int64_t vocabulary) {
+  return ops::linear_cross_entropy(context, hidden(context, pass), head(), predictions, vocabulary, head_.integer);
 }
 
 Tensor Llama::logits(const Context& context, const Pass& pass) {

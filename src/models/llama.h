@@ -13,6 +13,7 @@
 #include "models/weight_source.h"
 #include "nn/decoder_block.h"
 #include "nn/rotary.h"
+#include "ops/cross_entropy.h"
 
 namespace instruct::models {
 
@@ -81,10 +82,10 @@ class Llama {
   bool has_integer_products() const;
   // Final normalised hidden states [T or rows, D]. Raises InvalidArgument when a position is past the context length.
   Variable hidden(const Context& context, const Pass& pass);
-  // Natural-log probabilities of targets[i] after the token pass.rows[i], repeats allowed. With a recording context the
-  // loss is sum_i weights[i] * -log P, and context.tape is ready for backward(). `vocabulary` columns take part.
-  std::vector<float> log_probabilities(const Context& context, const Pass& pass, std::span<const std::int32_t> targets,
-                                       std::span<const float> weights, std::int64_t vocabulary);
+  // Natural-log probabilities of predictions from the outputs of pass.rows. With a recording context the loss is
+  // sum_i weights[i] * -log P, and context.tape is ready for backward(). `vocabulary` columns take part.
+  std::vector<float> log_probabilities(const Context& context, const Pass& pass, const ops::Predictions& predictions,
+                                       std::int64_t vocabulary);
   // Logits [rows, V], f32, of the tokens pass.rows.
   Tensor logits(const Context& context, const Pass& pass);
   // Output projection [V, D]; the embedding itself when tied.

@@ -1,5 +1,8 @@
 #include "nn/key_value_cache.h"
 
+#include <cstring>
+
+#include "base/error.h"
 #include "ops/attention.h"
 
 namespace instruct::nn {
@@ -25,6 +28,22 @@ void KeyValueCache::store(const ops::Context& context, std::int64_t layer, std::
   const auto index = static_cast<std::size_t>(layer);
   ops::store_heads(context, keys, slots, head_width_, keys_[index]);
   ops::store_heads(context, values, slots, head_width_, values_[index]);
+}
+
+void KeyValueCache::keep(std::span<const tensor::KeyRange> ranges) {
+  for (std::vector<Tensor>* of_layers : {&keys_, &values_}) {
+    for (Tensor& rows : *of_layers) {
+      std::int64_t to = 0;
+      for (const tensor::KeyRange& range : ranges) {
+        const std::int64_t count = range.end - range.begin;
+        INSTRUCT_CHECK(range.begin >= to && range.end <= slots());
+        if (count == 0) continue;
+        const Tensor moved = rows.rows(range.begin, range.end);
+        std::memmove(rows.rows(to, to + count).raw(), moved.raw(), static_cast<std::size_t>(moved.bytes()));
+        to += count;
+      }
+    }
+  }
 }
 
 }  // namespace instruct::nn

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ops/context.h"
+#include "tensor/segments.h"
 
 namespace instruct::nn {
 
@@ -23,6 +24,8 @@ class KeyValueCache {
   // Copies keys and values [T, heads * head_width]: row t goes to slots[t]. Raises as ops::store_heads().
   void store(const ops::Context& context, std::int64_t layer, std::span<const std::int32_t> slots,
              const tensor::Tensor& keys, const tensor::Tensor& values);
+  // Moves the slots of ascending ranges to the front, in order.
+  void keep(std::span<const tensor::KeyRange> ranges);
   const tensor::Tensor& keys(std::int64_t layer) const { return keys_[static_cast<std::size_t>(layer)]; }
   const tensor::Tensor& values(std::int64_t layer) const { return values_[static_cast<std::size_t>(layer)]; }
 

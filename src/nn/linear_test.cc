@@ -163,7 +163,7 @@ TEST_P(IntegerLinear, CrossEntropyOverAPackedHeadIsNearThatOverItsValues) {
     x.mutable_gradient() = Tensor();
     autograd::Tape tape;
     const auto result =
-        ops::linear_cross_entropy(engine_.context(&tape), x, Variable(weight), targets, weights, 60, integer);
+        ops::linear_cross_entropy(engine_.context(&tape), x, Variable(weight), {targets, weights}, 60, integer);
     tape.backward();
     return std::pair(result, x.gradient());
   };

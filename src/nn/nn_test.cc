@@ -56,5 +56,20 @@ TEST(KeyValueCache, PutsRowsIntoTheirSlots) {
   EXPECT_EQ(KeyValueCache(2, 5, 1, 3, tensor::DType::kI8, *allocator).bytes_per_slot(), 2 * 2 * (3 + 4));
 }
 
+TEST(KeyValueCache, KeepsRangesAtItsFront) {
+  ops::Engine engine(1);
+  KeyValueCache cache(2, 8, 1, 1, tensor::DType::kF32, engine.allocator());
+  const tensor::Tensor rows =
+      tensor::Tensor::from_floats(std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7}, {8, 1}, engine.allocator());
+  const std::vector<std::int32_t> slots{0, 1, 2, 3, 4, 5, 6, 7};
+  for (const std::int64_t layer : {0, 1}) cache.store(engine.context(), layer, slots, rows, rows);
+  const std::vector<tensor::KeyRange> ranges{{0, 1}, {2, 2}, {3, 6}, {7, 8}};
+  cache.keep(ranges);
+  for (const std::int64_t layer : {0, 1}) {
+    EXPECT_EQ(cache.keys(layer).rows(0, 5).to_floats(), (std::vector<float>{0, 3, 4, 5, 7}));
+    EXPECT_EQ(cache.values(layer).rows(0, 5).to_floats(), (std::vector<float>{0, 3, 4, 5, 7}));
+  }
+}
+
 }  // namespace
 }  // namespace instruct::nn

@@ -1,8 +1,13 @@
 #include "ops/cross_entropy.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
 
 #include "ops/dispatch.h"
+#include "ops/rows.h"
 
 namespace instruct::ops {
 namespace {
@@ -11,35 +16,228 @@ using kernels::Accumulate;
 using kernels::Matmul;
 using kernels::Transpose;
 
-constexpr std::int64_t kLogitBytes = 40 << 20;  // at most this much for one chunk's logits
-constexpr std::int64_t kTileRows = 4096;        // rows of a quantised weight converted at a time
+constexpr std::int64_t kLogitBytes = 40 << 20;  // at most this much for the logits of whole rows
+constexpr std::int64_t kTileBytes = 8 << 20;    // for those of a tile: what the caches hold
+constexpr std::int64_t kTileColumns = 1024;     // outputs of a tile; a quantised weight is converted by these
 
-// Calls body(first_row, tile) over a weight, as it is or converted to `dtype` tile by tile.
-template <typename Body>
-void for_tiles(const Context& context, const Tensor& weight, DType dtype, const Body& body) {
-  if (weight.dtype() == dtype) {
-    body(0, weight);
-    return;
-  }
-  for (std::int64_t row = 0; row < weight.dim(0); row += kTileRows) {
-    const std::int64_t end = std::min(row + kTileRows, weight.dim(0));
-    Tensor tile = Tensor::empty({end - row, weight.dim(1)}, dtype, context.allocator());
-    INSTRUCT_KERNEL(dequantise_rows)(context, weight, row, tile);
-    body(row, tile);
-  }
+// Rows [row, end) of a weight, as they are or converted to `dtype`.
+Tensor weight_rows(const Context& context, const Tensor& weight, std::int64_t row, std::int64_t end, DType dtype) {
+  if (weight.dtype() == dtype) return weight.rows(row, end);
+  Tensor tile = Tensor::empty({end - row, weight.dim(1)}, dtype, context.allocator());
+  INSTRUCT_KERNEL(dequantise_rows)(context, weight, row, tile);
+  return tile;
 }
 
-void project(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer,
-             const Tensor& result) {
-  if (integer.forward != nullptr) {
-    const kernels::IntegerMatmul product{.weight = integer.forward.get(), .result = result};
-    INSTRUCT_KERNEL(integer_matmul)(context, x, integer.bits, std::span(&product, 1));
-    return;
+void integer_product(const Context& context, const Tensor& x, const kernels::IntegerWeight& weight,
+                     kernels::ActivationBits bits, const Tensor& result) {
+  const kernels::IntegerMatmul product{.weight = &weight, .result = result};
+  INSTRUCT_KERNEL(integer_matmul)(context, x, bits, std::span(&product, 1));
+}
+
+// How many rows have logits that fit.
+std::int64_t fitting_rows(std::int64_t bytes, std::int64_t columns) {
+  return std::max<std::int64_t>(16, bytes / (4 * columns) / 16 * 16);
+}
+
+// One prediction of a row of x, or several equal ones.
+struct Aim {
+  std::int32_t row = 0;
+  std::int32_t target = 0;
+  float weight = 0;
+  float logit = 0;
+};
+
+// Distinct (row, target) by row, and where each prediction is among them.
+struct Aims {
+  explicit Aims(const Predictions& predictions) : place(predictions.targets.size()) {
+    std::vector<std::size_t> order(place.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    const auto key = [&](std::size_t i) { return std::pair(predictions.row(i), predictions.targets[i]); };
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return key(a) < key(b); });
+    for (const std::size_t i : order) {
+      if (all.empty() || std::pair(all.back().row, all.back().target) != key(i))
+        all.push_back({.row = predictions.row(i), .target = predictions.targets[i]});
+      all.back().weight += predictions.weights[i];
+      place[i] = all.size() - 1;
+    }
   }
-  for_tiles(context, weight, x.dtype(), [&](std::int64_t row, const Tensor& tile) {
+
+  std::vector<Aim> all;
+  std::vector<std::size_t> place;
+};
+
+// Cross-entropy over a weight that gets no gradient. The logits exist for one tile of the vocabulary at a time, in the
+// caches, and each tile of the weight is read once for both products:
+//   dx[m] = w[m] sum_v p[v] weight[v] - sum over targets t of w[t] weight[t],  w[m] = sum of the row's w[t].
+// The sum is taken with e^(logit - largest so far) in p's place and scaled when the tiles are done. Targets are left
+// out of it: their p - 1 is computed in f32, since where p is near 1 its rounding would be all of the gradient.
+class Tiled {
+ public:
+  Tiled(const Context& context, const Tensor& x, const Tensor& weight, std::int64_t vocabulary,
+        const IntegerForms* integer, const Tensor& dx)
+      : context_(context),
+        x_(x),
+        weight_(weight),
+        vocabulary_(vocabulary),
+        integer_(integer),
+        columns_(integer != nullptr ? weight.dim(0) : std::min(kTileColumns, weight.dim(0))),
+        dx_(dx) {}
+
+  // Log-probabilities of the aims.
+  std::vector<float> run(std::vector<Aim>& aims) {
+    std::vector<float> result;
+    const std::int64_t fit = fitting_rows(integer_ != nullptr ? kLogitBytes : kTileBytes, columns_);
+    auto first = aims.begin();
+    for (std::int64_t begin = 0; begin < x_.dim(0); begin += fit) {
+      const std::int64_t end = std::min(begin + fit, x_.dim(0));
+      const auto last = std::find_if(first, aims.end(), [&](const Aim& aim) { return aim.row >= end; });
+      chunk(begin, end, {first, last}, result);
+      first = last;
+    }
+    return result;
+  }
+
+ private:
+  // Rows [begin, end) of x with their aims.
+  void chunk(std::int64_t begin, std::int64_t end, std::span<Aim> aims, std::vector<float>& result) {
+    const std::int64_t rows = end - begin;
+    most_.assign(static_cast<std::size_t>(rows), -std::numeric_limits<float>::infinity());
+    sum_.assign(static_cast<std::size_t>(rows), 0.0);
+    scores_ = Tensor::empty({rows, columns_}, DType::kF32, context_.allocator());
+    if (dx_.defined()) {
+      totals_ = Tensor::empty({rows, x_.dim(1)}, DType::kF32, context_.allocator());
+      exponentials_ =
+          x_.dtype() == DType::kF32 ? scores_ : Tensor::empty(scores_.shape(), x_.dtype(), context_.allocator());
+    }
+    for (std::int64_t column = 0; column < vocabulary_; column += columns_) tile(begin, column, aims);
+    finish(begin, aims, result);
+  }
+
+  void tile(std::int64_t begin, std::int64_t column, std::span<Aim> aims) {
+    const std::int64_t end = std::min(column + columns_, weight_.dim(0));
+    const std::int64_t width = end - column;
+    const Tensor x = x_.rows(begin, begin + scores_.dim(0));
+    const Tensor scores = scores_.columns(0, width);
+    const bool first = column == 0;
+    Tensor weight;
+    if (integer_ != nullptr) {
+      integer_product(context_, x, *integer_->forward, integer_->bits, scores);
+    } else {
+      weight = weight_rows(context_, weight_, column, end, x_.dtype());
+      INSTRUCT_KERNEL(matmul)(context_, Matmul{.a = x, .b = weight, .c = scores, .transpose_b = Transpose::kYes});
+    }
+    for (Aim& aim : aims) {
+      if (aim.target < column || aim.target >= end) continue;
+      float& score = scores_.data<float>()[(aim.row - begin) * scores_.row_stride() + aim.target - column];
+      aim.logit = std::exchange(score, -std::numeric_limits<float>::infinity());
+    }
+    kernels::SoftmaxTile softmax{
+        .scores = scores, .columns = std::min(width, vocabulary_ - column), .most = most_, .sum = sum_};
+    if (dx_.defined()) softmax.exponentials = exponentials_.columns(0, width);
+    if (dx_.defined() && !first) softmax.totals = totals_;
+    INSTRUCT_KERNEL(softmax_tile)(context_, softmax);
+    if (!dx_.defined()) return;
+    if (integer_ != nullptr) {
+      integer_product(context_, softmax.exponentials, *integer_->transposed, integer_->bits, totals_);
+    } else {
+      INSTRUCT_KERNEL(matmul)
+      (context_, Matmul{.a = softmax.exponentials,
+                        .b = weight,
+                        .c = totals_,
+                        .accumulate = first ? Accumulate::kNo : Accumulate::kYes});
+    }
+  }
+
+  // Log-probabilities, and the gradient, when all tiles are done.
+  void finish(std::int64_t begin, std::span<const Aim> aims, std::vector<float>& result) {
+    std::vector<float> factors(most_.size(), 0.0F), weights;
+    std::vector<std::int32_t> rows, targets;
+    for (std::size_t i = 0; i < aims.size();) {
+      std::size_t next = i;
+      const auto row = static_cast<std::size_t>(aims[i].row - begin);
+      double most = static_cast<double>(most_[row]);
+      double weight = 0;
+      for (; next < aims.size() && aims[next].row == aims[i].row; ++next) {
+        most = std::max(most, static_cast<double>(aims[next].logit));
+        weight += static_cast<double>(aims[next].weight);
+      }
+      const double others = sum_[row] > 0 ? sum_[row] * std::exp(static_cast<double>(most_[row]) - most) : sum_[row];
+      double sum = others;
+      for (std::size_t k = i; k < next; ++k) sum += std::exp(static_cast<double>(aims[k].logit) - most);
+      const double log_sum = most + std::log(sum);
+      if (sum_[row] > 0)
+        factors[row] = static_cast<float>(weight * std::exp(static_cast<double>(most_[row]) - log_sum));
+      for (; i < next; ++i) {
+        const double log_probability = static_cast<double>(aims[i].logit) - log_sum;
+        result.push_back(static_cast<float>(log_probability));
+        rows.push_back(static_cast<std::int32_t>(row));
+        targets.push_back(aims[i].target);
+        weights.push_back(static_cast<float>(weight * std::exp(log_probability) - static_cast<double>(aims[i].weight)));
+      }
+    }
+    if (!dx_.defined()) return;
+    Tensor of_targets =
+        Tensor::empty({static_cast<std::int64_t>(targets.size()), x_.dim(1)}, DType::kF32, context_.allocator());
+    INSTRUCT_KERNEL(gather_rows)(context_, weight_, targets, of_targets);
+    Tensor dx = dx_.rows(begin, begin + totals_.dim(0));
+    INSTRUCT_KERNEL(combine_rows)(context_, totals_, factors, of_targets, rows, weights, dx);
+  }
+
+  const Context& context_;
+  const Tensor& x_;
+  const Tensor& weight_;
+  std::int64_t vocabulary_;
+  const IntegerForms* integer_;  // null: the weight itself
+  std::int64_t columns_;
+  Tensor dx_;  // undefined: no gradient is wanted
+  std::vector<float> most_;
+  std::vector<double> sum_;
+  Tensor scores_, exponentials_, totals_;
+};
+
+// The same where the weight gets a gradient too, which needs the probabilities: whole rows of logits, in chunks. x [M,
+// D] has a row a target.
+std::vector<float> with_weight_gradient(const Context& context, const Tensor& x, const Variable& weight,
+                                        std::span<const std::int32_t> targets, std::span<const float> row_weights,
+                                        std::int64_t vocabulary, Tensor& dx) {
+  const Tensor& w = weight.value();
+  std::vector<float> log_probabilities(targets.size());
+  const std::int64_t fit = fitting_rows(kLogitBytes, w.dim(0));
+  for (std::int64_t begin = 0; begin < x.dim(0); begin += fit) {
+    const std::int64_t end = std::min(begin + fit, x.dim(0));
+    const auto first = static_cast<std::size_t>(begin);
+    const auto count = static_cast<std::size_t>(end - begin);
+    const Tensor chunk = x.rows(begin, end);
+    const Tensor cast = weight_rows(context, w, 0, w.dim(0), x.dtype());
+    Tensor scores = Tensor::empty({end - begin, w.dim(0)}, DType::kF32, context.allocator());
+    INSTRUCT_KERNEL(matmul)(context, Matmul{.a = chunk, .b = cast, .c = scores, .transpose_b = Transpose::kYes});
+    Tensor dscores = x.dtype() == DType::kF32 ? scores : Tensor::empty(scores.shape(), x.dtype(), context.allocator());
+    INSTRUCT_KERNEL(cross_entropy)
+    (context, scores, vocabulary, targets.subspan(first, count), row_weights.subspan(first, count),
+     std::span(log_probabilities).subspan(first, count), &dscores);
+    if (dx.defined()) INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dscores, .b = cast, .c = dx.rows(begin, end)});
+    GradientTarget target = gradient_target(context, weight);
     INSTRUCT_KERNEL(matmul)
-    (context, Matmul{.a = x, .b = tile, .c = result.columns(row, row + tile.dim(0)), .transpose_b = Transpose::kYes});
-  });
+    (context, Matmul{.a = dscores,
+                     .b = chunk,
+                     .c = target.gradient,
+                     .transpose_a = Transpose::kYes,
+                     .accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes});
+  }
+  return log_probabilities;
+}
+
+void check(const Predictions& predictions, std::int64_t rows, std::int64_t vocabulary) {
+  INSTRUCT_CHECK(predictions.weights.size() == predictions.targets.size());
+  INSTRUCT_CHECK(predictions.rows.empty() ? static_cast<std::int64_t>(predictions.targets.size()) == rows
+                                          : predictions.rows.size() == predictions.targets.size());
+  for (const std::int32_t row : predictions.rows) INSTRUCT_CHECK(row >= 0 && row < rows);
+  for (const std::int32_t target : predictions.targets) {
+    if (target < 0 || target >= vocabulary) {
+      raise(ErrorCategory::kInvalidArgument, "cross-entropy: target {} is outside the vocabulary of {}", target,
+            vocabulary);
+    }
+  }
 }
 
 }  // namespace
@@ -47,7 +245,20 @@ void project(const Context& context, const Tensor& x, const Tensor& weight, cons
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer) {
   require_shape(x.dim(1) == weight.dim(1), "logits", x, weight);
   Tensor result = Tensor::empty({x.dim(0), weight.dim(0)}, DType::kF32, context.allocator());
-  project(context, x, weight, integer, result);
+  if (integer.forward != nullptr) {
+    integer_product(context, x, *integer.forward, integer.bits, result);
+    return result;
+  }
+  // A weight that is converted is converted tile by tile.
+  const std::int64_t step = weight.dtype() == x.dtype() ? weight.dim(0) : kTileColumns;
+  for (std::int64_t row = 0; row < weight.dim(0); row += step) {
+    const std::int64_t end = std::min(row + step, weight.dim(0));
+    INSTRUCT_KERNEL(matmul)
+    (context, Matmul{.a = x,
+                     .b = weight_rows(context, weight, row, end, x.dtype()),
+                     .c = result.columns(row, end),
+                     .transpose_b = Transpose::kYes});
+  }
   return result;
 }
 
@@ -62,64 +273,31 @@ double log_probability(std::span<const float> logits, std::int32_t token) {
 }
 
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
-                                        std::span<const std::int32_t> targets, std::span<const float> row_weights,
-                                        std::int64_t vocabulary, const IntegerForms& integer) {
+                                        const Predictions& predictions, std::int64_t vocabulary,
+                                        const IntegerForms& integer) {
   const Tensor& w = weight.value();
-  const std::int64_t rows = x.value().dim(0);
   require_shape(x.value().dim(1) == w.dim(1) && vocabulary <= w.dim(0), "linear_cross_entropy", x.value(), w);
-  INSTRUCT_CHECK(static_cast<std::int64_t>(targets.size()) == rows && row_weights.size() == targets.size());
-  for (const std::int32_t target : targets) {
-    if (target < 0 || target >= vocabulary) {
-      raise(ErrorCategory::kInvalidArgument, "cross-entropy: target {} is outside the vocabulary of {}", target,
-            vocabulary);
-    }
+  check(predictions, x.value().dim(0), vocabulary);
+  if (context.tape != nullptr && weight.requires_gradient()) {
+    // A row of x for each prediction; the gradients of repeated ones add up as select_rows has it.
+    const Variable rows = predictions.rows.empty() ? x : select_rows(context, x, predictions.rows);
+    Tensor dx;
+    if (rows.requires_gradient()) dx = Tensor::empty(rows.value().shape(), rows.value().dtype(), context.allocator());
+    std::vector<float> result =
+        with_weight_gradient(context, rows.value(), weight, predictions.targets, predictions.weights, vocabulary, dx);
+    if (dx.defined()) context.tape->record([rows, dx] { rows.mutable_gradient() = dx; });
+    return result;
   }
-  const bool records = context.records({&x, &weight});
-  const bool on_integers = integer.serve(context) && !weight.requires_gradient();
-  const DType dtype = x.value().dtype();
   Tensor dx;
-  if (records && x.requires_gradient()) dx = Tensor::empty(x.value().shape(), dtype, context.allocator());
-  std::vector<float> log_probabilities(targets.size());
-  const std::int64_t fit = std::max<std::int64_t>(16, kLogitBytes / (4 * w.dim(0)) / 16 * 16);
-  for (std::int64_t begin = 0; begin < rows; begin += fit) {
-    const std::int64_t end = std::min(begin + fit, rows);
-    const auto first = static_cast<std::size_t>(begin);
-    const auto count = static_cast<std::size_t>(end - begin);
-    const Tensor chunk = x.value().rows(begin, end);
-    Tensor scores = Tensor::empty({end - begin, w.dim(0)}, DType::kF32, context.allocator());
-    project(context, chunk, w, on_integers ? integer : IntegerForms(), scores);
-    Tensor dscores;
-    if (records) dscores = dtype == DType::kF32 ? scores : Tensor::empty(scores.shape(), dtype, context.allocator());
-    INSTRUCT_KERNEL(cross_entropy)
-    (context, scores, vocabulary, targets.subspan(first, count), row_weights.subspan(first, count),
-     std::span(log_probabilities).subspan(first, count), records ? &dscores : nullptr);
-    if (dx.defined() && on_integers) {
-      const kernels::IntegerMatmul product{.weight = integer.transposed.get(), .result = dx.rows(begin, end)};
-      INSTRUCT_KERNEL(integer_matmul)(context, dscores, integer.bits, std::span(&product, 1));
-    } else if (dx.defined()) {
-      for_tiles(context, w, dtype, [&](std::int64_t row, const Tensor& tile) {
-        INSTRUCT_KERNEL(matmul)
-        (context, Matmul{.a = dscores.columns(row, row + tile.dim(0)),
-                         .b = tile,
-                         .c = dx.rows(begin, end),
-                         .accumulate = row > 0 ? Accumulate::kYes : Accumulate::kNo});
-      });
-    }
-    if (records && weight.requires_gradient()) {
-      GradientTarget target = gradient_target(context, weight);
-      INSTRUCT_KERNEL(matmul)
-      (context, Matmul{.a = dscores,
-                       .b = chunk,
-                       .c = target.gradient,
-                       .transpose_a = Transpose::kYes,
-                       .accumulate = target.fresh ? Accumulate::kNo : Accumulate::kYes});
-    }
-  }
-  if (dx.defined()) {
-    // The gradient is ready; the step only hands it over, in its turn.
-    context.tape->record([x, dx] { x.mutable_gradient() = dx; });
-  }
-  return log_probabilities;
+  if (context.records({&x})) dx = Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator());
+  Aims aims(predictions);
+  const std::vector<float> of_aims =
+      Tiled(context, x.value(), w, vocabulary, integer.serve(context) ? &integer : nullptr, dx).run(aims.all);
+  std::vector<float> result;
+  for (const std::size_t place : aims.place) result.push_back(of_aims[place]);
+  // The gradient is ready; the step only hands it over, in its turn.
+  if (dx.defined()) context.tape->record([x, dx] { x.mutable_gradient() = dx; });
+  return result;
 }
 
 }  // namespace instruct::ops

@@ -1,4 +1,5 @@
-// Output projection and cross-entropy in one operation, by chunks of rows: full logits never exist.
+// Output projection and cross-entropy in one operation, by tiles of the vocabulary or, where the weight is trained, by
+// chunks of rows: full logits never exist.
 #pragma once
 
 #include <span>
@@ -9,15 +10,24 @@
 
 namespace instruct::ops {
 
-// For each row m: log P(target[m]) = (x[m] weight^T)[target[m]] - logsumexp over the first `vocabulary` columns.
-// x [M, D] holds only rows with a loss; weight [V, D] may be block-quantised.
-// When a gradient is recorded, the loss is sum_m row_weight[m] * -log P(target[m]), its gradient is computed in the
-// same pass, and backward() starts from here: no seed is needed. Returns natural-log probabilities, [M].
-// `integer`, when it serves the context, is used in the weight's place.
+// What is to be predicted: targets[i] from row rows[i] of x, with a weight in the loss. Without `rows`, targets[i] from
+// row i. Several may share a row, as the first tokens of branches do.
+struct Predictions {
+  std::span<const std::int32_t> targets;
+  std::span<const float> weights;
+  std::span<const std::int32_t> rows = {};
+  std::int32_t row(std::size_t i) const { return rows.empty() ? static_cast<std::int32_t>(i) : rows[i]; }
+};
+
+// For each prediction: log P(target) = (x[row] weight^T)[target] - logsumexp over the first `vocabulary` columns.
+// x [M, D] holds only rows with a prediction; weight [V, D] may be block-quantised.
+// When a gradient is recorded, the loss is sum_i weight[i] * -log P(target[i]), its gradient is computed in the
+// same pass, and backward() starts from here: no seed is needed. `rows` must then outlive the backward pass. Returns
+// natural-log probabilities of the predictions. `integer`, when it serves the context, is used in the weight's place.
 // Raises InvalidArgument for a target outside the vocabulary.
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
-                                        std::span<const std::int32_t> targets, std::span<const float> row_weights,
-                                        std::int64_t vocabulary, const IntegerForms& integer = {});
+                                        const Predictions& predictions, std::int64_t vocabulary,
+                                        const IntegerForms& integer = {});
 
 // Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` as above.
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer = {});

@@ -10,6 +10,7 @@
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
+#include "ops/weights.h"
 
 namespace instruct::ops {
 namespace {
@@ -156,7 +157,7 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   const std::vector<std::int32_t> targets{0, 3, 19, 3, 7, 11, 2, 2, 18};
   const std::vector<float> weights{0.1F, 0.2F, 0.05F, 0.0F, 0.3F, 0.1F, 0.1F, 0.1F, 0.05F};
   const auto loss = [&](Tape* tape) {
-    const std::vector<float> logp = linear_cross_entropy(engine_.context(tape), x, w, targets, weights, 20);
+    const std::vector<float> logp = linear_cross_entropy(engine_.context(tape), x, w, {targets, weights}, 20);
     double sum = 0;
     for (std::size_t i = 0; i < logp.size(); ++i) sum -= static_cast<double>(weights[i]) * static_cast<double>(logp[i]);
     return sum;
@@ -165,6 +166,50 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   EXPECT_LE(check.worst, 1.0) << check.description;
   // Column 20 lies outside the vocabulary of 20: it takes no part.
   for (std::int64_t i = 0; i < 12; ++i) EXPECT_EQ(w.gradient().data<float>()[20 * 12 + i], 0.0F);
+}
+
+// A vocabulary of several tiles, rows with several predictions, the same one twice among them, and rows with none.
+TEST_P(Gradient, CrossEntropyOfAFrozenWeightIsThatOfATrainedOne) {
+  constexpr std::int64_t kRows = 20, kVocabulary = 2500;
+  const Variable x = input({kRows, 12});
+  const Tensor w = random_tensor({kVocabulary + 30, 12}, 1.0);
+  std::vector<std::int32_t> rows, targets;
+  std::vector<float> weights;
+  for (std::int32_t i = 0; i < 30; ++i) {
+    rows.push_back(i * 7 % 19);
+    targets.push_back(i % 19 == 0 ? 2499 : i * 331 % 2500);
+    weights.push_back(static_cast<float>(1 + i % 3));
+  }
+  const auto run = [&](const Variable& head) {
+    Tape tape;
+    x.mutable_gradient() = Tensor();
+    const auto logp = linear_cross_entropy(engine_.context(&tape), x, head, {targets, weights, rows}, kVocabulary);
+    tape.backward();
+    return std::pair(logp, x.gradient().to_floats());
+  };
+  const auto [expected, dexpected] = run(Variable::parameter(w));
+  const auto [actual, dactual] = run(Variable(w));
+  // Sums of 2500 terms by tiles and at once, of logits up to 10: some hundreds of roundings of 6e-8.
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5F) << i;
+  for (std::size_t i = 0; i < dexpected.size(); ++i) EXPECT_NEAR(dactual[i], dexpected[i], 5e-5F) << i;
+  EXPECT_EQ(linear_cross_entropy(engine_.context(), x, Variable(w), {targets, weights, rows}, kVocabulary), actual);
+}
+
+// Where a prediction is nearly certain, its gradient is what is left of 1: in bf16 it would drown in the rounding of p.
+TEST_P(Gradient, ACertainPredictionHasASmallGradient) {
+  const Tensor wide = Tensor::from_floats(std::vector<float>{8, 0, -8}, {3, 1}, engine_.allocator());
+  const Variable x(converted_copy(Tensor::from_floats(std::vector<float>{1}, {1, 1}, engine_.allocator()), DType::kBF16,
+                                  engine_.allocator()),
+                   true);
+  const Variable w(converted_copy(wide, DType::kBF16, engine_.allocator()));
+  Tape tape;
+  const std::vector<std::int32_t> targets{0};
+  const std::vector<float> weights{1};
+  linear_cross_entropy(engine_.context(&tape), x, w, {targets, weights}, 3);
+  tape.backward();
+  const double rest = std::exp(-8.0) + std::exp(-16.0);
+  const double expected = (8 + 0 * std::exp(-8.0) - 8 * std::exp(-16.0)) / (1 + rest) - 8;
+  EXPECT_NEAR(static_cast<double>(x.gradient().to_floats()[0]), expected, 0x1p-7 * std::abs(expected));
 }
 
 TEST(GradientCheck, SeesAWrongGradient) {

@@ -69,8 +69,9 @@ std::vector<Key> data_keys() {
       {"packing",
        {"neat_packing", "sample_packing"},
        &C::packing,
-       "rows side by side (true), one after another (false), or shared prefixes once (tree)",
-       {"true", "false", "tree"}},
+       "rows side by side (true), one after another (false), shared prefixes once (tree), or what is predicted to "
+       "be fastest (auto)",
+       {"true", "false", "tree", "auto"}},
       {"shuffle", {}, &C::shuffle, "new order every epoch", {}},
       {"train_on_prompt", {"train_on_inputs"}, &C::train_on_prompt, "train on all tokens, not on answers alone", {}},
       {"mask_history", {}, &C::mask_history, "train on the last answer of a dialogue only", {}},

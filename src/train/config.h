@@ -38,7 +38,7 @@ struct TrainConfig {
   // Data.
   std::int64_t cutoff_len = 2048;
   std::string overflow = "raise";  // drop | split | left | raise
-  std::string packing = "true";    // true | false | tree
+  std::string packing = "true";    // true | false | tree | auto
   bool shuffle = true;
   bool train_on_prompt = false;
   bool mask_history = false;

@@ -4,6 +4,7 @@
 #include "base/yaml.h"
 #include "train/config.h"
 #include "train/schedule.h"
+#include "train/trainer.h"
 
 namespace instruct::train {
 namespace {
@@ -23,6 +24,39 @@ TEST(Schedule, EqualsTransformers) {
   EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kConstant, 1.0, 10, 100}.rate(0)), 1.0);
   EXPECT_DOUBLE_EQ((Schedule{ScheduleKind::kConstantWithWarmup, 1.0, 10, 100}.rate(5)), 0.5);
   EXPECT_THROW(schedule_from_name("cosin"), Error);
+}
+
+TEST(Packing, TheWayThatIsPredictedToCostLeast) {
+  const data::CostModel model = cost_model_of({.layers = 30,
+                                               .width = 576,
+                                               .feed_forward_width = 1536,
+                                               .heads = 9,
+                                               .key_value_heads = 3,
+                                               .head_width = 64,
+                                               .vocabulary = 49152});
+  EXPECT_NEAR(model.pair, 2 * 2 * 576.0 / (576 * (2 * 576 + 2 * 192 + 3 * 1536)), 1e-9);
+  // Documents of 400 tokens: four questions about each, rows of one document apart.
+  const auto rows_about = [](int documents, int questions) {
+    std::vector<data::EncodedRow> rows;
+    for (int i = 0; i < documents * questions; ++i) {
+      data::EncodedRow row{.tokens = std::vector<std::int32_t>(400, i % documents)};
+      for (std::int32_t t = 0; t < 40; ++t) row.tokens.push_back(1000 + 40 * i + t);
+      row.trained.assign(440, 0);
+      row.trained.back() = 1;
+      rows.push_back(std::move(row));
+    }
+    return rows;
+  };
+  const PackingChoice shared = choose_packing(rows_about(10, 4), {}, model);
+  EXPECT_EQ(shared.packing, Packing::kTree);
+  EXPECT_GT(shared.packed, 2.5 * shared.tree);
+  const PackingChoice alone = choose_packing(rows_about(40, 1), {}, model);
+  EXPECT_EQ(alone.packing, Packing::kPacked);
+  EXPECT_NEAR(alone.tree, alone.packed, 1e-6 * alone.packed);
+  EXPECT_GT(alone.rows, alone.packed) << "a pass a row";
+  EXPECT_EQ(choose_packing(rows_about(40, 1), {.micro_batch_rows = 1, .accumulation = 8}, model).packing,
+            Packing::kPacked)
+      << "one row a pass either way";
 }
 
 TrainConfig parse(const char* text, std::vector<std::pair<std::string, std::string>> overrides = {}) {
@@ -50,7 +84,7 @@ TEST(Config, MistakesNameLineKeyAndExpectation) {
       {"lora_rank: many\n", "expects a number, got 'many'"},
       {"lora_rank: 1.5\n", "whole number"},
       {"lora_rank: 0\n", "1 to 65536"},
-      {"packing: maybe\n", "one of true, false, tree"},
+      {"packing: maybe\n", "one of true, false, tree, auto"},
       {"lr: 1\nlearning_rate: 2\n", "repeats 'learning_rate'"},
       {"- a\n", "expected 'key: value'"},
       {"learning_rate: nan\n", "a number"},

@@ -42,23 +42,55 @@ std::vector<std::int64_t> order_of(std::span<const data::EncodedRow> rows, const
 
 }  // namespace
 
+data::CostModel cost_model_of(const models::LlamaConfig& config) {
+  // Attention's products reach about half the rate of the layers'.
+  constexpr double kAttention = 2;
+  const auto heads = static_cast<double>(config.heads * config.head_width);
+  const auto keys = static_cast<double>(config.key_value_heads * config.head_width);
+  const auto width = static_cast<double>(config.width);
+  const double layer = width * (2 * heads + 2 * keys + 3 * static_cast<double>(config.feed_forward_width));
+  return {.pair = kAttention * 2 * heads / layer,
+          .prediction = width * static_cast<double>(config.vocabulary) / (layer * static_cast<double>(config.layers))};
+}
+
+PackingChoice choose_packing(std::span<const data::EncodedRow> rows, const LoopOptions& options,
+                             const data::CostModel& model) {
+  constexpr std::size_t kSteps = 64;  // enough to tell: rows of an epoch are alike
+  const auto window = static_cast<std::size_t>(options.micro_batch_rows * options.accumulation);
+  PackingChoice choice;
+  for (auto [packing, cost] : {std::pair{Packing::kTree, &choice.tree}, std::pair{Packing::kPacked, &choice.packed},
+                               std::pair{Packing::kRows, &choice.rows}}) {
+    LoopOptions way = options;
+    way.packing = packing;
+    const std::vector<std::int64_t> order = order_of(rows, way, 0);
+    for (std::size_t begin = 0; begin < std::min(order.size(), kSteps * window); begin += window) {
+      std::vector<const data::EncodedRow*> step;
+      for (std::size_t i = begin; i < std::min(order.size(), begin + window); ++i)
+        step.push_back(&rows[static_cast<std::size_t>(order[i])]);
+      for (const data::Batch& batch : batches_of(step, way)) *cost += data::predicted_cost(data::cost_of(batch), model);
+    }
+  }
+  // A tree keeps rows that share much in one step, another order than asked for: it has to be worth that.
+  constexpr double kWorth = 0.95;
+  if (choice.rows < choice.packed) choice.packing = Packing::kRows;
+  if (choice.tree < kWorth * std::min(choice.rows, choice.packed)) choice.packing = Packing::kTree;
+  return choice;
+}
+
 double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
                   std::int64_t vocabulary, bool checkpoint) {
-  std::vector<std::int32_t> rows, targets;
-  for (const data::LossEntry& entry : batch.losses) {
-    rows.push_back(entry.token);
-    targets.push_back(entry.target);
-  }
-  if (rows.empty()) return 0;
-  const std::vector<float> weights(rows.size(), weight);
+  const data::Outputs outputs = data::outputs_of(batch);
+  if (outputs.tokens.empty()) return 0;
+  const std::vector<float> weights(outputs.targets.size(), weight);
   autograd::Tape tape;
   const models::Pass pass{.tokens = batch.tokens,
                           .positions = batch.positions,
                           .plan = &batch.plan,
-                          .rows = rows,
+                          .rows = outputs.tokens,
                           .checkpoint = checkpoint};
   const std::vector<float> log_probabilities =
-      model.log_probabilities(engine.context(weight > 0 ? &tape : nullptr), pass, targets, weights, vocabulary);
+      model.log_probabilities(engine.context(weight > 0 ? &tape : nullptr), pass,
+                              {.targets = outputs.targets, .weights = weights, .rows = outputs.places}, vocabulary);
   tape.backward();
   double sum = 0;
   for (const float value : log_probabilities) sum -= static_cast<double>(value);

@@ -18,7 +18,8 @@
 
 namespace instruct::train {
 
-enum class Packing { kRows, kPacked, kTree };
+// Passes of a step: one a row, rows side by side, rows as a tree, or whichever of these choose_packing names.
+enum class Packing { kRows, kPacked, kTree, kAuto };
 
 struct LoopOptions {
   std::int64_t micro_batch_rows = 8;
@@ -30,6 +31,20 @@ struct LoopOptions {
   double epochs = 1;
   std::int64_t max_steps = -1;  // above 0: overrides epochs
 };
+
+// What a pass of this model costs beside its linear layers.
+data::CostModel cost_model_of(const models::LlamaConfig& config);
+
+// Predicted cost of the first steps of an epoch in each way, in tokens through the linear layers, and the cheapest.
+// Deterministic. `options.packing` is not read.
+struct PackingChoice {
+  Packing packing = Packing::kPacked;
+  double rows = 0;
+  double packed = 0;
+  double tree = 0;
+};
+PackingChoice choose_packing(std::span<const data::EncodedRow> rows, const LoopOptions& options,
+                             const data::CostModel& model);
 
 // Where training stands. Everything a resumed run needs beside the parameters.
 struct Position {

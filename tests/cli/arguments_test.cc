@@ -39,7 +39,7 @@ INSTANTIATE_TEST_SUITE_P(EveryCommand, Help,
                                          Words{"data", "convert"}, Words{"data", "split"}, Words{"export"},
                                          Words{"inspect"}, Words{"metrics"}, Words{"tokenize"}, Words{"bench"},
                                          Words{"bench", "train"}, Words{"bench", "score"}, Words{"bench", "generate"},
-                                         Words{"bench", "kernels"}));
+                                         Words{"bench", "kernels"}, Words{"bench", "cross-entropy"}));
 
 struct Refusal {
   Words words;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "base/json.h"
 #include "program.h"
@@ -43,6 +44,35 @@ TEST(Score, SharedPrefixesAndThreadsChangeNothing) {
   ASSERT_EQ(shared.size(), separate.size());
   for (std::size_t i = 0; i < shared.size(); ++i)
     EXPECT_NEAR(shared[i].at("logprob").as_double(), separate[i].at("logprob").as_double(), 1e-3);
+}
+
+TEST(Score, LabelsAreRankedAsTheyScoreAlone) {
+  const Folder folder;
+  const std::string set = write_set(folder);
+  const std::string rows = folder / "labels.jsonl";
+  std::ofstream(rows) << R"({"verb": "kind", "text": "A game of cards.", "output": "game"})" << '\n';
+  const std::vector<std::string> base{"score", "--model", golden_model(), "--instructions", set, "--dtype", "f32"};
+  const Outcome outcome = run(with(base, {"--data", rows, "--labels"}));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Value line = outcome.json();
+  const std::vector<Value>& ranking = line.at("labels").as_array();
+  ASSERT_GT(ranking.size(), 1U);
+  EXPECT_EQ(line.at("predict").as_string(), ranking[0].at("label").as_string());
+  double total = 0, before = 1;
+  for (const Value& entry : ranking) {
+    EXPECT_LE(entry.at("probability").as_double(), before);
+    total += before = entry.at("probability").as_double();
+    const std::string alone = folder / (entry.at("label").as_string() + ".jsonl");
+    std::ofstream(alone) << R"({"verb": "kind", "text": "A game of cards.", "output": ")"
+                         << entry.at("label").as_string() << "\"}\n";
+    const Value score = run(with(base, {"--data", alone, "--separate"})).json();
+    EXPECT_NEAR(entry.at("logprob").as_double(), score.at("logprob").as_double(),
+                1e-5 * static_cast<double>(score.at("tokens").as_integer()));
+  }
+  EXPECT_NEAR(total, 1, 1e-9);
+  const Outcome refused = run(with(base, {"--data", write_rows(folder, "rows.jsonl", 2), "--labels"}));
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("'summary' has another"));
 }
 
 TEST(Eval, TableJsonAndEveryAnswer) {
@@ -158,6 +188,10 @@ TEST(Bench, TinySizes) {
   EXPECT_EQ(run({"bench", "score", "--model", model, "--batch", "1", "--length", "8", "--repeats", "1"}).code, 0);
   EXPECT_EQ(run({"bench", "kernels", "--model", model, "--tokens", "8", "--json"}).json().at("dtype").is_string(),
             true);
+  const Value loss = run({"bench", "cross-entropy", "--tokens", "8", "--width", "8", "--vocabulary", "1500",
+                          "--repeats", "1", "--json"})
+                         .json();
+  EXPECT_GT(loss.at("limit_share").as_double(), 0);
 }
 
 TEST(Inspect, ModelAdapterSetAndRows) {

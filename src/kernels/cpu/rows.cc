@@ -3,6 +3,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/rows.cc"
 #include <hwy/foreach_target.h>  // compiles this file once per instruction set
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -84,6 +85,83 @@ void cross_entropy_all(Stream& stream, Tensor& logits, std::int64_t vocabulary, 
   });
 }
 
+// e^(x - shift) of one row into y, zeros behind `size`; returns their sum, summed as sum_of_exp does. y may be x.
+template <class Y>
+double write_exponentials(const float* x, float shift, std::int64_t size, std::int64_t width, Y* y) {
+  const hn::ScalableTag<float> any;
+  const std::int64_t stretch = 16 * static_cast<std::int64_t>(hn::Lanes(any));
+  double sum = 0;
+  for (std::int64_t at = 0; at < size; at += stretch) {
+    const float* from = x + at;
+    Y* to = y + at;
+    sum +=
+        static_cast<double>(sum_lanes(std::min(stretch, size - at), [&](auto d, std::int64_t i, auto partial) HWY_ATTR {
+          const auto e = exp(d, hn::Sub(load(d, from + i), hn::Set(d, shift)));
+          store(d, e, to + i);
+          return hn::Add(partial, e);
+        }));
+  }
+  const hn::CappedTag<float, 1> one;
+  for (std::int64_t i = size; i < width; ++i) store(one, hn::Zero(one), y + i);
+  return sum;
+}
+
+void softmax_tile_row(const SoftmaxTile& tile, std::int64_t m) {
+  const auto row = static_cast<std::size_t>(m);
+  const float* x = tile.scores.data<float>() + m * tile.scores.row_stride();
+  const float before = tile.most[row];
+  const float most = std::max(before, maximum_of(x, tile.columns));
+  const float shift = most == -std::numeric_limits<float>::infinity() ? 0.0F : most;
+  double sum = 0;
+  if (tile.exponentials.defined()) {
+    visit_dtype(tile.exponentials.dtype(), [&](auto type) HWY_ATTR {
+      Tensor exponentials = tile.exponentials;
+      auto* y = exponentials.data<decltype(type)>() + m * exponentials.row_stride();
+      sum = write_exponentials(x, shift, tile.columns, tile.scores.dim(1), y);
+    });
+  } else {
+    sum = sum_of_exp(x, shift, tile.columns);
+  }
+  const float factor = std::exp(before - shift);
+  tile.sum[row] = tile.sum[row] * static_cast<double>(factor) + sum;
+  tile.most[row] = most;
+  if (!tile.totals.defined() || most == before) return;
+  Tensor totals = tile.totals;
+  float* total = totals.data<float>() + m * totals.row_stride();
+  for_lanes(totals.dim(1), [&](auto d, std::int64_t i)
+                               HWY_ATTR { store(d, hn::Mul(load(d, total + i), hn::Set(d, factor)), total + i); });
+}
+
+void softmax_tile_all(Stream& stream, const SoftmaxTile& tile) {
+  for_row_ranges(stream, tile.scores.dim(0), tile.scores.dim(1), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    for (std::int64_t m = begin; m < end; ++m) softmax_tile_row(tile, m);
+  });
+}
+
+void combine_all(Stream& stream, const Tensor& x, std::span<const float> factors, const Tensor& rows,
+                 std::span<const std::int32_t> ids, std::span<const float> weights, Tensor& y) {
+  visit_dtype(y.dtype(), [&](auto type) HWY_ATTR {
+    auto* out = y.data<decltype(type)>();
+    for_row_ranges(stream, x.dim(0), x.dim(1), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+      auto first = std::lower_bound(ids.begin(), ids.end(), begin);
+      for (std::int64_t m = begin; m < end; ++m) {
+        const auto last = std::upper_bound(first, ids.end(), m);
+        const float* from = x.data<float>() + m * x.row_stride();
+        for_lanes(x.dim(1), [&](auto d, std::int64_t j) HWY_ATTR {
+          auto value = hn::Mul(hn::Set(d, factors[static_cast<std::size_t>(m)]), load(d, from + j));
+          for (auto id = first; id != last; ++id) {
+            const auto i = id - ids.begin();
+            value = hn::MulAdd(hn::Set(d, weights[static_cast<std::size_t>(i)]),
+                               load(d, rows.data<float>() + i * rows.row_stride() + j), value);
+          }
+          store(d, value, out + m * y.row_stride() + j);
+        });
+        first = last;
+      }
+    });
+  });
+}
+
 template <class X, class Y>
 void convert_row(const X* x, std::int64_t width, Y* y) {
   for_lanes(width, [&](auto d, std::int64_t i) HWY_ATTR { store(d, load(d, x + i), y + i); });
@@ -152,6 +230,8 @@ namespace instruct::kernels::cpu {
 HWY_EXPORT(maximum_of);
 HWY_EXPORT(log_sum_exp_of);
 HWY_EXPORT(cross_entropy_all);
+HWY_EXPORT(softmax_tile_all);
+HWY_EXPORT(combine_all);
 HWY_EXPORT(gather_all);
 HWY_EXPORT(scatter_all);
 HWY_EXPORT(dequantise_all);
@@ -167,6 +247,15 @@ double log_sum_exp(std::span<const float> values) {
 void cross_entropy(Stream& stream, Tensor& logits, std::int64_t vocabulary, std::span<const std::int32_t> targets,
                    std::span<const float> weights, std::span<float> log_probability, Tensor* dlogits) {
   HWY_DYNAMIC_DISPATCH(cross_entropy_all)(stream, logits, vocabulary, targets, weights, log_probability, dlogits);
+}
+
+void softmax_tile(Stream& stream, const SoftmaxTile& tile) {
+  HWY_DYNAMIC_DISPATCH(softmax_tile_all)(stream, tile);
+}
+
+void combine_rows(Stream& stream, const Tensor& x, std::span<const float> factors, const Tensor& rows,
+                  std::span<const std::int32_t> ids, std::span<const float> weights, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(combine_all)(stream, x, factors, rows, ids, weights, y);
 }
 
 void gather_rows(Stream& stream, const Tensor& table, std::span<const std::int32_t> ids, Tensor& y) {

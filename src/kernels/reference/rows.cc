@@ -37,6 +37,44 @@ void cross_entropy(Stream& /*stream*/, Tensor& logits, std::int64_t vocabulary, 
   }
 }
 
+void softmax_tile(Stream& /*stream*/, const SoftmaxTile& tile) {
+  for (std::int64_t m = 0; m < tile.scores.dim(0); ++m) {
+    const auto row = static_cast<std::size_t>(m);
+    const auto score = [&](std::int64_t i) { return static_cast<double>(read(tile.scores, m, i)); };
+    double most = static_cast<double>(tile.most[row]);
+    for (std::int64_t i = 0; i < tile.columns; ++i) most = std::max(most, score(i));
+    const double shift = most == -HUGE_VAL ? 0.0 : most;
+    const double factor = std::exp(static_cast<double>(tile.most[row]) - shift);
+    double sum = tile.sum[row] * factor;
+    for (std::int64_t i = 0; i < tile.scores.dim(1); ++i) {
+      const double exponential = i < tile.columns ? std::exp(score(i) - shift) : 0.0;
+      sum += exponential;
+      Tensor exponentials = tile.exponentials;
+      if (exponentials.defined()) write(exponentials, m, i, static_cast<float>(exponential));
+    }
+    tile.most[row] = static_cast<float>(most);
+    tile.sum[row] = sum;
+    Tensor totals = tile.totals;
+    for (std::int64_t i = 0; totals.defined() && i < totals.dim(1); ++i) {
+      write(totals, m, i, static_cast<float>(static_cast<double>(read(totals, m, i)) * factor));
+    }
+  }
+}
+
+void combine_rows(Stream& /*stream*/, const Tensor& x, std::span<const float> factors, const Tensor& rows,
+                  std::span<const std::int32_t> ids, std::span<const float> weights, Tensor& y) {
+  std::size_t next = 0;
+  for (std::int64_t m = 0; m < x.dim(0); ++m) {
+    const std::size_t first = next;
+    while (next < ids.size() && ids[next] == m) ++next;
+    for (std::int64_t j = 0; j < x.dim(1); ++j) {
+      float value = factors[static_cast<std::size_t>(m)] * read(x, m, j);
+      for (std::size_t i = first; i < next; ++i) value += weights[i] * read(rows, static_cast<std::int64_t>(i), j);
+      write(y, m, j, value);
+    }
+  }
+}
+
 void gather_rows(Stream& /*stream*/, const Tensor& table, std::span<const std::int32_t> ids, Tensor& y) {
   for (std::int64_t t = 0; t < y.dim(0); ++t) {
     const std::vector<float> row = decode_row(table, ids[static_cast<std::size_t>(t)]);
