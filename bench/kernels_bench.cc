@@ -97,7 +97,7 @@ void attention(State& state, decltype(&cpu::attention) kernel, DType dtype) {
 // New tokens of one row behind those in a cache: a step of generation, or the verification of proposed tokens.
 void cached_attention(State& state, decltype(&cpu::attention) kernel, DType dtype) {
   const std::int64_t cached = state.range(0), queries = state.range(1);
-  Attention at(1, cached + queries, dtype);
+  Attention at(1, cached + queries, 0, dtype);
   at.plan.queries = {{.begin = 0, .end = queries, .self_begin = cached, .visible = {{0, cached}}}};
   at.args.query = at.args.query.rows(0, queries);
   at.output = at.output.rows(0, queries);
