@@ -156,8 +156,7 @@ Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers
   };
   const double first = median(prompts);
   const double steps = static_cast<double>(options.new_tokens - 1) / std::max(1e-9, median(rests));
-  std::int64_t weights = 0;
-  for (const models::NamedWeight& weight : model.weights()) weights += weight.variable.value().bytes();
+  const std::int64_t weights = weight_bytes(model);
   const std::int64_t peak = peak_resident_bytes();
   const double bandwidth = read_bandwidth(engine, std::int64_t{512} << 20, 0.5);
   return Value::object(
