@@ -49,6 +49,15 @@ int exit_code(ErrorCategory category) {
   return 70;
 }
 
+ErrorCategory category_of_exit_code(int code) {
+  for (const ErrorCategory category :
+       {ErrorCategory::kInvalidArgument, ErrorCategory::kBadData, ErrorCategory::kNotFound, ErrorCategory::kIo,
+        ErrorCategory::kUnsupported, ErrorCategory::kNumeric, ErrorCategory::kCancelled}) {
+    if (exit_code(category) == code) return category;
+  }
+  return ErrorCategory::kInternal;
+}
+
 void check_failed(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "instruct: broken promise: %s (%s:%d)\n", condition, file, line);
   std::abort();

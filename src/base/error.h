@@ -31,6 +31,8 @@ std::string_view category_name(ErrorCategory category);
 // Process exit code of a category: 2 invalid argument, 3 bad data, 4 not found, 5 io, 6 unsupported, 7 numeric,
 // 130 cancelled (as a shell reports Ctrl-C), 70 internal.
 int exit_code(ErrorCategory category);
+// The category a process of this program ended with; internal for a code that is none of these.
+ErrorCategory category_of_exit_code(int code);
 
 class Error : public std::runtime_error {
  public:

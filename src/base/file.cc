@@ -233,6 +233,10 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
   return mapped;
 }
 
+void MappedFile::read_ahead() const {
+  if (!bytes_.empty()) ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_WILLNEED);
+}
+
 void MappedFile::release() const {
   if (!bytes_.empty()) ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_DONTNEED);
 }

@@ -73,6 +73,8 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::filesystem::path& path() const { return path_; }
+  // Asks the system to start reading the file, all of which will be needed soon.
+  void read_ahead() const;
   // Gives the memory that reading has filled back to the system; what is read again is read from the file.
   void release() const;
 

@@ -75,6 +75,12 @@ double read_bandwidth(ops::Engine& engine, std::int64_t bytes, double seconds) {
   return static_cast<double>(bytes) / time;
 }
 
+std::int64_t weight_bytes(const models::Llama& model) {
+  std::int64_t bytes = 0;
+  for (const models::NamedWeight& weight : model.weights()) bytes += weight.variable.value().bytes();
+  return bytes;
+}
+
 std::int64_t peak_resident_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

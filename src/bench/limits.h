@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "models/llama.h"
 #include "ops/engine.h"
 
 namespace instruct::bench {
@@ -21,6 +22,9 @@ double peak_product_rate(ops::Engine& engine, tensor::DType dtype, double second
 // Bytes a second that all threads together read from `bytes` of memory; far more than the caches hold gives main
 // memory's bandwidth, less that of a cache.
 double read_bandwidth(ops::Engine& engine, std::int64_t bytes, double seconds);
+
+// Bytes of a model's weights as they are held, each of which a pass reads at least once.
+std::int64_t weight_bytes(const models::Llama& model);
 
 // Largest resident set of this process so far, in bytes.
 std::int64_t peak_resident_bytes();

@@ -8,7 +8,9 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/threads.h"
 #include "bench/figures.h"
+#include "bench/load.h"
 #include "cli/commands.h"
 #include "cli/generation.h"
 #include "cli/session.h"
@@ -25,7 +27,32 @@ struct Options {
     model.add_to(command);
     command.add_flag("--json", json, "print JSON");
   }
+  // More threads than processors wait for each other: what they take says nothing about the program.
+  void check() const {
+    ops::dtype_from_option(model.dtype);
+    const int processors = available_processors();
+    if (model.threads > processors) {
+      raise(ErrorCategory::kInvalidArgument,
+            "--threads {}: this machine has {} processor{}, and a measurement needs one for each thread; 0 takes all",
+            model.threads, processors, processors == 1 ? "" : "s");
+    }
+  }
+  std::unique_ptr<Session> open(const models::WeightOptions& weights = {}) const {
+    check();
+    return open_session(model, weights);
+  }
 };
+
+// One of several parts of a start, or products.
+void show_row(const Value& row) {
+  if (const Value* part = row.find("part")) {
+    std::cout << fmt::format("  {:<28} {:.1f} ms\n", part->as_string(), 1e3 * row.at("seconds").as_double());
+    return;
+  }
+  std::cout << fmt::format("  {:>6} x {:>6} x {:>6}  {:>7.0f} GFLOP/s  {:>4.0f}%\n", row.at("m").as_integer(),
+                           row.at("n").as_integer(), row.at("k").as_integer(), row.at("gflops").as_double(),
+                           100 * row.at("limit_share").as_double());
+}
 
 void show(const Value& value, bool json) {
   if (json) {
@@ -34,11 +61,7 @@ void show(const Value& value, bool json) {
   }
   for (const auto& [key, item] : value.as_object()) {
     if (item.is_array()) {
-      for (const Value& row : item.as_array()) {
-        std::cout << fmt::format("  {:>6} x {:>6} x {:>6}  {:>7.0f} GFLOP/s  {:>4.0f}%\n", row.at("m").as_integer(),
-                                 row.at("n").as_integer(), row.at("k").as_integer(), row.at("gflops").as_double(),
-                                 100 * row.at("limit_share").as_double());
-      }
+      for (const Value& row : item.as_array()) show_row(row);
     } else if (key.ends_with("bytes")) {
       std::cout << fmt::format("{:<30} {}\n", key, format_bytes(item.as_integer()));
     } else if (key.ends_with("bytes_per_second")) {
@@ -88,11 +111,11 @@ void add_train(CLI::App& parent) {
       raise(ErrorCategory::kInvalidArgument,
             "--base-compute int16 is for forward passes: training takes int8 or dtype");
     const bool lora = all->type == "lora";
-    const auto session = open_session(
-        all->options.model, {.keep_quantised = all->options.keep_quantised,
-                             .trainable = !lora,
-                             .integers = all->options.model.base_compute == "int8" ? ops::IntegerUse::kGradients8
-                                                                                   : ops::IntegerUse::kNone});
+    const auto session =
+        all->options.open({.keep_quantised = all->options.keep_quantised,
+                           .trainable = !lora,
+                           .integers = all->options.model.base_compute == "int8" ? ops::IntegerUse::kGradients8
+                                                                                 : ops::IntegerUse::kNone});
     models::Llama& model = *session->package.model;
     std::unique_ptr<adapters::LoraAdapter> adapter;
     if (lora) {
@@ -116,7 +139,7 @@ void add_score(CLI::App& parent) {
   add_pass_options(*command, all->pass);
   command->footer("\nExample:\n  instruct bench score --model M.gguf --batch 8 --length 256");
   command->callback([all] {
-    const auto session = open_session(all->options.model);
+    const auto session = all->options.open();
     show(bench::bench_score(*session->engine, *session->package.model, all->pass), all->options.json);
   });
 }
@@ -148,9 +171,41 @@ void add_generate(CLI::App& parent) {
   command->footer(
       "\nExample:\n  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");
   command->callback([all] {
-    const auto session = open_session(all->options.model, {.integers = ops::IntegerUse::kForward16});
+    const auto session = all->options.open({.integers = ops::IntegerUse::kForward16});
     show(bench::bench_generate(*session->engine, *session->package.model, *session->package.tokenizer, all->generate),
          all->options.json);
+  });
+}
+
+void add_load(CLI::App& parent) {
+  struct All {
+    Options options;
+    bench::LoadBenchOptions load;
+    std::string prompt = "What is the capital of France?";
+    std::int64_t started_at = 0;  // in a process that is measured: when it was started
+  };
+  auto all = std::make_shared<All>();
+  CLI::App* command = parent.add_subcommand("load", "Cold starts: a new process up to its first token, part by part");
+  all->options.add_to(*command);
+  command->add_option("--prompt", all->prompt, "what is asked")->capture_default_str();
+  command->add_option("--repeats", all->load.repeats, "processes; the median counts")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--drop-file-cache", all->load.drop_file_cache, "let each process read the model from disk");
+  command->add_option("--started-at", all->started_at)->group("");
+  command->footer("\nExample:\n  instruct bench load --model M.gguf");
+  command->callback([all] {
+    if (all->started_at == 0) {
+      all->options.check();
+      all->load.model = all->options.model.model;
+      ops::Engine engine(all->options.model.threads);
+      show(bench::bench_load(engine, all->load), all->options.json);
+      return;
+    }
+    const auto session = all->options.open({.integers = ops::IntegerUse::kForward16});
+    std::cout << dump_json(
+        bench::cold_start({*session->engine, session->package, *session->dialogue, session->chat_template_seconds},
+                          all->prompt, all->started_at));
   });
 }
 
@@ -165,7 +220,7 @@ void add_kernels(CLI::App& parent) {
   command->add_option("--tokens", all->rows, "rows of the products")->capture_default_str()->check(CLI::PositiveNumber);
   command->footer("\nExample:\n  instruct bench kernels --model M.gguf --tokens 2048");
   command->callback([all] {
-    const auto session = open_session(all->options.model);
+    const auto session = all->options.open();
     show(bench::bench_kernels(*session->engine, *session->package.model, all->rows), all->options.json);
   });
 }
@@ -221,6 +276,7 @@ void add_bench_command(CLI::App& app) {
   add_train(*command);
   add_score(*command);
   add_generate(*command);
+  add_load(*command);
 }
 
 }  // namespace instruct::cli

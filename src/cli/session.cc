@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/stopwatch.h"
 #include "base/text.h"
 #include "ops/weights.h"
 
@@ -65,9 +66,11 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
           "--base-compute {} needs quantised weights, and '{}' has none: 'instruct export --quantize q8_0' makes them",
           options.base_compute, options.model);
   }
+  Stopwatch watch;
   session->dialogue = std::make_unique<instructions::DialogueEncoder>(
       *session->package.tokenizer, chat_template_of(session->package, options.chat_template),
       options.chat_template.empty() ? options.model : options.chat_template);
+  session->chat_template_seconds = watch.lap();
   if (!options.adapter.empty()) {
     session->adapter = models::load_peft_folder(options.adapter, *session->package.model, session->engine->allocator());
     models::check_origin(session->adapter.origin, session->origin(), options.adapter);

@@ -38,6 +38,7 @@ struct Session {
   models::Package package;
   std::unique_ptr<instructions::DialogueEncoder> dialogue;
   std::optional<instructions::InstructionSet> set;
+  double chat_template_seconds = 0;
   models::LoadedAdapter adapter;  // adapter.adapter is null without --adapter
 
   // What an adapter trained here is bound to.

@@ -60,13 +60,14 @@ class Cursor {
     position_ += sizeof(T);
     return value;
   }
-  std::string read_string(std::string_view what) {
+  std::string_view read_string(std::string_view what) {
     const auto length = read<std::uint64_t>(what);
     if (length > left() || length > kMaxString) {
       fail(what, fmt::format("a text of at most {} bytes", std::min(left(), kMaxString)),
            fmt::format("length {}", length));
     }
-    std::string text(reinterpret_cast<const char*>(bytes_.data() + position_), static_cast<std::size_t>(length));
+    const std::string_view text(reinterpret_cast<const char*>(bytes_.data() + position_),
+                                static_cast<std::size_t>(length));
     position_ += static_cast<std::size_t>(length);
     return text;
   }
@@ -156,7 +157,7 @@ GgufValue read_array(Cursor& cursor, std::string_view what) {
   const std::uint64_t count = cursor.read_count(what, size_of_type(type));
   if (count > kMaxArray) cursor.fail(what, fmt::format("at most {} elements", kMaxArray), fmt::format("{}", count));
   if (type == kString) {
-    std::vector<std::string> texts;
+    std::vector<std::string_view> texts;
     texts.reserve(static_cast<std::size_t>(count));
     for (std::uint64_t i = 0; i < count; ++i) texts.push_back(cursor.read_string(what));
     return texts;
@@ -179,7 +180,7 @@ GgufValue read_array(Cursor& cursor, std::string_view what) {
 
 GgufValue read_value(Cursor& cursor, std::string_view what) {
   const auto type = cursor.read<std::uint32_t>(what);
-  if (type == kString) return cursor.read_string(what);
+  if (type == kString) return std::string(cursor.read_string(what));
   if (type == kArray) return read_array(cursor, what);
   return std::visit([](auto number) { return GgufValue(number); }, read_number(cursor, type, what));
 }
@@ -269,7 +270,7 @@ void GgufFile::parse_all() {
   const std::uint64_t tensor_count = cursor.read_count("tensor count", 24);
   const std::uint64_t key_count = cursor.read_count("key count", 13);
   for (std::uint64_t i = 0; i < key_count; ++i) {
-    std::string key = cursor.read_string("key");
+    std::string key(cursor.read_string("key"));
     if (!keys_.emplace(key, metadata_.size()).second) cursor.fail("key '" + key + "'", "each key once", "a repeat");
     GgufValue value = read_value(cursor, "value of '" + key + "'");
     metadata_.emplace_back(std::move(key), std::move(value));
@@ -375,8 +376,8 @@ std::string GgufFile::text_or(const std::string& key, std::string otherwise) con
   const auto* value = typed<std::string>(*this, key, "a text");
   return value == nullptr ? otherwise : *value;
 }
-const std::vector<std::string>& GgufFile::texts(const std::string& key) const {
-  const auto* value = typed<std::vector<std::string>>(*this, key, "an array of texts");
+const std::vector<std::string_view>& GgufFile::texts(const std::string& key) const {
+  const auto* value = typed<std::vector<std::string_view>>(*this, key, "an array of texts");
   if (value == nullptr) missing(*this, key);
   return *value;
 }

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -18,9 +19,9 @@
 namespace instruct::formats {
 
 // One metadata value. Integers of every width become int64 (uint64 above its range is refused), floats double; arrays
-// keep one vector, so a vocabulary of 250,000 strings stays cheap.
+// keep one vector, texts in arrays stay where the file has them: a vocabulary of 250,000 stays cheap.
 using GgufValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
-                               std::vector<std::string>>;
+                               std::vector<std::string_view>>;
 
 struct GgufTensorInfo {
   std::string name;
@@ -39,6 +40,10 @@ class GgufFile {
                                                std::shared_ptr<const void> owner);
 
   const std::string& origin() const { return origin_; }
+  // Lets the system start reading the tensors from disk.
+  void read_ahead() const {
+    if (map_ != nullptr) map_->read_ahead();
+  }
   // Gives back memory that reading has filled; tensors can still be read.
   void release() const {
     if (map_ != nullptr) map_->release();
@@ -54,7 +59,8 @@ class GgufFile {
   bool boolean_or(const std::string& key, bool otherwise) const;
   const std::string& text(const std::string& key) const;
   std::string text_or(const std::string& key, std::string otherwise) const;
-  const std::vector<std::string>& texts(const std::string& key) const;
+  // Texts as long as the file object.
+  const std::vector<std::string_view>& texts(const std::string& key) const;
   // Empty when absent.
   std::vector<std::int64_t> integers_or_empty(const std::string& key) const;
   std::vector<double> numbers_or_empty(const std::string& key) const;

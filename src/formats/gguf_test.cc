@@ -107,7 +107,7 @@ TEST_F(GgufFiles, WhatIsWrittenIsRead) {
   EXPECT_EQ(file->integer("a.count"), 8);
   EXPECT_EQ(file->number("a.number"), 0.5);
   EXPECT_EQ(file->number("a.count"), 8.0);
-  EXPECT_EQ(file->texts("a.texts"), (std::vector<std::string>{"x", "", "\xE2\x96\x81y"}));
+  EXPECT_EQ(file->texts("a.texts"), (std::vector<std::string_view>{"x", "", "\xE2\x96\x81y"}));
   EXPECT_EQ(file->integers_or_empty("a.ids"), (std::vector<std::int64_t>{-1, 2}));
   EXPECT_EQ(file->numbers_or_empty("a.scores"), (std::vector<double>{1.5}));
   EXPECT_EQ(file->metadata().size(), 7U);

@@ -24,6 +24,10 @@ class SafetensorsFile {
                                                       std::shared_ptr<const void> owner);
 
   const std::string& origin() const { return origin_; }
+  // Lets the system start reading the tensors from disk.
+  void read_ahead() const {
+    if (map_ != nullptr) map_->read_ahead();
+  }
   // Gives back memory that reading has filled; tensors can still be read.
   void release() const {
     if (map_ != nullptr) map_->release();

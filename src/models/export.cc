@@ -213,6 +213,8 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
             writer.set(name, std::vector<std::int32_t>(stored.begin(), stored.end()));
           } else if constexpr (std::is_same_v<T, std::vector<double>>) {
             writer.set(name, std::vector<float>(stored.begin(), stored.end()));
+          } else if constexpr (std::is_same_v<T, std::vector<std::string_view>>) {
+            writer.set(name, std::vector<std::string>(stored.begin(), stored.end()));
           } else {
             writer.set(name, stored);
           }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/stopwatch.h"
 #include "models/sources.h"
 
 namespace instruct::models {
@@ -38,7 +39,9 @@ std::optional<std::int32_t> token_id(const formats::GgufFile& file, const std::s
 void read_byte_level(const formats::GgufFile& file, TokenizerSpec& spec) {
   if (file.find("tokenizer.ggml.merges") == nullptr)
     raise(ErrorCategory::kBadData, "{}: the tokenizer has no merges", file.origin());
-  for (const std::string& merge : file.texts("tokenizer.ggml.merges")) {
+  const std::vector<std::string_view>& merges = file.texts("tokenizer.ggml.merges");
+  spec.merges.reserve(merges.size());
+  for (const std::string_view merge : merges) {
     const std::size_t space = merge.find(' ', 1);
     if (space == std::string::npos) raise(ErrorCategory::kBadData, "{}: merge '{}' has no space", file.origin(), merge);
     spec.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
@@ -77,7 +80,8 @@ void read_sentence_piece(const formats::GgufFile& file, TokenizerSpec& spec) {
 TokenizerSpec spec_from_gguf(const formats::GgufFile& file) {
   TokenizerSpec spec;
   spec.name = file.origin();
-  spec.tokens = file.texts("tokenizer.ggml.tokens");
+  const std::vector<std::string_view>& tokens = file.texts("tokenizer.ggml.tokens");
+  spec.tokens.assign(tokens.begin(), tokens.end());
   for (const std::int64_t type : file.integers_or_empty("tokenizer.ggml.token_type"))
     spec.kinds.push_back(kind_of_gguf(type));
   const std::string kind = file.text("tokenizer.ggml.model");
@@ -118,16 +122,22 @@ std::string folder_template(const fs::path& folder, const Value& config) {
 }
 
 void open_gguf(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
+  Stopwatch watch;
   package.gguf = formats::GgufFile::open(package.path);
   package.config = config_from_gguf(*package.gguf);
+  const auto source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
+  if (parts == PackageParts::kAll) source->read_ahead();
+  package.seconds.files = watch.lap();
   package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_from_gguf(*package.gguf));
   package.chat_template = package.gguf->text_or("tokenizer.chat_template", "");
+  package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;
-  const auto source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
   package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
+  package.seconds.weights = watch.lap();
 }
 
 void open_folder(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
+  Stopwatch watch;
   const fs::path& folder = package.path;
   const auto json = [&](const char* name) {
     return parse_json(read_file(folder / name, 1 << 30), (folder / name).string());
@@ -139,6 +149,12 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   if (!fs::exists(folder / "tokenizer.json")) {
     raise(ErrorCategory::kNotFound, "{}: tokenizer.json is missing", folder.string());
   }
+  std::unique_ptr<WeightSource> source;
+  if (parts == PackageParts::kAll) {
+    source = make_folder_source(folder);
+    source->read_ahead();
+  }
+  package.seconds.files = watch.lap();
   const std::string tokenizer_file = (folder / "tokenizer.json").string();
   try {
     package.tokenizer = std::make_unique<tokenizers::Tokenizer>(
@@ -148,11 +164,12 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
     raise(ErrorCategory::kBadData, "{}: {}", tokenizer_file, error.what());
   }
   package.chat_template = folder_template(folder, tokenizer_config);
+  package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;
-  const auto source = make_folder_source(folder);
   // Some folders store the head although it is tied, some say untied and store none.
   if (!source->has("lm_head.weight")) package.config.tied_embeddings = true;
   package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
+  package.seconds.weights = watch.lap();
 }
 
 }  // namespace

@@ -12,6 +12,13 @@
 
 namespace instruct::models {
 
+// Seconds that the parts of opening a model took.
+struct LoadSeconds {
+  double files = 0;  // configuration, and the tables of contents of mapped files
+  double tokenizer = 0;
+  double weights = 0;  // converted, packed, or only found
+};
+
 struct Package {
   std::filesystem::path path;
   LlamaConfig config;
@@ -21,6 +28,7 @@ struct Package {
   // What export needs to write the same model again.
   std::shared_ptr<const formats::GgufFile> gguf;  // null for a folder
   Value hugging_face_config;                      // null for a GGUF file
+  LoadSeconds seconds;
 
   // Text of a special token, or empty.
   std::string bos_text() const;

@@ -60,6 +60,7 @@ class GgufSource final : public WeightSource {
     if (!has_moved_rows(config_, name, heads) || stored.dim(0) % (2 * heads) != 0) return stored;
     return rows_from_gguf(stored, heads, *allocator_);
   }
+  void read_ahead() const override { file_->read_ahead(); }
   void release() const override { file_->release(); }
   std::string origin() const override { return file_->origin(); }
 
@@ -90,8 +91,11 @@ class FolderSource final : public WeightSource {
     if (found == files_.end()) raise(ErrorCategory::kNotFound, "{}: tensor '{}' is missing", origin(), name);
     return found->second->tensor(name);
   }
+  void read_ahead() const override {
+    for (const auto& file : shards_) file->read_ahead();
+  }
   void release() const override {
-    for (const auto& [name, file] : files_) file->release();
+    for (const auto& file : shards_) file->release();
   }
   std::string origin() const override { return folder_.string(); }
 
@@ -112,9 +116,11 @@ class FolderSource final : public WeightSource {
   }
   void add(const std::shared_ptr<const formats::SafetensorsFile>& file) {
     for (const std::string& name : file->names()) files_[name] = file;
+    shards_.push_back(file);
   }
   fs::path folder_;
-  std::map<std::string, std::shared_ptr<const formats::SafetensorsFile>> files_;
+  std::map<std::string, std::shared_ptr<const formats::SafetensorsFile>> files_;  // by tensor
+  std::vector<std::shared_ptr<const formats::SafetensorsFile>> shards_;
 };
 
 const std::vector<std::string>& known_architectures() {

@@ -194,7 +194,8 @@ void write_k_quantised(const fs::path& quantised, const fs::path& plain, DType d
   for (formats::GgufWriter& writer : writers) {
     for (const auto& [key, value] : base->metadata()) {
       if (const auto* text = std::get_if<std::string>(&value)) writer.set(key, *text);
-      if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) writer.set(key, *texts);
+      if (const auto* texts = std::get_if<std::vector<std::string_view>>(&value))
+        writer.set(key, std::vector<std::string>(texts->begin(), texts->end()));
       if (const auto* number = std::get_if<std::int64_t>(&value)) writer.set(key, static_cast<std::uint32_t>(*number));
       if (const auto* real = std::get_if<double>(&value)) writer.set(key, static_cast<float>(*real));
     }

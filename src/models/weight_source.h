@@ -15,6 +15,8 @@ class WeightSource {
   // The tensor as stored (any dtype, block-quantised too), rows in Hugging Face order. Raises NotFound naming file and
   // tensor, or Unsupported naming its type.
   virtual tensor::Tensor get(const std::string& name) const = 0;
+  // Lets the system start reading the tensors from disk while other work is done.
+  virtual void read_ahead() const = 0;
   // Gives back memory that reading has filled, where the tensors are mapped. They can be read again.
   virtual void release() const = 0;
   // For messages: the file or folder.

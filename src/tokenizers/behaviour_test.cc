@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "base/threads.h"
 #include "tokenizers/byte_level.h"
 #include "tokenizers/byte_pair.h"
 #include "tokenizers/tokenizer.h"
@@ -35,6 +36,36 @@ std::vector<std::string> pieces_of(const Tokenizer& tokenizer, const std::vector
 }
 
 using Pieces = std::vector<std::string>;
+
+TEST(Spelling, EveryByteAndNothingElse) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string bytes(3, static_cast<char>(byte));
+    EXPECT_EQ(bytes_of_spelling(spelling_of_bytes(bytes)), bytes) << byte;
+  }
+  // A space, what overlong and cut characters would spell, other alphabets, characters of three and four bytes.
+  for (const char* other :
+       {" ", "\xC1\xA1", "\xC4", "a\xC4x", "\xC4\xC4", "\x80", "\xC5\x84", "\xE2\x96\x81", "\xF0\x9F\x98\x80"})
+    EXPECT_EQ(bytes_of_spelling(other), std::nullopt) << other;
+}
+
+// Which tokens are whole is noted as texts come by: what is asked for first, or at once, changes nothing.
+TEST(WholeTokens, DoNotDependOnWhatCameBefore) {
+  const std::vector<std::string> words{"abc", "ab", "bc", "aab", "aaaa", "aaa", "abcabc"};
+  std::vector<Pieces> alone;
+  for (const std::string& word : words) {
+    const Tokenizer fresh(small_spec());
+    alone.push_back(pieces_of(fresh, fresh.encode(word, {})));
+  }
+  EXPECT_EQ(alone[2], (Pieces{"bc"}));
+  const Tokenizer shared(small_spec());
+  ThreadPool pool(4);
+  std::vector<Pieces> together(words.size() * 50);
+  pool.run(static_cast<std::int64_t>(together.size()), [&](std::int64_t i) {
+    const auto at = static_cast<std::size_t>(i);
+    together[at] = pieces_of(shared, shared.encode(words[at % words.size()], {}));
+  });
+  for (std::size_t i = 0; i < together.size(); ++i) EXPECT_EQ(together[i], alone[i % words.size()]) << i;
+}
 
 TEST(Specials, AreFoundOnlyWhollyInsideARange) {
   const Tokenizer tokenizer(small_spec());

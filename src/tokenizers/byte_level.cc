@@ -33,7 +33,14 @@ std::optional<std::string> bytes_of_spelling(std::string_view spelling) {
     return table;
   }();
   std::string result;
-  for (const char32_t character : decode_utf8(spelling)) {
+  for (std::size_t i = 0; i < spelling.size(); ++i) {
+    std::size_t character = static_cast<unsigned char>(spelling[i]);
+    if (character >= 0x80) {  // all others of the alphabet take two bytes
+      if (character < 0xC2 || character >= 0xE0 || ++i == spelling.size()) return std::nullopt;
+      const auto second = static_cast<unsigned char>(spelling[i]);
+      if ((second & 0xC0) != 0x80) return std::nullopt;
+      character = (character & 0x1F) << 6 | (second & 0x3F);
+    }
     if (character >= kLimit || bytes[character] < 0) return std::nullopt;
     result += static_cast<char>(bytes[character]);
   }

@@ -1,7 +1,7 @@
-// Three things make this quick. Nearly every piece is a whole token, so at construction each token's own text is
-// encoded once: where that gives the token itself, a look-up replaces merging (an exact cache that never changes).
-// Short pieces scan their few ranks for the best, long ones keep a heap. And a SentencePiece text, which has no pieces,
-// is cut where no merge can reach across: before a space symbol, when no token has one behind another character.
+// Three things make this quick. Nearly every piece is a whole token: the first time a token's own text comes by it is
+// noted whether merging gives just the token, and from then on a look-up replaces merging (an exact cache). Short
+// pieces scan their few ranks for the best, long ones keep a heap. And a SentencePiece text, which has no pieces, is
+// cut where no merge can reach across: before a space symbol, when no token has one behind another character.
 #include "tokenizers/byte_pair.h"
 
 #include <algorithm>
@@ -36,7 +36,10 @@ std::size_t next_cut(std::string_view text, std::string_view space, std::size_t 
 }  // namespace
 
 BytePairEncoder::BytePairEncoder(const TokenizerSpec& spec, const std::vector<std::string>& texts)
-    : spec_(spec), texts_(texts), by_text_(texts, texts.size()) {
+    : spec_(spec),
+      texts_(texts),
+      by_text_(texts, texts.size()),
+      whole_(std::make_unique<std::atomic<Whole>[]>(texts.size())) {
   index_tokens();
   if (!spec.merges.empty()) {
     index_merges();
@@ -52,7 +55,6 @@ BytePairEncoder::BytePairEncoder(const TokenizerSpec& spec, const std::vector<st
       return next_cut(text, spec.space_symbol, 0) < text.size();
     });
   }
-  find_whole_tokens();
 }
 
 // User-defined tokens come last and give way: a file may add a token that is also an ordinary one.
@@ -93,20 +95,28 @@ std::int32_t BytePairEncoder::id_of_spelling(std::string_view spelling) const {
   return bytes ? find(*bytes) : -1;
 }
 
-// Merges that lead to or from a special token are left out: plain text never becomes one.
+// Merges that lead to or from a special token are left out: plain text never becomes one. Most vocabularies list tokens
+// in the order of their merges, so the token behind the last result is tried before the table.
 void BytePairEncoder::index_merges() {
   std::unordered_set<std::string_view> hidden;
   for (std::size_t i = 0; i < texts_.size(); ++i) {
     if (texts_[i].empty() && !spec_.tokens[i].empty()) hidden.insert(spec_.tokens[i]);
   }
   pairs_ = PairTable(spec_.merges.size());
+  std::string joined;
+  std::size_t next = 0;
   for (std::size_t rank = 0; rank < spec_.merges.size(); ++rank) {
     const auto& [left, right] = spec_.merges[rank];
     const std::int32_t a = id_of_spelling(left);
     const std::int32_t b = id_of_spelling(right);
-    const std::int32_t result =
-        a < 0 || b < 0 ? -1 : find(texts_[static_cast<std::size_t>(a)] + texts_[static_cast<std::size_t>(b)]);
+    std::int32_t result = -1;
+    if (a >= 0 && b >= 0) {
+      joined = texts_[static_cast<std::size_t>(a)];
+      joined += texts_[static_cast<std::size_t>(b)];
+      result = next < texts_.size() && texts_[next] == joined ? static_cast<std::int32_t>(next) : find(joined);
+    }
     if (result >= 0) {
+      next = static_cast<std::size_t>(result) + 1;
       pairs_.insert(a, b, {static_cast<std::int32_t>(rank), result});
       continue;
     }
@@ -149,37 +159,30 @@ void BytePairEncoder::index_scores() {
   for (const Pair& pair : found) pairs_.insert(pair.left, pair.right, pair.merge);
 }
 
-void BytePairEncoder::find_whole_tokens() {
-  whole_.assign(texts_.size(), spec_.ignore_merges);
-  if (spec_.ignore_merges) return;
-  constexpr std::size_t kLongest = 128;  // bytes; longer tokens are merged each time they occur
-  Workspace workspace;
-  std::vector<Token> tokens;
-  for (std::size_t i = 0; i < texts_.size(); ++i) {
-    if (texts_[i].empty() || texts_[i].size() > kLongest || spec_.kinds[i] == TokenKind::kByte) continue;
-    tokens.clear();
-    encode_parts(texts_[i], 0, workspace, tokens);
-    whole_[i] = tokens.size() == 1 && tokens[0].id == static_cast<std::int32_t>(i);
-  }
-}
-
-std::int32_t BytePairEncoder::whole_token(std::string_view piece) const {
-  const std::int32_t id = find(piece);
-  return id >= 0 && whole_[static_cast<std::size_t>(id)] ? id : -1;
-}
-
 void BytePairEncoder::encode(std::string_view piece, std::size_t offset, Workspace& workspace,
                              std::vector<Token>& out) const {
   while (!piece.empty()) {
     const std::string_view part = cut_at_spaces_ ? piece.substr(0, next_cut(piece, spec_.space_symbol, 0)) : piece;
-    if (const std::int32_t id = whole_token(part); id >= 0) {
-      out.push_back({id, narrow(offset), narrow(offset + part.size())});
-    } else {
-      encode_parts(part, offset, workspace, out);
-    }
+    encode_part(part, offset, workspace, out);
     offset += part.size();
     piece.remove_prefix(part.size());
   }
+}
+
+void BytePairEncoder::encode_part(std::string_view part, std::size_t offset, Workspace& workspace,
+                                  std::vector<Token>& out) const {
+  const std::int32_t id = find(part);
+  std::atomic<Whole>* known = id < 0 ? nullptr : &whole_[static_cast<std::size_t>(id)];
+  const Whole whole = id < 0 ? Whole::kNo : spec_.ignore_merges ? Whole::kYes : known->load(std::memory_order_relaxed);
+  if (whole == Whole::kYes) {
+    out.push_back({id, narrow(offset), narrow(offset + part.size())});
+    return;
+  }
+  const std::size_t first = out.size();
+  encode_parts(part, offset, workspace, out);
+  if (whole == Whole::kNo) return;
+  const bool alone = out.size() == first + 1 && out[first].id == id;
+  known->store(alone ? Whole::kYes : Whole::kNo, std::memory_order_relaxed);
 }
 
 void BytePairEncoder::encode_parts(std::string_view piece, std::size_t offset, Workspace& workspace,

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,9 +47,8 @@ class BytePairEncoder {
   void index_token(std::int32_t id);
   void index_merges();
   void index_scores();
-  void find_whole_tokens();
   std::int32_t id_of_spelling(std::string_view spelling) const;
-  std::int32_t whole_token(std::string_view piece) const;
+  void encode_part(std::string_view part, std::size_t offset, Workspace& workspace, std::vector<Token>& out) const;
   void encode_parts(std::string_view piece, std::size_t offset, Workspace& workspace, std::vector<Token>& out) const;
   void split_bytes(std::string_view piece, std::vector<Part>& parts) const;
   void split_characters(std::string_view piece, std::vector<Part>& parts) const;
@@ -61,7 +62,9 @@ class BytePairEncoder {
   TextTable by_text_;
   PairTable pairs_{0};
   std::array<std::int32_t, 256> byte_ids_{};
-  std::vector<bool> whole_;  // by id: the text of the token encodes to just this token
+  // By id: whether the text of the token encodes to just this token. Filled as texts come by.
+  enum class Whole : std::uint8_t { kUnknown, kYes, kNo };
+  std::unique_ptr<std::atomic<Whole>[]> whole_;
   bool cut_at_spaces_ = false;
 };
 

@@ -3,8 +3,12 @@
 // are led back through every change (normalise.h).
 #include "tokenizers/tokenizer.h"
 
+#include <fmt/compile.h>
+
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -63,38 +67,37 @@ std::string text_of(const TokenizerSpec& spec, std::size_t id) {
   return std::move(bytes).value_or(token);
 }
 
-// What a token adds to a decoded text.
-std::string bytes_of(const TokenizerSpec& spec, std::size_t id) {
-  const TokenKind kind = spec.kinds[id];
+// What a token of characters adds to a decoded text.
+std::string decoded_characters(const TokenizerSpec& spec, std::size_t id) {
   const std::string& token = spec.tokens[id];
-  if (kind == TokenKind::kUnused) return {};
-  if (kind == TokenKind::kSpecial || kind == TokenKind::kUnknown) return token;
-  if (spec.alphabet == Alphabet::kBytes) {
-    return kind == TokenKind::kUserDefined ? token : bytes_of_spelling(token).value_or(token);
-  }
-  if (kind == TokenKind::kByte) {
+  if (spec.kinds[id] == TokenKind::kByte) {
     if (const auto byte = byte_of_fallback_token(token)) return std::string(1, static_cast<char>(*byte));
   }
   return with_replaced(token, spec.space_symbol, " ");
 }
 
 template <typename Make>
-std::vector<std::string> of_all(TokenizerSpec& spec, const Make& make) {
-  check(spec);
+std::vector<std::string> of_all(const TokenizerSpec& spec, const Make& make) {
   std::vector<std::string> result(spec.tokens.size());
   for (std::size_t id = 0; id < result.size(); ++id) result[id] = make(spec, id);
   return result;
 }
 
+TokenizerSpec checked(TokenizerSpec spec) {
+  check(spec);
+  return spec;
+}
+
 class Print {
  public:
   void put(std::string_view part) {
-    all_ += fmt::format("{}:", part.size());
+    all_ += fmt::format_int(part.size()).c_str();
+    all_ += ':';
     all_ += part;
   }
   template <typename Number>
   void number(Number value) {
-    all_ += fmt::format("{};", value);
+    fmt::format_to(std::back_inserter(all_), FMT_COMPILE("{};"), value);
   }
   void steps(const std::vector<NormaliserStep>& steps) {
     number(steps.size());
@@ -145,8 +148,8 @@ std::string fingerprint_of(const TokenizerSpec& spec) {
 
 struct Tokenizer::State {
   TokenizerSpec spec;
-  std::vector<std::string> texts;  // by id, see text_of
-  std::vector<std::string> bytes;  // by id, see bytes_of
+  std::vector<std::string> texts;    // by id, see text_of
+  std::vector<std::string> decoded;  // by id, see decoded_characters; empty for Alphabet::kBytes
   BytePairEncoder encoder;
   Normaliser normaliser;
   Normaliser preparer;
@@ -154,19 +157,19 @@ struct Tokenizer::State {
   AddedTokens added;                              // searched as they are spelled
   std::unique_ptr<AddedTokens> normalised_added;  // searched in normalised text; null when there is none
   std::vector<std::int32_t> ends;
-  std::string fingerprint;
+  std::once_flag fingerprint_made;
+  std::string fingerprint;  // made when it is asked for
   std::string nothing;
 
   explicit State(TokenizerSpec given)
-      : spec(std::move(given)),
+      : spec(checked(std::move(given))),
         texts(of_all(spec, text_of)),
-        bytes(of_all(spec, bytes_of)),
+        decoded(spec.alphabet == Alphabet::kBytes ? std::vector<std::string>() : of_all(spec, decoded_characters)),
         encoder(spec, texts),
         normaliser(spec.normalisers),
         preparer(spec.preparations),
         splitter(spec.splits),
-        added(searched(false)),
-        fingerprint(fingerprint_of(spec)) {
+        added(searched(false)) {
     if (auto entries = searched(true); !entries.empty())
       normalised_added = std::make_unique<AddedTokens>(std::move(entries));
     find_ends();
@@ -286,7 +289,13 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, SpecialTokens s
 
 const std::string& Tokenizer::token_bytes(std::int32_t id) const {
   if (id < 0 || id >= vocabulary_size()) return state_->nothing;
-  return state_->bytes[static_cast<std::size_t>(id)];
+  const auto i = static_cast<std::size_t>(id);
+  const TokenizerSpec& spec = state_->spec;
+  const TokenKind kind = spec.kinds[i];
+  if (kind == TokenKind::kUnused) return state_->nothing;
+  if (kind == TokenKind::kSpecial || kind == TokenKind::kUnknown) return spec.tokens[i];
+  if (spec.alphabet == Alphabet::kCharacters) return state_->decoded[i];
+  return kind == TokenKind::kUserDefined ? spec.tokens[i] : state_->texts[i];
 }
 
 bool Tokenizer::is_special(std::int32_t id) const {
@@ -328,7 +337,9 @@ const TokenizerSpec& Tokenizer::spec() const {
   return state_->spec;
 }
 const std::string& Tokenizer::fingerprint() const {
-  return state_->fingerprint;
+  State& state = *state_;
+  std::call_once(state.fingerprint_made, [&] { state.fingerprint = fingerprint_of(state.spec); });
+  return state.fingerprint;
 }
 
 }  // namespace instruct::tokenizers

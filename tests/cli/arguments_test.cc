@@ -39,7 +39,8 @@ INSTANTIATE_TEST_SUITE_P(EveryCommand, Help,
                                          Words{"data", "convert"}, Words{"data", "split"}, Words{"export"},
                                          Words{"inspect"}, Words{"metrics"}, Words{"tokenize"}, Words{"bench"},
                                          Words{"bench", "train"}, Words{"bench", "score"}, Words{"bench", "generate"},
-                                         Words{"bench", "kernels"}, Words{"bench", "cross-entropy"}));
+                                         Words{"bench", "kernels"}, Words{"bench", "cross-entropy"},
+                                         Words{"bench", "load"}));
 
 struct Refusal {
   Words words;
@@ -70,6 +71,10 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{{"score", "--model", golden_model(), "--data", golden_rows(), "--dtype", "f16"},
                 2,
                 "expected auto, bf16 or f32"},
+        Refusal{{"bench", "score", "--model", golden_model(), "--dtype", "f16"}, 2, "expected auto, bf16 or f32"},
+        Refusal{{"bench", "load", "--model", golden_model(), "--dtype", "f16"}, 2, "expected auto, bf16 or f32"},
+        Refusal{{"bench", "train", "--model", golden_model(), "--threads", "4000"}, 2, "--threads 4000: this machine"},
+        Refusal{{"bench", "load", "--model", golden_model(), "--threads", "4000"}, 2, "--threads 4000: this machine"},
         Refusal{{"run", "--model", golden_model(), "--base-compute", "int4"}, 2, "--base-compute"},
         Refusal{{"--log-level", "loud", "metrics", "--hypotheses", "x", "--references", "y"}, 2, "loud"},
         Refusal{{"export", "--model", "x", "--format", "zip", "--output", "y"}, 2, "gguf-lora"},

@@ -194,6 +194,30 @@ TEST(Bench, TinySizes) {
   EXPECT_GT(loss.at("limit_share").as_double(), 0);
 }
 
+TEST(Bench, ColdStartsArePartsOfOneTime) {
+  const Value load =
+      run({"bench", "load", "--model", golden_model(), "--repeats", "1", "--drop-file-cache", "--json"}).json();
+  std::vector<std::string> names;
+  double sum = 0;
+  for (const Value& part : load.at("parts").as_array()) {
+    names.push_back(part.at("part").as_string());
+    EXPECT_GE(part.at("seconds").as_double(), 0) << names.back();
+    sum += part.at("seconds").as_double();
+  }
+  EXPECT_THAT(names, ElementsAre("start", "files", "tokenizer", "chat_template", "weights", "first_token"));
+  EXPECT_NEAR(sum, load.at("first_token_seconds").as_double(), 1e-3);
+  EXPECT_GT(load.at("process_seconds").as_double(), load.at("first_token_seconds").as_double());
+  EXPECT_GT(load.at("weight_bytes").as_integer(), 0);
+  EXPECT_GT(load.at("disk_bytes_per_second").as_double(), 0);
+}
+
+TEST(Bench, WhatAProcessThatIsMeasuredRefuses) {
+  const Outcome nowhere = run({"bench", "load", "--model", "/nowhere/m.gguf"});
+  EXPECT_EQ(nowhere.code, 4);
+  EXPECT_THAT(nowhere.err, HasSubstr("/nowhere/m.gguf"));
+  EXPECT_EQ(run({"bench", "load", "--model", golden_model(), "--base-compute", "int8"}).code, 2);
+}
+
 TEST(Inspect, ModelAdapterSetAndRows) {
   const Folder folder;
   const Value model = run({"inspect", golden_model(), "--json"}).json();

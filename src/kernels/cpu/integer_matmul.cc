@@ -30,15 +30,16 @@ class PanelWriter {
     put_number(block.scales[g], to);
     if (format_.has_minimum) put_number(block.minimums[g], to);
     const std::uint8_t* integers = block.integers + g * static_cast<std::size_t>(format_.group);
-    const std::int64_t step = format_.bits == 4 ? 8 : 4;
     to += output_ * 4;
-    for (std::int64_t i = 0; i < format_.group; i += step, to += 4 * kPanel) {
-      std::uint8_t four[4];
-      for (std::int64_t t = 0; t < 4; ++t) {
-        four[t] = integers[i + t];
-        if (step == 8) four[t] = static_cast<std::uint8_t>(four[t] | integers[i + 4 + t] << 4);
+    if (format_.bits == 4) {
+      for (std::int64_t i = 0; i < format_.group; i += 8, to += 4 * kPanel) {
+        std::uint64_t eight = 0;
+        std::memcpy(&eight, integers + i, sizeof(eight));
+        const auto four = static_cast<std::uint32_t>(eight | eight >> 28);  // the second four in the high halves
+        std::memcpy(to, &four, sizeof(four));
       }
-      std::memcpy(to, four, sizeof(four));
+    } else {
+      for (std::int64_t i = 0; i < format_.group; i += 4, to += 4 * kPanel) std::memcpy(to, integers + i, 4);
     }
   }
 
