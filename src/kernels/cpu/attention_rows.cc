@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
-#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_rows.cc"
@@ -467,27 +466,6 @@ void add_weighted_values(const float* weights, std::int64_t weight_stride, std::
   }
 }
 
-void copy_heads(const Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t column, std::int64_t width,
-                tensor::DType dtype, std::byte* target) {
-  const tensor::DType stored = rows.dtype();
-  const std::int64_t size = tensor::info(stored).block_bytes;
-  const std::int64_t target_bytes = width * tensor::info(dtype).block_bytes;
-  std::vector<float> decoded(static_cast<std::size_t>(stored == dtype ? 0 : width));
-  for (std::int64_t row = first; row < first + count; ++row, target += target_bytes) {
-    const std::byte* source = rows.raw() + (row * rows.row_stride() + column) * size;
-    if (stored == dtype) {
-      std::memcpy(target, source, static_cast<std::size_t>(target_bytes));
-      continue;
-    }
-    if (stored == tensor::DType::kI8) {
-      HWY_DYNAMIC_DISPATCH(decode_head_i8)(bytes(source), width, decoded.data());
-    } else {
-      load_row(source, width, stored, decoded.data());
-    }
-    store_row(decoded.data(), width, dtype, target);
-  }
-}
-
 void store_row(const float* source, std::int64_t count, tensor::DType dtype, void* destination) {
   if (is_bf16(dtype)) {
     HWY_DYNAMIC_DISPATCH(copy_f32_bf16)(source, count, half(destination));
@@ -497,7 +475,9 @@ void store_row(const float* source, std::int64_t count, tensor::DType dtype, voi
 }
 
 void load_row(const void* source, std::int64_t count, tensor::DType dtype, float* destination) {
-  if (is_bf16(dtype)) {
+  if (dtype == tensor::DType::kI8) {
+    HWY_DYNAMIC_DISPATCH(decode_head_i8)(bytes(source), count, destination);
+  } else if (is_bf16(dtype)) {
     HWY_DYNAMIC_DISPATCH(copy_bf16_f32)(half(source), count, destination);
   } else {
     HWY_DYNAMIC_DISPATCH(copy_f32_f32)(full(source), count, destination);

@@ -41,7 +41,7 @@ void add_weighted_values(const float* weights, std::int64_t weight_stride, std::
 void copy_heads(const Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t column, std::int64_t width,
                 tensor::DType dtype, std::byte* target);
 
-// count values: f32 to dtype, and dtype to f32.
+// count values: f32 to dtype, and dtype to f32. The latter also from a head of 8-bit integers (head_columns).
 void store_row(const float* source, std::int64_t count, tensor::DType dtype, void* destination);
 void load_row(const void* source, std::int64_t count, tensor::DType dtype, float* destination);
 // destination[i] += source[i], f32.

@@ -1,4 +1,4 @@
-// Keys and values into their slots of a cache, as its dtype.
+// Keys and values into their slots of a cache, as its dtype, and out of it.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,8 +11,9 @@
 namespace instruct::kernels::cpu {
 namespace {
 
-std::byte* element(Tensor& matrix, std::int64_t row, std::int64_t column) {
-  return matrix.raw() + (row * matrix.row_stride() + column) * tensor::info(matrix.dtype()).block_bytes;
+std::byte* element(const Tensor& matrix, std::int64_t row, std::int64_t column) {
+  return const_cast<std::byte*>(matrix.raw()) +
+         (row * matrix.row_stride() + column) * tensor::info(matrix.dtype()).block_bytes;
 }
 
 // Integers of one scale, and the scale behind them.
@@ -58,6 +59,22 @@ void store_heads(Stream& stream, const Tensor& x, std::span<const std::int32_t> 
         store_integers(values.data() + head * head_width, head_width, element(rows, slot, head * columns));
     }
   });
+}
+
+void copy_heads(const Tensor& rows, std::int64_t first, std::int64_t count, std::int64_t column, std::int64_t width,
+                DType dtype, std::byte* target) {
+  const DType stored = rows.dtype();
+  const std::int64_t bytes = tensor::bytes_of(dtype, width);
+  std::vector<float> decoded(static_cast<std::size_t>(stored == dtype ? 0 : width));
+  for (std::int64_t row = first; row < first + count; ++row, target += bytes) {
+    const std::byte* source = element(rows, row, column);
+    if (stored == dtype) {
+      std::memcpy(target, source, static_cast<std::size_t>(bytes));
+    } else {
+      load_row(source, width, stored, decoded.data());
+      store_row(decoded.data(), width, dtype, target);
+    }
+  }
 }
 
 }  // namespace instruct::kernels::cpu
