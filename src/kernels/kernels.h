@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/random.h"
+#include "kernels/adamw.h"
 #include "kernels/integer_weight.h"
 #include "kernels/stream.h"
 #include "tensor/segments.h"
@@ -50,16 +51,6 @@ struct AttentionArgs {
   float scale = 1.0F;
   std::int64_t window = 0;
   const tensor::AttentionPlan* plan = nullptr;
-};
-
-struct AdamwStep {
-  float learning_rate = 0;
-  float beta1 = 0.9F;
-  float beta2 = 0.999F;
-  float epsilon = 1e-8F;
-  float weight_decay = 0;
-  std::int64_t step = 1;  // 1-based, for bias correction
-  float gradient_scale = 1.0F;
 };
 
 namespace reference {
