@@ -125,7 +125,8 @@ struct TrainOptions {
   train::Packing packing = train::Packing::kPacked;
   std::int64_t micro_batch = 3;
   DType dtype = DType::kF32;
-  bool checkpoint = false;        // activation checkpointing
+  bool checkpoint = false;  // activation checkpointing
+  train::Moments moments = train::Moments::kF32;
   fs::path checkpoint_at_step_4;  // saved there, and training goes on from what was loaded back
 };
 
@@ -143,7 +144,7 @@ class Training : public Parity {
                                                       *optimizer, Value::object(), [](const fs::path&) {});
         adapter = {};
         optimizer = make_optimizer(opened, adapter, options);
-        EXPECT_EQ(train::load_checkpoint(saved, *optimizer, opened.engine.context()).position.step, step);
+        EXPECT_EQ(train::load_checkpoint(saved, *optimizer).position.step, step);
       }
       one_step(opened, encoded, *optimizer, step, options, result);
     }
@@ -165,7 +166,8 @@ class Training : public Parity {
         named.push_back({module.name + ".B", module.b, adapter.masters[i].second});
       }
     }
-    return std::make_unique<train::Optimizer>(train::AdamwConfig{}, std::move(named), opened.engine.allocator());
+    return std::make_unique<train::Optimizer>(train::AdamwConfig{.moments = options.moments}, std::move(named),
+                                              opened.engine.allocator());
   }
 
   static void one_step(Opened& opened, const std::vector<data::EncodedRow>& rows, train::Optimizer& optimizer,
@@ -209,10 +211,16 @@ TEST_P(Training, TenStepsFollowPeftAndTransformers) {
 TEST_P(Training, ThreadsAndAKillChangeNotOneBit) {
   const fs::path folder = fs::temp_directory_path() / fmt::format("instruct-parity-{}-{}", ::getpid(), GetParam());
   fs::create_directories(folder);
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const TrainResult two = run({.dtype = dtype});
-    const TrainResult one = run({.threads = 1, .dtype = dtype});
-    const TrainResult resumed = run({.dtype = dtype, .checkpoint_at_step_4 = folder});
+  for (const TrainOptions& options :
+       {TrainOptions{}, TrainOptions{.dtype = DType::kBF16}, TrainOptions{.full = true, .dtype = DType::kBF16},
+        TrainOptions{.full = true, .moments = train::Moments::k8Bit},
+        TrainOptions{.full = true, .dtype = DType::kBF16, .moments = train::Moments::k8Bit}}) {
+    const TrainResult two = run(options);
+    TrainOptions alone = options, interrupted = options;
+    alone.threads = 1;
+    interrupted.checkpoint_at_step_4 = folder;
+    const TrainResult one = run(alone);
+    const TrainResult resumed = run(interrupted);
     EXPECT_EQ(two.losses, one.losses);
     EXPECT_EQ(two.norms, one.norms);
     EXPECT_EQ(two.after, one.after);
@@ -220,6 +228,15 @@ TEST_P(Training, ThreadsAndAKillChangeNotOneBit) {
     EXPECT_EQ(two.after, resumed.after);
   }
   fs::remove_all(folder);
+}
+
+// Rounded moments give other steps, but of the same length: losses stay within what rounding to 8 bits explains.
+TEST_P(Training, MomentsOf8BitsLearnAsFast) {
+  const TrainResult exact = run({.full = true});
+  const TrainResult rounded = run({.full = true, .moments = train::Moments::k8Bit});
+  EXPECT_EQ(rounded.losses[0], exact.losses[0]);
+  EXPECT_NE(rounded.losses[9], exact.losses[9]);
+  for (std::size_t i = 0; i < 10; ++i) EXPECT_NEAR(rounded.losses[i], exact.losses[i], 5e-3 * exact.losses[i]);
 }
 
 TEST_P(Training, ActivationCheckpointingChangesNotOneBit) {

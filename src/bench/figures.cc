@@ -9,7 +9,6 @@
 #include "base/random.h"
 #include "bench/limits.h"
 #include "ops/cross_entropy.h"
-#include "train/optimizer.h"
 #include "train/trainer.h"
 
 namespace instruct::bench {
@@ -100,7 +99,7 @@ Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapt
   } else {
     for (const models::NamedWeight& weight : model.weights()) parameters.push_back({weight.name, weight.variable, {}});
   }
-  train::Optimizer optimizer({}, std::move(parameters), engine.allocator());
+  train::Optimizer optimizer({.moments = options.moments}, std::move(parameters), engine.allocator());
   const data::Batch batch = random_batch(model, options);
   const auto weight = static_cast<float>(1.0 / static_cast<double>(batch.losses.size()));
   const std::vector<double> seconds = timings(options.repeats, [&] {

@@ -7,6 +7,7 @@
 #include "bench/work.h"
 #include "generate/generator.h"
 #include "ops/engine.h"
+#include "train/optimizer.h"
 
 namespace instruct::bench {
 
@@ -16,6 +17,7 @@ struct PassOptions {
   std::int64_t repeats = 5;   // timed passes after one to warm up; the median counts
   std::uint64_t seed = 42;
   bool checkpoint = false;  // training with activation checkpointing
+  train::Moments moments = train::Moments::kF32;
 };
 
 // Optimizer steps. `adapter` null: full tuning, for which the model must be trainable. Object with tokens_per_second,

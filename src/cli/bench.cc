@@ -91,6 +91,7 @@ void add_train(CLI::App& parent) {
     Options options;
     bench::PassOptions pass;
     std::string type = "lora";
+    std::string optim = "adamw";
     std::int64_t rank = 16;
   };
   auto all = std::make_shared<All>();
@@ -103,6 +104,9 @@ void add_train(CLI::App& parent) {
   command->add_option("--lora-rank", all->rank, "rank, on all linear layers")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command->add_option("--optim", all->optim, "adamw, or adamw_8bit (moments in 8 bits)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"adamw", "adamw_8bit"}));
   command->add_flag("--gradient-checkpointing", all->pass.checkpoint, "keep only the input of each block");
   command->add_flag("--keep-quantised", all->options.keep_quantised, "convert a quantised base by tile");
   command->footer("\nExample:\n  instruct bench train --model M.gguf --batch 4 --length 512");
@@ -111,6 +115,7 @@ void add_train(CLI::App& parent) {
       raise(ErrorCategory::kInvalidArgument,
             "--base-compute int16 is for forward passes: training takes int8 or dtype");
     const bool lora = all->type == "lora";
+    if (all->optim == "adamw_8bit") all->pass.moments = train::Moments::k8Bit;
     const auto session =
         all->options.open({.keep_quantised = all->options.keep_quantised,
                            .trainable = !lora,

@@ -180,7 +180,7 @@ void TrainRun::resume() {
     return;
   }
   Value before;
-  state_ = train::load_checkpoint(*path, trained_->optimizer(), session_->engine->context(), &before);
+  state_ = train::load_checkpoint(*path, trained_->optimizer(), &before);
   log_info("Resuming from {} (step {})", path->string(), state_.position.step);
   const std::vector<std::string> changed = train::changed_keys(before, train::to_value(config_));
   if (!changed.empty())
@@ -359,7 +359,7 @@ void TrainRun::take_best() {
                 state_.best_step);
     return;
   }
-  train::load_checkpoint(best, trained_->optimizer(), session_->engine->context());
+  train::load_checkpoint(best, trained_->optimizer());
   log_info("Taking the best checkpoint, step {} ({} {:.4f})", state_.best_step, evaluation_->metric_name(),
            state_.best_metric);
 }

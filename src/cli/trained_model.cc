@@ -6,13 +6,14 @@ namespace instruct::cli {
 
 TrainedModel::TrainedModel(const train::TrainConfig& config, Session& session)
     : session_(session), lora_(config.finetuning_type == "lora") {
-  optimizer_ = std::make_unique<train::Optimizer>(train::AdamwConfig{.beta1 = config.adam_beta1,
-                                                                     .beta2 = config.adam_beta2,
-                                                                     .epsilon = config.adam_epsilon,
-                                                                     .weight_decay = config.weight_decay,
-                                                                     .max_grad_norm = config.max_grad_norm},
-                                                  lora_ ? lora_parameters(config) : all_parameters(),
-                                                  session.engine->allocator());
+  optimizer_ = std::make_unique<train::Optimizer>(
+      train::AdamwConfig{.beta1 = config.adam_beta1,
+                         .beta2 = config.adam_beta2,
+                         .epsilon = config.adam_epsilon,
+                         .weight_decay = config.weight_decay,
+                         .max_grad_norm = config.max_grad_norm,
+                         .moments = config.optim == "adamw_8bit" ? train::Moments::k8Bit : train::Moments::kF32},
+      lora_ ? lora_parameters(config) : all_parameters(), session.engine->allocator());
 }
 
 std::vector<train::Optimizer::Named> TrainedModel::lora_parameters(const train::TrainConfig& config) {
@@ -49,14 +50,14 @@ std::vector<std::pair<tensor::Tensor, tensor::Tensor>> TrainedModel::masters() c
   std::vector<std::pair<tensor::Tensor, tensor::Tensor>> result;
   const auto& parameters = optimizer_->parameters();
   for (std::size_t i = 0; i + 1 < parameters.size(); i += 2)
-    result.emplace_back(parameters[i].master, parameters[i + 1].master);
+    result.emplace_back(optimizer_->master(parameters[i]), optimizer_->master(parameters[i + 1]));
   return result;
 }
 
 models::WeightLookup TrainedModel::full_weights() const {
   return [this](const std::string& name) -> tensor::Tensor {
     for (const train::TrainedParameter& parameter : optimizer_->parameters()) {
-      if (parameter.name == name) return parameter.master;
+      if (parameter.name == name) return optimizer_->master(parameter);
     }
     raise(ErrorCategory::kInternal, "no weight '{}'", name);
   };

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/random.h"
+#include "kernels/adamw.h"
 #include "kernels/integer_weight.h"
 #include "kernels/stream.h"
 #include "tensor/segments.h"
@@ -68,16 +69,6 @@ struct SoftmaxTile {
   std::span<double> sum;     // [M]: of e^(score - most) so far
   Tensor exponentials = {};  // [M, N] f32 or bf16, or undefined; may be the scores' memory
   Tensor totals = {};        // [M, D] f32, or undefined: what is summed with the exponentials of earlier tiles
-};
-
-struct AdamwStep {
-  float learning_rate = 0;
-  float beta1 = 0.9F;
-  float beta2 = 0.999F;
-  float epsilon = 1e-8F;
-  float weight_decay = 0;
-  std::int64_t step = 1;  // 1-based, for bias correction
-  float gradient_scale = 1.0F;
 };
 
 namespace reference {

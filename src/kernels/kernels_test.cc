@@ -52,9 +52,6 @@ Shape row(std::int64_t /*t*/, std::int64_t d) {
 Shape column(std::int64_t t, std::int64_t /*d*/) {
   return {t};
 }
-Shape flat(std::int64_t t, std::int64_t d) {
-  return {t * d};
-}
 
 // A fixed number of operations, relative to the value or to terms of size `magnitude`.
 std::function<Bound(std::int64_t, std::int64_t)> operations(double relative, double terms = 0, double magnitude = 0) {
@@ -192,27 +189,6 @@ KernelCase dropout_case(bool in_place, float rate) {
           .fast = call(cpu::dropout)};
 }
 
-// Moments are sums of two products; the weight loses at most rate * (|m| / c1) / (sqrt(v / c2) + eps), here below
-// 0.01 * 10 / sqrt(0.1): far less than its own rounding times a few.
-KernelCase adamw_case(std::int64_t step, bool with_copy) {
-  const auto call = [=](auto kernel) {
-    return [=](Stream& s, Tensors& o) {
-      const AdamwStep settings{.learning_rate = 0.01F, .weight_decay = 0.1F, .step = step, .gradient_scale = 0.5F};
-      Tensor none;
-      kernel(s, settings, o[0], o[1], o[2], o[3], with_copy ? o[4] : none);
-    };
-  };
-  const auto as_bf16 = [](std::int64_t t, std::int64_t d) { return Shape{t * d}; };
-  return {.name = fmt::format("adamw step {}{}", step, with_copy ? " with copy" : ""),
-          .operands = {{Kind::kF32, Role::kIn, flat},
-                       {Kind::kF32, Role::kInOut, flat, 0, 1, operations(4, 16, 1)},
-                       {Kind::kF32, Role::kInOut, flat, 0, 1, operations(4, 4, 1)},
-                       {Kind::kF32, Role::kInOut, flat, 0.5F, 0.4F, operations(8)},
-                       {Kind::kX, Role::kOut, as_bf16, 0, 1, operations(4, 16, 1)}},
-          .reference = call(reference::adamw),
-          .fast = call(cpu::adamw)};
-}
-
 std::vector<KernelCase> activation_cases() {
   std::vector<KernelCase> cases = plain_cases();
   cases.push_back(rms_norm_case());
@@ -331,18 +307,6 @@ TEST(Activations, EqualTheReferenceInManyTasks) {
   }
 }
 
-// The last operand's dtype varies with X: the bf16 copy is only taken in bf16.
-TEST(Optimizer, AdamwEqualsTheReference) {
-  auto machines = three_machines();
-  for (const std::int64_t step : {1, 2, 1000}) {
-    for (const std::int64_t size : {0, 1, 3, 63, 64, 65, 576, 40000}) {
-      check(adamw_case(step, false), {.rows = 1, .width = size}, machines);
-      check(adamw_case(step, true), {.rows = 1, .width = size, .x = DType::kBF16}, machines);
-      if (HasFatalFailure()) return;
-    }
-  }
-}
-
 TEST(Optimizer, SumOfSquaresIsAccurateAndIndependentOfThreads) {
   auto machines = three_machines();
   RandomStream random(3, RandomPurpose::kTest);
@@ -392,8 +356,6 @@ TEST(Targets, AllEqualTheReference) {
     SCOPED_TRACE(target);
     ++targets;
     for (const KernelCase& test : activation_cases()) check_settings(test, {3}, {test.widths.back()});
-    auto machines = three_machines();
-    check(adamw_case(3, true), {.rows = 1, .width = 67, .x = DType::kBF16}, machines);
   });
   EXPECT_GE(targets, 1);
 }

@@ -1,8 +1,9 @@
-// Where tensors get their bytes. The caching allocator keeps freed blocks, so a training loop asks the system for
-// memory during its first step only.
+// Where tensors get their bytes. Freed bytes are kept and serve the next tensors of any size, so a training loop asks
+// the system for memory during its first step only, and holds no more than its fullest moment needs.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace instruct::tensor {
@@ -23,10 +24,14 @@ class Allocator {
   // At least `bytes` bytes, aligned to 64, content undefined. Raises InvalidArgument when the system has no more.
   virtual std::shared_ptr<Storage> allocate(std::int64_t bytes) = 0;
   virtual std::int64_t bytes_in_use() const = 0;
-  virtual std::int64_t peak_bytes() const = 0;
+  // Bytes that were used at some time, and are kept: what this allocator adds to the process.
+  virtual std::int64_t bytes_kept() const = 0;
+  // What bytes_kept() would become if `body` were run with everything written that it allocates. Meant for a body that
+  // allocates and writes nothing: it counts for nothing afterwards.
+  virtual std::int64_t bytes_kept_after(const std::function<void()>& body) = 0;
 };
 
-// Host memory with a cache of freed blocks by size class. Thread-safe. Blocks may outlive the allocator object.
+// Host memory. Thread-safe. Blocks may outlive the allocator object.
 std::shared_ptr<Allocator> make_host_allocator();
 
 }  // namespace instruct::tensor

@@ -17,6 +17,7 @@ constexpr std::array<DTypeInfo, kDTypeCount> kInfo{{
     {"i64", 1, 8},
     {"u8", 1, 1},
     {"i8", 1, 1},
+    {"u16", 1, 2},
     // Block sizes as GGUF lays them out: scales, offsets and packed values.
     {"q8_0", 32, 34},
     {"q4_0", 32, 18},

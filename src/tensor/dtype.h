@@ -17,6 +17,7 @@ enum class DType : std::uint8_t {
   kI64,
   kU8,
   kI8,
+  kU16,
   kQ8_0,
   kQ4_0,
   kQ4_1,
@@ -26,7 +27,7 @@ enum class DType : std::uint8_t {
   kQ5_K,
   kQ6_K,
 };
-inline constexpr int kDTypeCount = 15;
+inline constexpr int kDTypeCount = 16;
 
 struct DTypeInfo {
   std::string_view name;        // "f32", "bf16", "q4_1", ...
@@ -81,6 +82,22 @@ inline Half to_half(float value) {
   }
   const std::uint32_t rounded = magnitude + 0xFFFU + (magnitude >> 13 & 1U) - 0x38000000U;
   return {static_cast<std::uint16_t>(sign | rounded >> 13)};
+}
+
+// An f32 number in two halves that give it back bit for bit: the nearest bfloat16, of two equally near ones that away
+// from zero, and the lower 16 bits. Adding half a unit carries into the upper bits exactly where the lower ones begin
+// with a one, so that bit says what to take away again. (Ties to even would leave one case in 65,536 undecided.)
+struct SplitFloat {
+  BFloat16 upper;
+  std::uint16_t lower;
+};
+inline SplitFloat split(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return {{static_cast<std::uint16_t>((bits + 0x8000U) >> 16)}, static_cast<std::uint16_t>(bits)};
+}
+inline float join(SplitFloat value) {
+  const std::uint32_t upper = value.upper.bits - (static_cast<std::uint32_t>(value.lower) >> 15);
+  return std::bit_cast<float>(upper << 16 | value.lower);
 }
 inline float to_float(float value) {
   return value;

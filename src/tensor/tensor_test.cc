@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <random>
 
+#include "base/error.h"
 #include "base/random.h"
 #include "tensor/block_codec.h"
 #include "tensor/segments.h"
@@ -47,18 +50,76 @@ TEST(Tensor, ViewsShareTheirBytes) {
   EXPECT_EQ(t.shape().text(), "[3, 4]");
 }
 
-TEST(Allocator, KeepsFreedBlocksAndCountsPeaks) {
+TEST(Allocator, KeepsFreedBlocks) {
   const auto allocator = make_host_allocator();
-  const std::byte* first = nullptr;
-  {
-    const auto block = allocator->allocate(1000);
-    first = block->data;
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first) % 64, 0U);
-    EXPECT_GE(allocator->bytes_in_use(), 1000);
+  for (const std::int64_t size : {1000, 100000}) {
+    const std::byte* first = nullptr;
+    {
+      const auto block = allocator->allocate(size);
+      first = block->data;
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first) % 64, 0U);
+      EXPECT_GE(allocator->bytes_in_use(), size);
+    }
+    EXPECT_EQ(allocator->bytes_in_use(), 0);
+    EXPECT_EQ(allocator->allocate(size - size / 100)->data, first);
+    EXPECT_GE(allocator->bytes_kept(), size);
   }
+}
+
+// Gradients of a backward pass take the places of activations, whatever their sizes.
+TEST(Allocator, FreedNeighboursServeOtherSizes) {
+  const auto allocator = make_host_allocator();
+  const auto below = allocator->allocate(1 << 20);
+  std::vector<std::shared_ptr<Storage>> activations;
+  for (int i = 0; i < 8; ++i) activations.push_back(allocator->allocate(1 << 20));
+  const std::int64_t kept = allocator->bytes_kept();
+  EXPECT_EQ(kept, 9 << 20);
+  activations.erase(activations.begin() + 3, activations.begin() + 6);
+  const auto gradient = allocator->allocate(3 << 20);
+  EXPECT_GT(gradient->data, activations[2]->data);
+  EXPECT_LT(gradient->data, activations[3]->data);
+  activations.clear();
+  const auto again = allocator->allocate(3 << 20), rest = allocator->allocate(2 << 20);
+  EXPECT_EQ(allocator->bytes_kept(), kept);
+}
+
+TEST(Allocator, ContentsOfBlocksStayApart) {
+  const auto allocator = make_host_allocator();
+  std::vector<std::pair<std::shared_ptr<Storage>, int>> blocks;
+  std::mt19937 random(3);
+  for (int i = 0; i < 2000; ++i) {
+    if (blocks.size() > 40 || (random() % 3 == 0 && !blocks.empty())) {
+      const std::size_t chosen = random() % blocks.size();
+      const auto& [block, value] = blocks[chosen];
+      for (std::int64_t at = 0; at < block->bytes; at += 997)
+        ASSERT_EQ(block->data[at], static_cast<std::byte>(value)) << at;
+      ASSERT_EQ(block->data[block->bytes - 1], static_cast<std::byte>(value));
+      blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(chosen));
+      continue;
+    }
+    const auto block =
+        allocator->allocate(1 + static_cast<std::int64_t>(random() % (random() % 2 == 0 ? 5000 : 300000)));
+    const int value = static_cast<int>(random() % 256);
+    std::memset(block->data, value, static_cast<std::size_t>(block->bytes));
+    blocks.emplace_back(block, value);
+  }
+  blocks.clear();
   EXPECT_EQ(allocator->bytes_in_use(), 0);
-  EXPECT_EQ(allocator->allocate(990)->data, first);
-  EXPECT_GE(allocator->peak_bytes(), 1000);
+}
+
+TEST(Allocator, TellsWhatABodyWouldKeep) {
+  const auto allocator = make_host_allocator();
+  const auto below = allocator->allocate(1 << 20);
+  { const auto freed = allocator->allocate(2 << 20); }
+  const std::int64_t kept = allocator->bytes_kept();
+  const auto body = [&](std::int64_t size) { return [&, size] { const auto block = allocator->allocate(size); }; };
+  EXPECT_EQ(allocator->bytes_kept_after(body(1 << 20)), kept);
+  EXPECT_EQ(allocator->bytes_kept_after(body(3 << 20)), kept + (1 << 20));
+  EXPECT_EQ(allocator->bytes_kept(), kept);
+}
+
+TEST(Allocator, TooMuchIsAnError) {
+  EXPECT_THROW(make_host_allocator()->allocate(std::int64_t{1} << 46), Error);
 }
 
 TEST(Segments, ChildrenSeeTheirAncestors) {

@@ -1,5 +1,7 @@
 // trainer_state.json: position, best metric, log, and the SHA-256 of optimizer.safetensors. optimizer.safetensors: for
-// every parameter "<name>.master", "<name>.m", "<name>.v", f32.
+// every parameter "<name>.master", "<name>.m", "<name>.v", f32; of moments in 8 bits the codes, with "<name>.m_scale"
+// and
+// "<name>.v_scale".
 #include "train/checkpoint.h"
 
 #include <algorithm>
@@ -18,6 +20,7 @@ namespace instruct::train {
 namespace {
 
 namespace fs = std::filesystem;
+using tensor::DType;
 
 constexpr std::string_view kPrefix = "checkpoint-";
 
@@ -38,6 +41,30 @@ std::vector<std::pair<std::int64_t, fs::path>> checkpoints(const fs::path& outpu
     if (const auto step = step_of(entry.path()); step && entry.is_directory()) found.emplace_back(*step, entry.path());
   }
   std::sort(found.rbegin(), found.rend());
+  return found;
+}
+
+// The moments of a parameter, by the ending of their names.
+std::vector<std::pair<const char*, const Tensor*>> moments_of(const ops::AdamwState& state) {
+  std::vector<std::pair<const char*, const Tensor*>> moments{{".m", &state.first}, {".v", &state.second}};
+  if (state.first_scale.defined()) {
+    moments.emplace_back(".m_scale", &state.first_scale);
+    moments.emplace_back(".v_scale", &state.second_scale);
+  }
+  return moments;
+}
+
+// A tensor of a checkpoint, of what this run expects.
+Tensor stored(const formats::SafetensorsFile& file, const std::string& name, const tensor::Shape& shape, DType dtype) {
+  const Tensor found = file.tensor(name);
+  if (!(found.shape() == shape)) {
+    raise(ErrorCategory::kBadData, "{}: '{}' is {}, this run needs {}: was the configuration changed?", file.origin(),
+          name, found.shape().text(), shape.text());
+  }
+  if (found.dtype() != dtype) {
+    raise(ErrorCategory::kBadData, "{}: '{}' is {}, this run needs {}: go on with the optim it was saved with",
+          file.origin(), name, tensor::info(found.dtype()).name, tensor::info(dtype).name);
+  }
   return found;
 }
 
@@ -65,15 +92,16 @@ fs::path save_checkpoint(const fs::path& output, const TrainingState& state, con
   write_model(folder.path());
   std::vector<formats::TensorToWrite> tensors;
   for (const TrainedParameter& parameter : optimizer.parameters()) {
-    for (const auto& [suffix, tensor] :
-         {std::pair{".master", parameter.master}, {".m", parameter.first_moment}, {".v", parameter.second_moment}}) {
+    tensors.push_back({parameter.name + ".master", parameter.state.weight.shape(), tensor::DType::kF32,
+                       [&] { return optimizer.master(parameter); }});
+    for (const auto& [suffix, tensor] : moments_of(parameter.state)) {
       tensors.push_back(
-          {parameter.name + suffix, tensor.shape(), tensor::DType::kF32, [tensor = tensor] { return tensor; }});
+          {parameter.name + suffix, tensor->shape(), tensor->dtype(), [tensor = tensor] { return *tensor; }});
     }
   }
   const fs::path optimizer_path = folder.path() / "optimizer.safetensors";
   formats::write_safetensors(optimizer_path, tensors, Value::object());
-  const std::string hash = sha256_hex(read_file(optimizer_path, std::int64_t{1} << 42));
+  const std::string hash = sha256_of_file(optimizer_path);
   write_file_atomic(folder.path() / "trainer_state.json",
                     dump_json(state_value(state, config, hash), {.indent = 2}) + "\n");
   folder.commit();
@@ -93,27 +121,22 @@ bool TrainingState::judge(double metric, Direction better) {
   return true;
 }
 
-TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, const ops::Context& context,
-                              Value* config) {
+TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, Value* config) {
   const fs::path state_path = folder / "trainer_state.json";
   const fs::path optimizer_path = folder / "optimizer.safetensors";
   const Value json = parse_json(read_file(state_path, std::int64_t{1} << 30), state_path.string());
-  const auto mapped = MappedFile::open(optimizer_path);
-  const std::string_view bytes(reinterpret_cast<const char*>(mapped->bytes().data()), mapped->bytes().size());
-  if (sha256_hex(bytes) != json.at("optimizer_sha256").as_string()) {
+  if (sha256_of_file(optimizer_path) != json.at("optimizer_sha256").as_string()) {
     raise(ErrorCategory::kBadData, "{}: damaged: its SHA-256 is not the recorded one", optimizer_path.string());
   }
-  const auto file = formats::SafetensorsFile::parse(mapped->bytes(), optimizer_path.string(), mapped);
+  const auto file = formats::SafetensorsFile::open(optimizer_path);
   for (TrainedParameter& parameter : optimizer.parameters()) {
-    for (auto [suffix, tensor] :
-         {std::pair{".master", &parameter.master}, {".m", &parameter.first_moment}, {".v", &parameter.second_moment}}) {
-      const Tensor stored = file->tensor(parameter.name + suffix);
-      if (!(stored.shape() == tensor->shape()) || stored.dtype() != tensor::DType::kF32) {
-        raise(ErrorCategory::kBadData, "{}: '{}' is {}, this run needs {}: was the configuration changed?",
-              folder.string(), parameter.name, stored.shape().text(), tensor->shape().text());
-      }
-      std::memcpy(tensor->raw(), stored.raw(), static_cast<std::size_t>(stored.bytes()));
+    parameter.set_master(stored(*file, parameter.name + ".master", parameter.state.weight.shape(), DType::kF32));
+    for (const auto& [suffix, tensor] : moments_of(parameter.state)) {
+      const Tensor moment = stored(*file, parameter.name + suffix, tensor->shape(), tensor->dtype());
+      Tensor target = *tensor;
+      std::memcpy(target.raw(), moment.raw(), static_cast<std::size_t>(moment.bytes()));
     }
+    file->release();
   }
   TrainingState state;
   state.position = {.step = json.at("global_step").as_integer(),
@@ -128,7 +151,6 @@ TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, cons
   state.log = json.at("log_history");
   if (config != nullptr) *config = json.at("config");
   optimizer.set_steps(state.position.step);
-  optimizer.refresh_copies(context);
   return state;
 }
 
@@ -136,9 +158,7 @@ std::optional<fs::path> newest_checkpoint(const fs::path& output) {
   for (const auto& [step, path] : checkpoints(output)) {
     try {
       const Value json = parse_json(read_file(path / "trainer_state.json", std::int64_t{1} << 30), path.string());
-      if (sha256_hex(read_file(path / "optimizer.safetensors", std::int64_t{1} << 42)) ==
-          json.at("optimizer_sha256").as_string())
-        return path;
+      if (sha256_of_file(path / "optimizer.safetensors") == json.at("optimizer_sha256").as_string()) return path;
       log_warning("{} is damaged (its SHA-256 differs) and is passed over", path.string());
     } catch (const Error& error) {
       log_warning("{} is passed over: {}", path.string(), error.what());

@@ -35,8 +35,7 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& output, const
 
 // Reads masters, moments and state back. Raises BadData when the folder belongs to another set of parameters or is
 // damaged. `config`, where given, gets the configuration it was saved with.
-TrainingState load_checkpoint(const std::filesystem::path& folder, Optimizer& optimizer, const ops::Context& context,
-                              Value* config = nullptr);
+TrainingState load_checkpoint(const std::filesystem::path& folder, Optimizer& optimizer, Value* config = nullptr);
 
 // Deletes what a killed run left half-written in `output`.
 void remove_unfinished(const std::filesystem::path& output);

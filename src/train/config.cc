@@ -128,6 +128,11 @@ std::vector<Key> optimiser_keys() {
        {},
        1,
        1 << 20},
+      {"optim",
+       {"optimizer"},
+       &C::optim,
+       "optimizer: AdamW with moments in f32 or, for less memory, in 8 bits",
+       {"adamw", "adamw_8bit"}},
       {"learning_rate", {"lr"}, &C::learning_rate, "peak learning rate", {}, 0, 1e6},
       {"num_train_epochs", {"num_epochs", "epochs"}, &C::num_train_epochs, "passes over the rows", {}, 0, 1e6},
       {"max_steps", {"iters"}, &C::max_steps, "optimizer steps; above 0 it overrides num_train_epochs", {}, -1},
@@ -307,6 +312,14 @@ void take_foreign(const std::vector<Key>& keys, const Source& source, const Valu
         did_you_mean(source.key, known));
 }
 
+// AdamW under the names of others. On one processor fused is what it is anyway, and nothing is paged.
+std::string optimizer_name(const std::string& name) {
+  for (const char* same : {"adamw_torch", "adamw_torch_fused", "adamw_hf"}) {
+    if (name == same) return "adamw";
+  }
+  return name == "adamw_bnb_8bit" || name == "paged_adamw_8bit" ? "adamw_8bit" : name;
+}
+
 // Reads the values of one source after the other; knows which keys were given.
 class Reader {
  public:
@@ -319,6 +332,7 @@ class Reader {
       if (!boolean({where, name}, value)) return;
       std::tie(name, value) = std::pair("dtype", Value("bf16"));
     }
+    if ((name == "optim" || name == "optimizer") && !value.is_null()) value = Value(optimizer_name(as_text(value)));
     const Key* key = find_key(keys_, name);
     if (key == nullptr) return take_foreign(keys_, {where, name}, value);
     if (!may_repeat && given(key->name))

@@ -48,6 +48,7 @@ struct TrainConfig {
   std::int64_t per_device_train_batch_size = 8;
   std::int64_t gradient_accumulation_steps = 1;
   std::int64_t per_device_eval_batch_size = 8;
+  std::string optim = "adamw";  // adamw | adamw_8bit
   double learning_rate = 2e-4;
   double num_train_epochs = 1;
   std::int64_t max_steps = -1;  // above 0: overrides num_train_epochs

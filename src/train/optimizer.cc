@@ -1,25 +1,53 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace instruct::train {
 
 using tensor::DType;
 
+namespace {
+
+constexpr std::int64_t kLeast8Bit = 4096;
+
+void add_moments(ops::AdamwState& state, Moments moments, tensor::Allocator& allocator) {
+  const tensor::Shape& shape = state.weight.shape();
+  const bool coded = moments == Moments::k8Bit && shape.elements() >= kLeast8Bit;
+  const std::int64_t blocks = (shape.elements() + kernels::kMomentBlock - 1) / kernels::kMomentBlock;
+  for (auto [moment, scale] : {std::pair{&state.first, &state.first_scale}, {&state.second, &state.second_scale}}) {
+    *moment = Tensor::zeros(shape, coded ? DType::kU8 : DType::kF32, allocator);
+    if (coded) *scale = Tensor::zeros({blocks}, DType::kF32, allocator);
+  }
+}
+
+}  // namespace
+
+void TrainedParameter::set_master(const Tensor& values) {
+  const auto* from = values.data<float>();
+  if (!state.lower.defined()) {
+    std::copy_n(from, values.elements(), state.weight.data<float>());
+    return;
+  }
+  for (std::int64_t i = 0; i < values.elements(); ++i) {
+    const tensor::SplitFloat halves = tensor::split(from[i]);
+    state.weight.data<tensor::BFloat16>()[i] = halves.upper;
+    state.lower.data<std::uint16_t>()[i] = halves.lower;
+  }
+}
+
 Optimizer::Optimizer(const AdamwConfig& config, std::vector<Named> parameters, tensor::Allocator& allocator)
-    : config_(config) {
+    : config_(config), allocator_(allocator) {
   for (Named& named : parameters) {
-    const Tensor& value = named.variable.value();
-    TrainedParameter parameter{.name = std::move(named.name),
-                               .variable = named.variable,
-                               .master = named.master,
-                               .first_moment = Tensor::zeros(value.shape(), DType::kF32, allocator),
-                               .second_moment = Tensor::zeros(value.shape(), DType::kF32, allocator)};
-    if (value.dtype() == DType::kF32) {
-      parameter.master = value;
-    } else if (!parameter.master.defined()) {
-      parameter.master = Tensor::from_floats(value.to_floats(), value.shape(), allocator);
+    TrainedParameter parameter{.name = std::move(named.name), .variable = named.variable, .state = {}};
+    parameter.state.weight = named.variable.value();
+    const tensor::Shape& shape = parameter.state.weight.shape();
+    if (parameter.state.weight.dtype() != DType::kF32) {
+      parameter.state.lower = Tensor::zeros(shape, DType::kU16, allocator);
+      if (named.master.defined()) parameter.set_master(named.master);
     }
+    add_moments(parameter.state, config.moments, allocator);
     parameters_.push_back(std::move(parameter));
   }
 }
@@ -49,24 +77,25 @@ void Optimizer::step(const ops::Context& context, double learning_rate, double n
     Tensor& gradient = parameter.variable.mutable_gradient();
     if (!gradient.defined()) continue;
     step.weight_decay = gradient.rank() > 1 ? static_cast<float>(config_.weight_decay) : 0.0F;
-    Tensor copy;
-    if (parameter.variable.value().dtype() != DType::kF32) copy = parameter.variable.value();
-    ops::adamw(context, step, gradient, parameter.master, parameter.first_moment, parameter.second_moment, copy);
+    ops::adamw(context, step, gradient, parameter.state);
     gradient = Tensor();
   }
 }
 
 std::int64_t Optimizer::parameter_count() const {
   std::int64_t count = 0;
-  for (const TrainedParameter& parameter : parameters_) count += parameter.master.elements();
+  for (const TrainedParameter& parameter : parameters_) count += parameter.state.weight.elements();
   return count;
 }
 
-void Optimizer::refresh_copies(const ops::Context& context) {
-  for (TrainedParameter& parameter : parameters_) {
-    if (parameter.variable.value().dtype() == DType::kF32) continue;
-    ops::convert(context, parameter.master, parameter.variable.mutable_value());
-  }
+Tensor Optimizer::master(const TrainedParameter& parameter) const {
+  const ops::AdamwState& state = parameter.state;
+  if (!state.lower.defined()) return state.weight;
+  Tensor values = Tensor::empty(state.weight.shape(), DType::kF32, allocator_);
+  const auto* upper = state.weight.data<tensor::BFloat16>();
+  const auto* lower = state.lower.data<std::uint16_t>();
+  for (std::int64_t i = 0; i < values.elements(); ++i) values.data<float>()[i] = tensor::join({upper[i], lower[i]});
+  return values;
 }
 
 }  // namespace instruct::train

@@ -1,4 +1,7 @@
-// AdamW over named parameters, with f32 masters and moments whatever the compute dtype is.
+// AdamW over named parameters, with f32 weights whatever the compute dtype is, and moments in f32 or 8 bits.
+//
+// A weight computed with in bf16 is the upper half of its f32 number: the optimizer keeps the lower half beside it, so
+// that no value is stored twice.
 #pragma once
 
 #include <cstdint>
@@ -12,21 +15,26 @@ namespace instruct::train {
 using autograd::Variable;
 using tensor::Tensor;
 
+// Moments of 8 bits: codes with an f32 scale a block (kernels/dynamic_code.h), but f32 for tensors of less than 4,096
+// values, where they save nothing.
+enum class Moments : std::uint8_t { kF32, k8Bit };
+
 struct AdamwConfig {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;   // decoupled; never on vectors (norms, biases)
   double max_grad_norm = 1;  // 0: no clipping
+  Moments moments = Moments::kF32;
 };
 
-// One trained tensor. `master` is f32; when the compute copy is f32 they are the same memory.
+// One trained tensor. The weight of `state` is the variable's own memory.
 struct TrainedParameter {
   std::string name;
   Variable variable;
-  Tensor master;
-  Tensor first_moment;
-  Tensor second_moment;
+  ops::AdamwState state;
+
+  void set_master(const Tensor& values);  // f32, of the same shape
 };
 
 class Optimizer {
@@ -48,11 +56,12 @@ class Optimizer {
   std::vector<TrainedParameter>& parameters() { return parameters_; }
   const std::vector<TrainedParameter>& parameters() const { return parameters_; }
   std::int64_t parameter_count() const;
-  // Puts the masters into the compute copies (after loading a checkpoint).
-  void refresh_copies(const ops::Context& context);
+  // A weight in f32: a copy, where it lies in two halves.
+  Tensor master(const TrainedParameter& parameter) const;
 
  private:
   AdamwConfig config_;
+  tensor::Allocator& allocator_;
   std::vector<TrainedParameter> parameters_;
   std::int64_t steps_ = 0;
 };

@@ -78,6 +78,13 @@ TEST(Config, ReadsTheNamesOfOtherTrainers) {
   EXPECT_EQ(config.seed, 7U);
 }
 
+TEST(Config, KnowsTheOptimizersNames) {
+  EXPECT_EQ(parse("").optim, "adamw");
+  EXPECT_EQ(parse("optim: adamw_torch\n").optim, "adamw");
+  EXPECT_EQ(parse("optim: adamw_8bit\n").optim, "adamw_8bit");
+  EXPECT_EQ(parse("optimizer: paged_adamw_8bit\n").optim, "adamw_8bit");
+}
+
 TEST(Config, MistakesNameLineKeyAndExpectation) {
   const std::pair<const char*, const char*> cases[] = {
       {"seed: 1\nlearning_rte: 1\n", "train.yaml:2: unknown key 'learning_rte'; did you mean 'learning_rate'?"},
@@ -88,6 +95,7 @@ TEST(Config, MistakesNameLineKeyAndExpectation) {
       {"lr: 1\nlearning_rate: 2\n", "repeats 'learning_rate'"},
       {"- a\n", "expected 'key: value'"},
       {"learning_rate: nan\n", "a number"},
+      {"optim: adafactor\n", "one of adamw, adamw_8bit, got 'adafactor'"},
   };
   for (const auto& [text, expected] : cases) {
     try {
