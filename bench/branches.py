@@ -55,7 +55,7 @@ parser.add_argument("--model", required=True)
 parser.add_argument("--texts", required=True, help="JSON lines with a field text")
 parser.add_argument("--work", default="/tmp/instruct-branches", help="folder for rows")
 parser.add_argument("--documents", type=int, default=2)
-parser.add_argument("--label-documents", type=int, default=1)
+parser.add_argument("--label-documents", type=int, default=8, help="of which one is scored with a row a label too")
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--dtype", default="auto")
 options = parser.parse_args()
@@ -150,7 +150,7 @@ assert len(LABELS) == 77
 if "labels" in options.works:
     texts = documents(options.label_documents, 400)
     asked = write("asked.jsonl", [{"verb": "intent", "text": t, "output": LABELS[0]} for t in texts])
-    each = write("each.jsonl", [{"verb": "intent", "text": t, "output": label} for t in texts for label in LABELS])
+    each = write("each.jsonl", [{"verb": "intent", "text": t, "output": label} for t in texts[:1] for label in LABELS])
     row, answer = shape(each)
     limit = 77 * (row - 1) / (row - answer + 77 * (answer - 1))  # the last token is only predicted
     alternate("labels", lambda: 77 * rate(["eval", "--data", asked, "--bootstrap", 0]),

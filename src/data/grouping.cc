@@ -94,7 +94,7 @@ std::vector<std::vector<std::size_t>> micro_batches(std::span<const EncodedRow* 
   std::int64_t tokens = 0;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const Tokens& row = rows[order[i]]->tokens;
-    auto added = static_cast<std::int64_t>(row.size());
+    std::int64_t added = computed_tokens(*rows[order[i]]);
     if (layout == Layout::kTree && i > 0) {
       const std::int64_t shared = common_prefix(rows[order[i - 1]]->tokens, row);
       if (shared >= kMinSavedTokens) added -= shared;
@@ -104,7 +104,7 @@ std::vector<std::vector<std::size_t>> micro_batches(std::span<const EncodedRow* 
     if (batches.empty() || full) {
       batches.emplace_back();
       tokens = 0;
-      added = static_cast<std::int64_t>(row.size());
+      added = computed_tokens(*rows[order[i]]);
     }
     batches.back().push_back(order[i]);
     tokens += added;

@@ -64,7 +64,7 @@ enum class Layout { kRows, kTree };
 
 // What a shared prefix must save to be worth a segment of its own: (rows - 1) times its length. Below it, what
 // attention spends on a segment costs more than the tokens saved.
-inline constexpr std::int64_t kMinSavedTokens = 16;
+inline constexpr std::int64_t kMinSavedTokens = 8;
 
 // The batch of some rows. kRows: each row is a root segment. kTree: common prefixes that save at least
 // `min_saved_tokens` become shared parents; the predictions are the same, each row's first own token being predicted
