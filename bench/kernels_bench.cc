@@ -143,9 +143,9 @@ void add_all() {
   const std::vector<DType> both{DType::kF32, DType::kBF16};
   add("matmul", matmul, &cpu::matmul, &reference::matmul, both,
       {{128, kWidth, kWidth}, {2048, kWidth, kWidth}, {2048, kFeedForward, kWidth}, {2048, kWidth, kFeedForward}});
-  add("attention", attention, &cpu::attention, &reference::attention, both, {{1, 128}, {4, 512}, {1, 2048}});
-  add("attention_backward", attention_backward, &cpu::attention_backward, &reference::attention_backward, both,
-      {{1, 128}, {4, 512}, {1, 2048}});
+  const Arguments rows{{1, 128}, {4, 512}, {1, 256}, {1, 512}, {1, 1024}, {1, 2048}, {1, 4096}, {1, 8192}};
+  add("attention", attention, &cpu::attention, &reference::attention, both, rows);
+  add("attention_backward", attention_backward, &cpu::attention_backward, &reference::attention_backward, both, rows);
   add("rms_norm", rms_norm, &cpu::rms_norm, &reference::rms_norm, both, {{128}, {2048}});
   add("cross_entropy", cross_entropy, &cpu::cross_entropy, &reference::cross_entropy, {DType::kF32}, {{16}, {128}});
 }
