@@ -162,8 +162,8 @@ void add_all() {
   add("cached_attention", cached_attention, &cpu::attention, &reference::attention, both,
       {{512, 1}, {512, 4}, {512, 8}, {512, 16}, {512, 32}, {4096, 1}, {4096, 8}, {4096, 16}});
   // Rows, their length, what they share: plain ones, four instructions over a document, the labels of a set.
-  const Arguments attended{{1, 128, 0},   {4, 512, 0},  {1, 2048, 0},  {4, 840, 0},
-                           {4, 840, 800}, {77, 444, 0}, {77, 444, 440}};
+  const Arguments attended{{1, 128, 0},  {1, 256, 0}, {1, 512, 0}, {1, 1024, 0},  {1, 2048, 0}, {1, 4096, 0},
+                           {1, 8192, 0}, {4, 512, 0}, {4, 840, 0}, {4, 840, 800}, {77, 444, 0}, {77, 444, 440}};
   add("attention", attention, &cpu::attention, &reference::attention, both, attended);
   add("attention_backward", attention_backward, &cpu::attention_backward, &reference::attention_backward, both,
       attended);

@@ -145,7 +145,7 @@ void multiply_block_in_registers(std::int64_t rows, std::int64_t columns, const 
 template <int Rows, int Columns>
 INSTRUCT_TILES inline void multiply_block(const Part& part, const std::byte* panel, Accumulate accumulate, float* sums,
                                           const Part& more = {}) {
-  if (Session::unit() == Unit::kRegisters) {
+  if (Session::current() == Unit::kRegisters) {
     multiply_block_in_registers(Rows * kTileRows, Columns * 16, part, more, panel, accumulate, sums);
     return;
   }

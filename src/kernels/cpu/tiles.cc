@@ -231,16 +231,16 @@ void multiply_block_in_registers(std::int64_t rows, std::int64_t columns, const 
   }
 }
 
-thread_local constinit Unit Session::unit_ = Unit::kNone;
+thread_local constinit Unit Session::unit = Unit::kNone;
 
-Session::Session(Unit unit) {
-  unit_ = unit;
-  if (unit == Unit::kAmx) load_config();
+Session::Session(Unit which) {
+  unit = which;
+  if (which == Unit::kAmx) load_config();
 }
 Session::~Session() {
   _mm_sfence();  // streamed results are seen by whoever learns that this thread is done
-  if (unit_ == Unit::kAmx) release_config();
-  unit_ = Unit::kNone;
+  if (unit == Unit::kAmx) release_config();
+  unit = Unit::kNone;
 }
 
 void pack_left(const Stored& matrix, std::int64_t m, std::int64_t k, const Left& target) {
@@ -303,7 +303,7 @@ void store_sums(const float* sums, std::int64_t m, std::int64_t n, const Result&
 #else  // no tiles elsewhere: CpuFeatures says so, and nothing of this is called
 
 namespace instruct::kernels::cpu::tiles {
-thread_local constinit Unit Session::unit_ = Unit::kNone;
+thread_local constinit Unit Session::unit = Unit::kNone;
 Session::Session(Unit) {
   INSTRUCT_CHECK(false);
 }

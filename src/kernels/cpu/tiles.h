@@ -30,14 +30,14 @@ enum class Unit : std::uint8_t { kNone, kRegisters, kAmx };
 // Makes this thread's products run on one unit, whose state it sets up and gives back.
 class Session {
  public:
-  explicit Session(Unit unit);
+  explicit Session(Unit which);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  static Unit unit() { return unit_; }
+  static Unit current() { return unit; }
 
  private:
-  static thread_local constinit Unit unit_;
+  static thread_local constinit Unit unit;
 };
 
 // A bf16 matrix as it is stored, perhaps transposed.
