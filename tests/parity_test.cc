@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "bench/forecast.h"
 #include "data/encode.h"
 #include "evaluate/score.h"
 #include "generate/generator.h"
@@ -124,6 +125,7 @@ struct TrainOptions {
   int threads = 2;
   train::Packing packing = train::Packing::kPacked;
   std::int64_t micro_batch = 3;
+  std::int64_t pass_rows = 0;
   DType dtype = DType::kF32;
   bool checkpoint = false;  // activation checkpointing
   train::Moments moments = train::Moments::kF32;
@@ -176,6 +178,7 @@ class Training : public Parity {
     for (std::size_t i = 0; i < 3; ++i) chosen.push_back(rows[(3 * static_cast<std::size_t>(step) + i) % rows.size()]);
     const train::LoopOptions loop{.micro_batch_rows = options.micro_batch,
                                   .accumulation = 3 / options.micro_batch,
+                                  .pass_rows = options.pass_rows,
                                   .packing = options.packing,
                                   .shuffle = false,
                                   .checkpoint = options.checkpoint,
@@ -261,6 +264,60 @@ TEST_P(Training, MicroBatchesPackingAndBranchingAreTheSameTraining) {
     for (std::size_t i = 0; i < 10; ++i)
       EXPECT_NEAR(other.losses[i], together.losses[i], 2e-4 * together.losses[i]) << "step " << i;
   }
+}
+
+// Rehearsed memory is that of the pass itself, and rehearsing leaves nothing behind.
+TEST_P(Parity, RehearsalsForecastMemory) {
+  Opened opened(folder(), {.dtype = DType::kF32, .trainable = true});
+  std::vector<data::EncodedRow> many;
+  for (const data::EncodedRow& row : rows(opened)) many.insert(many.end(), 8, row);
+  std::vector<train::Optimizer::Named> named;
+  for (const auto& weight : opened.package.model->weights()) named.push_back({weight.name, weight.variable, {}});
+  train::Optimizer optimizer({}, std::move(named), opened.engine.allocator());
+  const bench::Run run{.engine = opened.engine,
+                       .model = *opened.package.model,
+                       .optimizer = optimizer,
+                       .vocabulary = opened.package.tokenizer->vocabulary_size(),
+                       .rows = many,
+                       .evaluation = {}};
+  const auto peak = [&](std::int64_t pass_rows, bool checkpoint) {
+    return bench::forecast_peak(run, {.micro_batch_rows = 32, .pass_rows = pass_rows, .checkpoint = checkpoint});
+  };
+  const std::int64_t kept = opened.engine.allocator().bytes_kept();
+  peak(32, false);
+  EXPECT_LE(opened.engine.allocator().bytes_kept(), kept + (4 << 20));  // small blocks stay
+  // Few rows, and less kept of them, need less.
+  const std::int64_t all = peak(32, false), one = peak(1, false), least = peak(1, true);
+  EXPECT_GT(all, one);
+  EXPECT_GE(one, least);
+  const train::LoopOptions options{.micro_batch_rows = 32};
+  EXPECT_EQ(bench::plan_memory(run, options, std::int64_t{1} << 50).pass_rows, 32);
+  EXPECT_LT(bench::plan_memory(run, options, one + (all - one) / 2).pass_rows, 32);
+  const bench::MemoryPlan last = bench::plan_memory(run, options, 1);
+  EXPECT_EQ(last.pass_rows, 1);
+  EXPECT_TRUE(last.checkpoint);
+
+  std::vector<const data::EncodedRow*> chosen;
+  for (std::size_t i = 0; i < 32; ++i) chosen.push_back(&many[i]);
+  const data::Batch batch = data::make_batch(chosen, data::Layout::kRows);
+  const auto pass = [&] {
+    train::batch_loss(opened.engine, *opened.package.model, batch, 1.0F, run.vocabulary);
+    optimizer.drop_gradients();
+  };
+  const std::int64_t rehearsed = opened.engine.rehearse(pass);
+  pass();
+  // What single tasks ask for is not rehearsed.
+  EXPECT_NEAR(static_cast<double>(opened.engine.allocator().bytes_kept()), static_cast<double>(rehearsed), 4 << 20);
+  EXPECT_GE(opened.engine.allocator().bytes_kept(), rehearsed);
+}
+
+// Fewer rows at a time are the same training: every row's loss to the bit, sums in another order.
+TEST_P(Training, RowsAtATimeAreTheSameTraining) {
+  TrainOptions apart;
+  apart.pass_rows = 1;
+  const TrainResult together = run({}), parts = run(apart);
+  for (std::size_t i = 0; i < 10; ++i)
+    EXPECT_NEAR(parts.losses[i], together.losses[i], 2e-4 * together.losses[i]) << "step " << i;
 }
 
 TEST_P(Parity, ExportsReadBackEqual) {

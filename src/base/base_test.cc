@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/text.h"
@@ -206,6 +207,32 @@ TEST(Progress, FormatsForPeople) {
   EXPECT_EQ(format_duration(std::chrono::seconds(3725)), "1:02:05");
   EXPECT_EQ(format_bytes(1500000000), "1.5 GB");
   EXPECT_EQ(format_bytes(999), "999 B");
+}
+
+TEST(Memory, ReadsSizes) {
+  EXPECT_EQ(bytes_from_text("1.5G"), 1'500'000'000);
+  EXPECT_EQ(bytes_from_text(" 2 gb "), 2'000'000'000);
+  EXPECT_EQ(bytes_from_text("900M"), 900'000'000);
+  EXPECT_EQ(bytes_from_text("2GiB"), std::int64_t{2} << 30);
+  EXPECT_EQ(bytes_from_text("3Mi"), 3 << 20);
+  EXPECT_EQ(bytes_from_text("123456"), 123456);
+  for (const char* text : {"", "0", "-1G", "G", "1.5X", "1.5Gigs", "abc", "1 2G", "nan", "inf", "1e30G"})
+    EXPECT_EQ(bytes_from_text(text), std::nullopt) << text;
+}
+
+TEST(Memory, OfThisProcessAndMachine) {
+  EXPECT_GT(resident_bytes(), 1 << 20);
+  EXPECT_LE(resident_bytes(), peak_resident_bytes() + (1 << 20));
+  EXPECT_GT(machine_bytes(), peak_resident_bytes());
+  EXPECT_GT(available_bytes(), 0);
+}
+
+TEST(ThreadPool, IdleRunsNothing) {
+  ThreadPool pool(ThreadPool::Idle::kIdle);
+  int ran = 0;
+  pool.run(3, [&](std::int64_t) { ++ran; });
+  pool.run_ranges(10, 1, [&](std::int64_t, std::int64_t) { ++ran; });
+  EXPECT_EQ(ran, 0);
 }
 
 }  // namespace

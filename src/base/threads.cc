@@ -56,6 +56,7 @@ struct ThreadPool::State {
   };
   std::vector<Share> shares;
   std::exception_ptr failure;
+  bool idle = false;
 
   void deal(std::int64_t count) {
     const auto threads = static_cast<std::int64_t>(shares.size());
@@ -133,6 +134,10 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   }
 }
 
+ThreadPool::ThreadPool(Idle /*idle*/) : ThreadPool(1) {
+  state_->idle = true;
+}
+
 ThreadPool::~ThreadPool() {
   state_->stop();
 }
@@ -142,7 +147,7 @@ int ThreadPool::threads() const {
 }
 
 void ThreadPool::run(std::int64_t count, const std::function<void(std::int64_t)>& task) {
-  if (count <= 0) return;
+  if (count <= 0 || state_->idle) return;
   if (t_inside_task || state_->workers.empty() || count == 1) {
     for (std::int64_t i = 0; i < count; ++i) task(i);
     return;

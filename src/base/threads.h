@@ -16,6 +16,9 @@ class ThreadPool {
   // `threads` counts the calling thread; 0 takes the processors this process may run on. Raises InvalidArgument when
   // the system refuses to start that many.
   explicit ThreadPool(int threads = 0);
+  // A pool that runs no task: callers do all that they do beside the work itself, such as asking for memory.
+  enum class Idle { kIdle };
+  explicit ThreadPool(Idle idle);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

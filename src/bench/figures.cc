@@ -6,6 +6,7 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "bench/limits.h"
 #include "ops/cross_entropy.h"

@@ -1,7 +1,5 @@
 #include "bench/limits.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -79,12 +77,6 @@ std::int64_t weight_bytes(const models::Llama& model) {
   std::int64_t bytes = 0;
   for (const models::NamedWeight& weight : model.weights()) bytes += weight.variable.value().bytes();
   return bytes;
-}
-
-std::int64_t peak_resident_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
 }  // namespace instruct::bench

@@ -26,7 +26,4 @@ double read_bandwidth(ops::Engine& engine, std::int64_t bytes, double seconds);
 // Bytes of a model's weights as they are held, each of which a pass reads at least once.
 std::int64_t weight_bytes(const models::Llama& model);
 
-// Largest resident set of this process so far, in bytes.
-std::int64_t peak_resident_bytes();
-
 }  // namespace instruct::bench

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/memory.h"
 #include "base/stopwatch.h"
 #include "bench/limits.h"
 #include "generate/generator.h"

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/stopwatch.h"
 #include "base/text.h"
+#include "base/threads.h"
 #include "ops/weights.h"
 
 namespace instruct::cli {
@@ -40,6 +41,10 @@ std::string chat_template_of(const models::Package& package, const std::string& 
 }
 
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights) {
+  if (options.threads > available_processors()) {
+    raise(ErrorCategory::kInvalidArgument, "{} threads: this process may run on {} processors; 0 takes all of them",
+          options.threads, available_processors());
+  }
   auto session = std::make_unique<Session>();
   session->engine = std::make_unique<ops::Engine>(options.threads);
   models::WeightOptions chosen = weights;

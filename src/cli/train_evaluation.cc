@@ -42,6 +42,21 @@ TrainEvaluation::TrainEvaluation(const train::TrainConfig& config, Session& sess
       .bootstrap = 0,
       .seed = config.seed};
   choose_metric(config);
+  measure(config);
+}
+
+void TrainEvaluation::measure(const train::TrainConfig& config) {
+  const data::RowEncoder encoder(*session_.dialogue, session_.instruction_set());
+  const data::EncodeOptions encode{.shots = config.shots, .seed = config.seed};
+  for (std::size_t i = 0; i < dataset_.examples.size(); ++i) {
+    const data::EncodedRow row = encoder.encode(dataset_, i, encode);
+    const std::int64_t tokens = data::computed_tokens(row);
+    cost_ += {.tokens = tokens, .attended = tokens * (tokens + 1) / 2, .predictions = row.trained_tokens()};
+    const std::string& verb = dataset_.examples[i].verb;
+    const instructions::InstructionSet* set = session_.instruction_set();
+    if (options_.generate)
+      all_slots_ += tokens + (set != nullptr && !verb.empty() ? set->instruction(verb).output.max_tokens : 256);
+  }
 }
 
 void TrainEvaluation::leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff) {

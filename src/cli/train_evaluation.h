@@ -1,6 +1,7 @@
 // Evaluation while training: the table of development results, and which step was best.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,11 @@ class TrainEvaluation {
   TrainEvaluation(const train::TrainConfig& config, Session& session, data::Dataset dataset, std::int64_t cutoff);
 
   bool empty() const { return dataset_.examples.empty(); }
+  // Of the losses of one evaluation.
+  const data::BatchCost& cost() const { return cost_; }
+  // Key/value slots that generated answers fill at a time; 0 where none are generated. The least: one answer.
+  std::int64_t slots() const { return std::min(all_slots_, options_.responder.generation.max_slots); }
+  void limit_slots(std::int64_t slots) { options_.responder.generation.max_slots = slots; }
   Evaluation run(std::int64_t step, double epoch);
   train::TrainingState::Direction direction() const { return direction_; }
   // "eval_loss" or what metric_for_best_model says.
@@ -34,6 +40,7 @@ class TrainEvaluation {
  private:
   void leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff);
   void choose_metric(const train::TrainConfig& config);
+  void measure(const train::TrainConfig& config);
   std::string key(const std::string& verb, const std::string& metric) const;
   std::string lines(const evaluate::TaskReport& report, std::int64_t step, double epoch);
 
@@ -45,6 +52,8 @@ class TrainEvaluation {
   std::string metric_;
   train::TrainingState::Direction direction_ = train::TrainingState::Direction::kLess;
   bool headed_ = false;
+  data::BatchCost cost_;
+  std::int64_t all_slots_ = 0;  // of all answers together
 };
 
 }  // namespace instruct::cli

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "bench/forecast.h"
 #include "cli/session.h"
 #include "cli/train_evaluation.h"
 #include "cli/trained_model.h"
@@ -38,13 +39,21 @@ class TrainRun {
   data::Dataset development_rows(const std::vector<std::int64_t>& held) const;
   void report_rows(const data::EncodeReport& report) const;
   void measure_limit();
+  bench::Run forecast_run() const;
+  void plan_memory();
+  void choose_passes(const bench::Run& run);
+  void refuse_limit(const bench::MemoryPlan& least) const;
+  void check_free_memory() const;
+  void forecast_time();
+  std::int64_t evaluations_left() const;
+  Value forecast_value() const;
 
   void train();
   void resume();
   void start_log();
   bool stopped() const;
   bool evaluation_due() const;
-  train::LoopOptions loop_options() const;
+  train::LoopOptions loop_options() const;  // as configured
   train::Observer observer();
   const std::vector<data::EncodedRow>& rows_of(std::int64_t epoch);
   void on_step(const train::StepReport& report);
@@ -71,6 +80,9 @@ class TrainRun {
   train::TrainingState state_;
   std::int64_t saved_step_ = -1;
   double product_limit_ = 0;  // floating-point operations a second
+  train::LoopOptions loop_;   // with what memory_limit chose
+  std::int64_t forecast_bytes_ = 0;
+  bench::TimeForecast forecast_;
 
   std::ofstream log_file_;
   std::unique_ptr<Progress> progress_;

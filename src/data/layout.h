@@ -82,6 +82,14 @@ struct BatchCost {
   std::int64_t attended = 0;  // (query, key) pairs of one attention head
   std::int64_t segments = 0;
   std::int64_t predictions = 0;  // rows of logits: tokens that predict something
+
+  BatchCost& operator+=(const BatchCost& other) {
+    tokens += other.tokens;
+    attended += other.attended;
+    segments += other.segments;
+    predictions += other.predictions;
+    return *this;
+  }
 };
 BatchCost cost_of(const Batch& batch);
 

@@ -133,6 +133,7 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
     block.down = loader.linear(prefix + "mlp.down_proj", d, f, false);
     blocks_.push_back(std::move(block));
+    if (!loader.kept()) source.release();  // block by block, so that loading needs less than computing
   }
   norm_ = loader.vector("model.norm.weight", d);
   if (config_.tied_embeddings) {

@@ -10,9 +10,23 @@ Engine::Engine(int threads, Backend backend)
       allocator_(tensor::make_host_allocator()),
       products_(kernels::cpu::make_product_cache(kernels::detect_cpu_features())),
       stream_{threads_, *allocator_, products_.get()},
+      idle_stream_{idle_threads_, *allocator_, products_.get()},
       backend_(backend) {}
 
 Engine::~Engine() = default;
+
+std::int64_t Engine::rehearse(const std::function<void()>& body) {
+  INSTRUCT_CHECK(backend_ == Backend::kCpu && !rehearsing_);  // the reference computes without the pool
+  rehearsing_ = true;
+  try {
+    const std::int64_t kept = allocator_->bytes_kept_after(body);
+    rehearsing_ = false;
+    return kept;
+  } catch (...) {
+    rehearsing_ = false;
+    throw;
+  }
+}
 
 DType preferred_dtype() {
   const kernels::CpuFeatures features = kernels::detect_cpu_features();

@@ -1,6 +1,7 @@
 // Threads, memory and prepared products of one process: what a Context is made from.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "ops/context.h"
@@ -16,17 +17,23 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // tape null: nothing is recorded.
-  Context context(Tape* tape = nullptr) { return {stream_, tape, backend_}; }
+  Context context(Tape* tape = nullptr) { return {rehearsing_ ? idle_stream_ : stream_, tape, backend_}; }
+  // Runs `body` with contexts whose kernels ask for memory as ever and compute nothing, so that values are undefined.
+  // Returns what the allocator would keep after the body itself (Allocator::bytes_kept_after).
+  std::int64_t rehearse(const std::function<void()>& body);
   tensor::Allocator& allocator() { return *allocator_; }
   ThreadPool& threads() { return threads_; }
   Backend backend() const { return backend_; }
 
  private:
   ThreadPool threads_;
+  ThreadPool idle_threads_{ThreadPool::Idle::kIdle};
   std::shared_ptr<tensor::Allocator> allocator_;
   std::unique_ptr<kernels::ProductCache> products_;
   kernels::Stream stream_;
+  kernels::Stream idle_stream_;
   Backend backend_;
+  bool rehearsing_ = false;
 };
 
 // The dtype that `auto` means on this processor: bf16 where it has bf16 products (AVX-512 bf16 or AMX), else f32.

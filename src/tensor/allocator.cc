@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::int64_t kHugePage = 2 << 20;
 constexpr std::int64_t kPage = 4096;
-constexpr std::int64_t kLarge = 64 << 10;                // blocks from this size on are cut from regions
+constexpr std::int64_t kLarge = 16 << 10;                // blocks from this size on are cut from regions
 constexpr std::int64_t kRegion = std::int64_t{1} << 30;  // address space asked for at a time
 
 std::int64_t round_up(std::int64_t bytes, std::int64_t unit) {
@@ -60,7 +60,12 @@ class Region {
   bool empty() const { return map_ == nullptr; }
   bool holds(const std::byte* data) const { return data >= base_ && data < base_ + bytes_; }
   std::int64_t kept() const { return kept_; }
-  void set_kept(std::int64_t bytes) { kept_ = bytes; }
+  // Gives back what lies behind.
+  void shrink(std::int64_t kept) {
+    const std::int64_t begin = round_up(kept, kHugePage);
+    if (begin < kept_) ::madvise(base_ + begin, static_cast<std::size_t>(kept_ - begin), MADV_DONTNEED);
+    kept_ = kept;
+  }
   // End of the last block in use.
   std::int64_t used_end() const {
     const auto last = free_.empty() ? free_.end() : std::prev(free_.end());
@@ -143,7 +148,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
     const std::int64_t after = kept();
     const std::lock_guard lock(mutex_);
     for (std::size_t i = 0; i < regions_.size(); ++i)
-      regions_[i]->set_kept(std::max(i < before.size() ? before[i] : 0, regions_[i]->used_end()));
+      regions_[i]->shrink(std::max(i < before.size() ? before[i] : 0, regions_[i]->used_end()));
     return after;
   }
 

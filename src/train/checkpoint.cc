@@ -78,6 +78,8 @@ Value state_value(const TrainingState& state, const Value& config, const std::st
                         {"best_step", state.best_step},
                         {"evaluations_without_improvement", state.evaluations_without_improvement},
                         {"evaluated_step", state.evaluated_step},
+                        {"pass_rows", state.pass_rows},
+                        {"pass_checkpointing", state.checkpoint},
                         {"optimizer_sha256", hash},
                         {"config", config},
                         {"log_history", state.log}});
@@ -149,6 +151,10 @@ TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, Valu
   state.evaluations_without_improvement = json.at("evaluations_without_improvement").as_integer();
   state.evaluated_step = json.at("evaluated_step").as_integer();
   state.log = json.at("log_history");
+  if (const Value* rows = json.find("pass_rows"); rows != nullptr) {
+    state.pass_rows = rows->as_integer();
+    state.checkpoint = json.at("pass_checkpointing").as_bool();
+  }
   if (config != nullptr) *config = json.at("config");
   optimizer.set_steps(state.position.step);
   return state;

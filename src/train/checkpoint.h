@@ -22,6 +22,8 @@ struct TrainingState {
   std::int64_t evaluations_without_improvement = 0;
   std::int64_t evaluated_step = 0;  // of the last evaluation
   Value log = Value::array();       // log_history
+  std::int64_t pass_rows = 0;       // what memory_limit chose; 0: nothing
+  bool checkpoint = false;
 
   // Takes the metric of an evaluation at the current step; true when it is the best so far.
   enum class Direction { kLess, kGreater };

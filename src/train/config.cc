@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
+#include "base/progress.h"
 #include "base/text.h"
 #include "train/foreign_keys.h"
 
@@ -150,6 +152,11 @@ std::vector<Key> optimiser_keys() {
       {"max_grad_norm", {"gradient_clipping"}, &C::max_grad_norm, "clips the global gradient norm; 0 for none", {}, 0},
       {"dtype", {}, &C::dtype, "compute type", {"auto", "bf16", "f32"}},
       {"threads", {}, &C::threads, "threads; 0 takes all processors", {}, 0, 4096},
+      {"memory_limit",
+       {},
+       &C::memory_limit,
+       "most memory of the process (1.5G, 900M, 2GiB): rows a pass and gradient_checkpointing are chosen to stay below",
+       {}},
       {"seed", {}, &C::seed, "of shuffling, dropout and fresh weights", {}, 0},
   };
 }
@@ -391,7 +398,23 @@ TrainConfig parse_train_config(const Value& file, std::string_view origin,
   return config;
 }
 
+std::int64_t TrainConfig::memory_limit_bytes() const {
+  if (memory_limit.empty()) return 0;
+  const std::optional<std::int64_t> bytes = bytes_from_text(memory_limit);
+  if (!bytes) {
+    raise(ErrorCategory::kInvalidArgument,
+          "memory_limit expects a size above 0 such as 1.5G, 900M or 2GiB (G is 1,000 M, GiB 1,024 MiB), got '{}'",
+          memory_limit);
+  }
+  if (*bytes > machine_bytes()) {
+    raise(ErrorCategory::kInvalidArgument, "memory_limit {}: this machine has {}", memory_limit,
+          format_bytes(machine_bytes()));
+  }
+  return *bytes;
+}
+
 void check_train_config(const TrainConfig& config) {
+  config.memory_limit_bytes();
   for (const auto& [key, value] : {std::pair{"model_name_or_path", config.model_name_or_path},
                                    {"dataset", config.dataset},
                                    {"output_dir", config.output_dir}}) {
@@ -420,17 +443,10 @@ void check_train_config(const TrainConfig& config) {
 
 std::vector<std::string> changed_keys(const Value& before, const Value& now) {
   // These change what is written and how fast, not what is learnt.
-  static const std::vector<std::string> free{"output_dir",
-                                             "overwrite_output_dir",
-                                             "resume_from_checkpoint",
-                                             "threads",
-                                             "logging_steps",
-                                             "save_strategy",
-                                             "save_steps",
-                                             "save_total_limit",
-                                             "test_dataset",
-                                             "dataset_dir",
-                                             "per_device_eval_batch_size"};
+  static const std::vector<std::string> free{"output_dir",    "overwrite_output_dir", "resume_from_checkpoint",
+                                             "threads",       "memory_limit",         "logging_steps",
+                                             "save_strategy", "save_steps",           "save_total_limit",
+                                             "test_dataset",  "dataset_dir",          "per_device_eval_batch_size"};
   std::vector<std::string> changed;
   for (const auto& [key, value] : now.as_object()) {
     const Value* old = before.find(key);

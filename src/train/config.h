@@ -81,8 +81,11 @@ struct TrainConfig {
   // Run.
   std::string dtype = "auto";
   std::int64_t threads = 0;
+  std::string memory_limit;  // "1.5G": the run stays below, or is refused; empty: no limit
   std::uint64_t seed = 42;
 
+  // Bytes, 0: none. Raises InvalidArgument where memory_limit is no size, or more than this machine has.
+  std::int64_t memory_limit_bytes() const;
   double alpha() const { return lora_alpha.value_or(2.0 * static_cast<double>(lora_rank)); }
 };
 

@@ -82,6 +82,10 @@ void Optimizer::step(const ops::Context& context, double learning_rate, double n
   }
 }
 
+void Optimizer::drop_gradients() {
+  for (TrainedParameter& parameter : parameters_) parameter.variable.mutable_gradient() = Tensor();
+}
+
 std::int64_t Optimizer::parameter_count() const {
   std::int64_t count = 0;
   for (const TrainedParameter& parameter : parameters_) count += parameter.state.weight.elements();

@@ -51,10 +51,13 @@ class Optimizer {
   // One update with the gradients as they are, scaled down when `norm` exceeds max_grad_norm; then drops the gradients.
   void step(const ops::Context& context, double learning_rate, double norm);
 
+  const AdamwConfig& config() const { return config_; }
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
   std::vector<TrainedParameter>& parameters() { return parameters_; }
   const std::vector<TrainedParameter>& parameters() const { return parameters_; }
+  // Without a step.
+  void drop_gradients();
   std::int64_t parameter_count() const;
   // A weight in f32: a copy, where it lies in two halves.
   Tensor master(const TrainedParameter& parameter) const;

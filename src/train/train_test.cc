@@ -85,6 +85,13 @@ TEST(Config, KnowsTheOptimizersNames) {
   EXPECT_EQ(parse("optimizer: paged_adamw_8bit\n").optim, "adamw_8bit");
 }
 
+TEST(Config, MemoryLimitIsASizeThatTheMachineHas) {
+  EXPECT_EQ(parse("").memory_limit_bytes(), 0);
+  EXPECT_EQ(parse("memory_limit: 200M\n").memory_limit_bytes(), 200'000'000);
+  for (const char* text : {"memory_limit: much\n", "memory_limit: 0\n", "memory_limit: -1G\n", "memory_limit: 9000T\n"})
+    EXPECT_THROW(static_cast<void>(parse(text).memory_limit_bytes()), Error) << text;
+}
+
 TEST(Config, MistakesNameLineKeyAndExpectation) {
   const std::pair<const char*, const char*> cases[] = {
       {"seed: 1\nlearning_rte: 1\n", "train.yaml:2: unknown key 'learning_rte'; did you mean 'learning_rate'?"},

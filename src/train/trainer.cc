@@ -20,7 +20,8 @@ data::Layout layout_of(const LoopOptions& options) {
 
 // Micro-batches of a step: rows together, or one by one.
 std::vector<data::Batch> batches_of(Rows rows, const LoopOptions& options) {
-  const std::int64_t size = options.packing == Packing::kRows ? 1 : options.micro_batch_rows;
+  const std::int64_t most = options.pass_rows > 0 ? options.pass_rows : options.micro_batch_rows;
+  const std::int64_t size = options.packing == Packing::kRows ? 1 : most;
   std::vector<data::Batch> batches;
   for (const std::vector<std::size_t>& members : data::micro_batches(rows, layout_of(options), {.max_rows = size})) {
     std::vector<const data::EncodedRow*> chosen;
@@ -38,6 +39,18 @@ std::vector<std::int64_t> order_of(std::span<const data::EncodedRow> rows, const
   const std::vector<std::int64_t> groups =
       data::share_groups(rows, {.max_rows = options.micro_batch_rows * options.accumulation});
   return data::epoch_order(groups, options.shuffle, options.seed, epoch);
+}
+
+// Rows of the step at `begin` in an epoch's order.
+std::vector<const data::EncodedRow*> step_rows(std::span<const data::EncodedRow> rows,
+                                               std::span<const std::int64_t> order, std::int64_t begin,
+                                               const LoopOptions& options) {
+  const std::int64_t window = options.micro_batch_rows * options.accumulation;
+  const std::int64_t end = std::min(static_cast<std::int64_t>(order.size()), begin + window);
+  std::vector<const data::EncodedRow*> chosen;
+  for (std::int64_t i = begin; i < end; ++i)
+    chosen.push_back(&rows[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])]);
+  return chosen;
 }
 
 }  // namespace
@@ -75,6 +88,21 @@ PackingChoice choose_packing(std::span<const data::EncodedRow> rows, const LoopO
   if (choice.rows < choice.packed) choice.packing = Packing::kRows;
   if (choice.tree < kWorth * std::min(choice.rows, choice.packed)) choice.packing = Packing::kTree;
   return choice;
+}
+
+void for_each_step(std::span<const data::EncodedRow> rows, const LoopOptions& options, Position position,
+                   const std::function<bool(const std::vector<data::Batch>& step)>& body) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const std::int64_t total = Trainer::total_steps(count, options);
+  for (; position.step < total; ++position.epoch, position.row = 0) {
+    const std::vector<std::int64_t> order = order_of(rows, options, position.epoch);
+    while (position.row < count && position.step < total) {
+      const std::vector<const data::EncodedRow*> chosen = step_rows(rows, order, position.row, options);
+      if (!body(batches_of(chosen, options))) return;
+      position.row += static_cast<std::int64_t>(chosen.size());
+      ++position.step;
+    }
+  }
 }
 
 double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
@@ -118,7 +146,6 @@ std::int64_t Trainer::total_steps(std::int64_t rows, const LoopOptions& options)
 }
 
 void Trainer::run(const RowSource& source, std::int64_t row_count, Position& position, const Observer& observer) {
-  const std::int64_t window = options_.micro_batch_rows * options_.accumulation;
   const std::int64_t total = total_steps(row_count, options_);
   for (;;) {
     const std::vector<data::EncodedRow>& rows = source(position.epoch);
@@ -129,13 +156,9 @@ void Trainer::run(const RowSource& source, std::int64_t row_count, Position& pos
     };
     while (position.row < count && position.step < total) {
       throw_if_cancelled("training");
-      std::vector<const data::EncodedRow*> chosen;
-      const std::int64_t end = std::min(count, position.row + window);
-      for (std::int64_t i = position.row; i < end; ++i) {
-        chosen.push_back(&rows[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])]);
-      }
+      const std::vector<const data::EncodedRow*> chosen = step_rows(rows, order, position.row, options_);
       StepReport report = step(chosen, position, observer);
-      position.row = end;
+      position.row += static_cast<std::int64_t>(chosen.size());
       ++position.step;
       position.trained_tokens += report.trained_tokens;
       report.step = position.step;
@@ -164,9 +187,7 @@ StepReport Trainer::step(Rows rows, const Position& position, const Observer& ob
     if (observer.before_pass) observer.before_pass(position.step, micro_batch++);
     sum += batch_loss(engine_, model_, batch, weight, vocabulary_, options_.checkpoint);
     const data::BatchCost cost = data::cost_of(batch);
-    report.cost.tokens += cost.tokens;
-    report.cost.attended += cost.attended;
-    report.cost.predictions += cost.predictions;
+    report.cost += cost;
   }
   report.loss = sum / static_cast<double>(report.trained_tokens);
   report.gradient_norm = optimizer_.gradient_norm(engine_.context());

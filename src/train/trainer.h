@@ -24,6 +24,7 @@ enum class Packing { kRows, kPacked, kTree, kAuto };
 struct LoopOptions {
   std::int64_t micro_batch_rows = 8;
   std::int64_t accumulation = 1;
+  std::int64_t pass_rows = 0;  // rows computed at a time, where fewer than a micro-batch; 0: all of it
   Packing packing = Packing::kPacked;
   bool shuffle = true;
   bool checkpoint = false;  // activation checkpointing, a block at a time
@@ -82,6 +83,11 @@ using RowSource = std::function<const std::vector<data::EncodedRow>&(std::int64_
 // `checkpoint`: activation checkpointing, a block at a time.
 double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
                   std::int64_t vocabulary, bool checkpoint = false);
+
+// The micro-batches of every step that a run makes from `position` on, over the rows of the first epoch: what it will
+// compute, for forecasts. Return false to end.
+void for_each_step(std::span<const data::EncodedRow> rows, const LoopOptions& options, Position position,
+                   const std::function<bool(const std::vector<data::Batch>& step)>& body);
 
 class Trainer {
  public:

@@ -72,6 +72,28 @@ TEST(Train, DevelopmentTableBestStepAndTestTable) {
   EXPECT_THAT(folder.names("run"), IsSupersetOf({"generated_predictions.jsonl", "test_results.json"}));
 }
 
+TEST(Train, ForecastsMemoryAndTime) {
+  const Folder folder;
+  const Outcome outcome = train(folder, {"--max_steps", "3", "--memory-limit", "1G", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("Forecast: "));
+  const Value forecast = outcome.json().at("forecast");
+  EXPECT_EQ(forecast.at("pass_rows").as_integer(), 8);
+  EXPECT_FALSE(forecast.at("gradient_checkpointing").as_bool());
+  EXPECT_GT(forecast.at("seconds").as_double(), 0);
+  const double measured = forecast.at("measured_peak_bytes").as_double();
+  EXPECT_NEAR(forecast.at("peak_bytes").as_double(), measured, 0.2 * measured);  // mostly the program itself
+}
+
+TEST(Train, RefusesALimitThatCannotBeKept) {
+  const Folder folder;
+  const Outcome outcome = train(folder, {"--memory_limit", "5M"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("memory_limit 5M is too little"), HasSubstr("this run needs about"),
+                                 HasSubstr("optim: adamw_8bit"), HasSubstr("cutoff_len")));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
+}
+
 TEST(Train, StepsAloneChooseTheirStrategies) {
   const Folder folder;
   const Outcome outcome = train(folder, {"--max_steps", "5", "--save_steps", "2", "--eval_steps", "2", "--val_size",

@@ -147,8 +147,10 @@ void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor&
   const std::int64_t keys = args.key.dim(0);
   const std::vector<Family> families = families_of(args.plan->queries);
   const std::vector<Tree> trees = trees_of(families, args.plan->queries);
-  Tensor head_gradients = Tensor::zeros({2, heads, keys, width}, DType::kF32, stream.allocator);
+  Tensor head_gradients = Tensor::empty({2, heads, keys, width}, DType::kF32, stream.allocator);
   float* dkeys = head_gradients.data<float>();
+  stream.threads.run(2 * heads,
+                     [&](std::int64_t plane) { std::fill_n(dkeys + plane * keys * width, keys * width, 0.0F); });
   float* dvalues = dkeys + heads * keys * width;
   stream.threads.run(static_cast<std::int64_t>(trees.size()) * heads, [&](std::int64_t task) {
     const Tree& tree = trees[static_cast<std::size_t>(task / heads)];
