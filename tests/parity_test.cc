@@ -286,13 +286,15 @@ TEST_P(Parity, RehearsalsForecastMemory) {
   const std::int64_t kept = opened.engine.allocator().bytes_kept();
   peak(32, false);
   EXPECT_LE(opened.engine.allocator().bytes_kept(), kept + (4 << 20));  // small blocks stay
-  // Few rows, and less kept of them, need less.
-  const std::int64_t all = peak(32, false), one = peak(1, false), least = peak(1, true);
-  EXPECT_GT(all, one);
-  EXPECT_GE(one, least);
   const train::LoopOptions options{.micro_batch_rows = 32};
   EXPECT_EQ(bench::plan_memory(run, options, std::int64_t{1} << 50).pass_rows, 32);
-  EXPECT_LT(bench::plan_memory(run, options, one + (all - one) / 2).pass_rows, 32);
+  // Few rows, and less kept of them, need less.
+  const std::int64_t all = peak(32, false), one = peak(1, false), least = peak(1, true);
+  if (INSTRUCT_SANITIZED == 0) {  // sanitizers take memory of their own, more each time
+    EXPECT_GT(all, one);
+    EXPECT_GE(one, least);
+    EXPECT_LT(bench::plan_memory(run, options, one + (all - one) / 2).pass_rows, 32);
+  }
   const bench::MemoryPlan last = bench::plan_memory(run, options, 1);
   EXPECT_EQ(last.pass_rows, 1);
   EXPECT_TRUE(last.checkpoint);

@@ -81,6 +81,7 @@ TEST(Train, ForecastsMemoryAndTime) {
   EXPECT_EQ(forecast.at("pass_rows").as_integer(), 8);
   EXPECT_FALSE(forecast.at("gradient_checkpointing").as_bool());
   EXPECT_GT(forecast.at("seconds").as_double(), 0);
+  if (INSTRUCT_SANITIZED != 0) return;  // sanitizers take memory of their own
   const double measured = forecast.at("measured_peak_bytes").as_double();
   EXPECT_NEAR(forecast.at("peak_bytes").as_double(), measured, 0.2 * measured);  // mostly the program itself
 }
