@@ -47,11 +47,12 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
 constexpr std::array kFormats = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
                                  DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
-// Block-quantised weights, and those with a scale for each output.
+// Block-quantised weights, and those with a scale for 64 inputs of an output.
 Tensor scales_of(const Tensor& weight, Allocator& allocator) {
   std::vector<float> scales;
-  for (std::int64_t n = 0; n < weight.dim(0); ++n) scales.push_back(0.01F * static_cast<float>(n % 7 + 1));
-  return Tensor::from_floats(scales, {weight.dim(0)}, allocator);
+  const std::int64_t groups = (weight.dim(1) + 63) / 64;
+  for (std::int64_t i = 0; i < weight.dim(0) * groups; ++i) scales.push_back(0.01F * static_cast<float>(i % 7 + 1));
+  return Tensor::from_floats(scales, {weight.dim(0), groups}, allocator);
 }
 IntegerWeight cpu_pack(Stream& stream, const Tensor& weight) {
   return weight.dtype() == DType::kI8 ? cpu::pack_scaled_integers(stream, weight, scales_of(weight, stream.allocator))

@@ -46,21 +46,25 @@ void for_stripes(kernels::Stream& stream, const Tensor& source, const Body& body
   }
 }
 
-// 8-bit integers with one scale a row, which makes the largest magnitude 127.
+// 8-bit integers; one scale for kScaledInputs neighbours in a row makes the largest magnitude of them 127.
 struct ScaledIntegers {
   Tensor integers;  // [N, K]
-  Tensor scales;    // [N]
+  Tensor scales;    // [N, groups]
 
   ScaledIntegers(std::int64_t rows, std::int64_t columns, tensor::Allocator& allocator)
       : integers(Tensor::empty({rows, columns}, DType::kI8, allocator)),
-        scales(Tensor::zeros({rows}, DType::kF32, allocator)) {}
+        scales(Tensor::zeros({rows, (columns + kernels::kScaledInputs - 1) / kernels::kScaledInputs}, DType::kF32,
+                             allocator)) {}
 
-  void see(std::int64_t row, float value) {
-    float& most = scales.data<float>()[row];
+  float& scale_at(std::int64_t row, std::int64_t column) {
+    return scales.data<float>()[row * scales.dim(1) + column / kernels::kScaledInputs];
+  }
+  void see(std::int64_t row, std::int64_t column, float value) {
+    float& most = scale_at(row, column);
     most = std::max(most, std::abs(value) / 127.0F);
   }
   void put(std::int64_t row, std::int64_t column, float value) {
-    const float scale = scales.data<float>()[row];
+    const float scale = scale_at(row, column);
     const float integer = scale > 0 ? std::clamp(std::nearbyint(value / scale), -127.0F, 127.0F) : 0.0F;
     integers.raw()[row * integers.row_stride() + column] = static_cast<std::byte>(static_cast<std::int8_t>(integer));
   }
@@ -78,7 +82,7 @@ Packed scaled_rows(kernels::Stream& stream, const Tensor& source) {
   for_stripes(stream, source, [&](std::int64_t first, const Tensor& values) {
     stream.threads.run(values.dim(0), [&](std::int64_t i) {
       const float* row = values.data<float>() + i * values.row_stride();
-      for (std::int64_t k = 0; k < values.dim(1); ++k) made.see(first + i, row[k]);
+      for (std::int64_t k = 0; k < values.dim(1); ++k) made.see(first + i, k, row[k]);
       for (std::int64_t k = 0; k < values.dim(1); ++k) made.put(first + i, k, row[k]);
     });
   });
@@ -97,7 +101,7 @@ Packed scaled_columns(kernels::Stream& stream, const Tensor& source) {
       });
     });
   };
-  for_columns([&](std::int64_t k, std::int64_t /*row*/, float value) { made.see(k, value); });
+  for_columns([&](std::int64_t k, std::int64_t row, float value) { made.see(k, row, value); });
   for_columns([&](std::int64_t k, std::int64_t row, float value) { made.put(k, row, value); });
   return packed(stream, made);
 }

@@ -271,15 +271,20 @@ IntegerWeight pack_scaled_integers(Stream& stream, const Tensor& integers, const
   INSTRUCT_CHECK(integers.dtype() == DType::kI8 && integers.dim(1) % kBlock == 0);
   const std::int64_t depth = integers.dim(1);
   const std::int64_t panels = ceil_div(integers.dim(0), kPanel);
-  Tensor packed = Tensor::zeros({panels, kPanel * 4 + kPanel * depth}, DType::kU8, stream.allocator);
+  const std::int64_t groups = scales.dim(1);
+  Tensor packed = Tensor::zeros({panels, kPanel * (groups * 4 + depth)}, DType::kU8, stream.allocator);
   stream.threads.run(panels, [&](std::int64_t p) {
     std::byte* panel = packed.raw() + p * packed.dim(1);
     const std::int64_t count = std::min(kPanel, integers.dim(0) - p * kPanel);
-    std::memcpy(panel, scales.data<float>() + p * kPanel, static_cast<std::size_t>(count * 4));
     for (std::int64_t i = 0; i < count; ++i) {
       const std::byte* row = integers.raw() + (p * kPanel + i) * integers.row_stride();
-      std::byte* to = panel + kPanel * 4 + i * 4;
+      const float* scale = scales.data<float>() + (p * kPanel + i) * groups;
+      std::byte* to = panel + i * 4;
       for (std::int64_t k = 0; k < depth; k += 4, to += 4 * kPanel) {
+        if (k % kScaledInputs == 0) {
+          std::memcpy(to, scale++, 4);
+          to += 4 * kPanel;
+        }
         for (std::int64_t t = 0; t < 4; ++t) to[t] = row[k + t] ^ std::byte{0x80};  // from 128 on
       }
     }

@@ -3,8 +3,7 @@
 // A weight is cut into panels of kPanel outputs. A panel holds, block of 32 inputs after block: for each group that
 // shares a scale (32 inputs, or two of 16) the scales of the 16 outputs and their minimums where the format has them,
 // then the integers, four consecutive inputs of each output together: 64 bytes of 8-bit integers, or of 4-bit ones
-// with four inputs in the low and the next four in the high halves. Where each output has one scale (kI8), the panel
-// begins with the 16 scales, f32, and holds nothing but integers after them.
+// with four inputs in the low and the next four in the high halves. The f32 scales of kI8 come before two blocks each.
 //
 // Activations are cut into groups of rows. A group holds, block after block and in a block plane after plane (one of
 // 8-bit integers, or two): 32 integers a row, then one number a row of each of the fields below. Two neighbouring

@@ -44,7 +44,8 @@ std::vector<float> values_of(const IntegerWeight& weight) {
   for (std::int64_t n = 0; n < weight.outputs; ++n) {
     for (std::int64_t k = 0; k < weight.inputs; ++k) {
       const auto integer = static_cast<std::int8_t>(weight.data.raw()[n * weight.data.row_stride() + k]);
-      values[static_cast<std::size_t>(n * weight.inputs + k)] = integer * weight.scales.data<float>()[n];
+      values[static_cast<std::size_t>(n * weight.inputs + k)] =
+          integer * weight.scales.data<float>()[n * weight.scales.dim(1) + k / kScaledInputs];
     }
   }
   return values;
@@ -63,7 +64,7 @@ IntegerWeight pack_scaled_integers(Stream& /*stream*/, const Tensor& integers, c
 void integer_matmul(Stream& stream, const Tensor& x, ActivationBits bits, std::span<const IntegerMatmul> products) {
   std::vector<float> rounded = read_matrix(x, false);
   const auto depth = static_cast<std::size_t>(x.dim(1));
-  const std::size_t length = products.front().weight->dtype == DType::kI8 ? 64 : 32;
+  const std::size_t length = products.front().weight->dtype == DType::kI8 ? kScaledInputs : 32;
   for (std::size_t at = 0; at < rounded.size(); at += depth)
     round_to_integers(std::span(rounded).subspan(at, depth), length, bits);
   const Tensor left = Tensor::from_floats(rounded, x.shape(), stream.allocator);
