@@ -151,17 +151,21 @@ void LoraAdapter::attach(std::uint64_t seed, std::uint64_t step) {
   for (std::size_t i = 0; i < modules_.size(); ++i) {
     LoraModule& module = modules_[i];
     // Each module and step has its own stream: step in the upper bits, module in the lower.
-    module.layer->branch = std::make_shared<const ops::LowRank>(
+    module.branch = std::make_shared<const ops::LowRank>(
         ops::LowRank{.a = module.a,
                      .b = module.b,
                      .scale = module.scale,
                      .dropout = static_cast<float>(config_.dropout),
                      .random = RandomStream(seed, RandomPurpose::kDropout, step << 20 | i)});
+    module.layer->branch = module.branch;
   }
 }
 
 void LoraAdapter::detach() {
-  for (LoraModule& module : modules_) module.layer->branch.reset();
+  for (LoraModule& module : modules_) {
+    if (module.layer->branch == module.branch) module.layer->branch.reset();
+    module.branch.reset();
+  }
 }
 
 void merge_low_rank(const Tensor& a, const Tensor& b, float scale, Tensor& weight) {

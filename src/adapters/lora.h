@@ -39,6 +39,7 @@ struct LoraModule {
   Variable a;  // [R, K]
   Variable b;  // [N, R]
   float scale = 1.0F;
+  std::shared_ptr<const ops::LowRank> branch = {};  // on the layer, unless another took its place
 };
 
 // The set of branches attached to a model's layers. Detaches itself when destroyed.

@@ -137,6 +137,8 @@ std::vector<generate::Request> random_requests(const tokenizers::Tokenizer& toke
     request.prompt = random_tokens(options.prompt_tokens, tokenizer.vocabulary_size(), random);
     request.ignore_end = true;
     request.max_new_tokens = options.new_tokens;
+    if (options.adapters > 0)
+      request.adapter = static_cast<std::int32_t>((&request - requests.data()) % options.adapters);
   }
   if (!options.uneven) return requests;
   for (generate::Request& request : requests) {

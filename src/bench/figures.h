@@ -37,6 +37,7 @@ struct GenerateBenchOptions {
   bool uneven = false;        // answers of all lengths from an eighth of new_tokens to new_tokens
   std::int64_t repeats = 3;
   std::uint64_t seed = 42;
+  std::int32_t adapters = 0;  // of the adapters::AdapterSet on the model: requests take them in turns
   generate::GenerateOptions engine;
 };
 // Object with total_tokens_per_second (prompts and answers), cache_bytes (most that keys and values took) and

@@ -86,6 +86,14 @@ void add_pass_options(CLI::App& command, bench::PassOptions& pass) {
       ->check(CLI::PositiveNumber);
 }
 
+// On all linear layers.
+std::unique_ptr<adapters::LoraAdapter> new_adapter(Session& session, std::int64_t rank, std::uint64_t seed) {
+  const std::vector<nn::Linear*> layers = session.package.model->linears();
+  return adapters::LoraAdapter::create(
+      {.rank = rank, .alpha = 2.0 * static_cast<double>(rank), .target_modules = {"all-linear"}}, layers,
+      session.package.model->dtype(), seed, session.engine->allocator());
+}
+
 void add_train(CLI::App& parent) {
   struct All {
     Options options;
@@ -123,12 +131,7 @@ void add_train(CLI::App& parent) {
                                                                                  : ops::IntegerUse::kNone});
     models::Llama& model = *session->package.model;
     std::unique_ptr<adapters::LoraAdapter> adapter;
-    if (lora) {
-      const std::vector<nn::Linear*> layers = model.linears();
-      adapter = adapters::LoraAdapter::create(
-          {.rank = all->rank, .alpha = 2.0 * static_cast<double>(all->rank), .target_modules = {"all-linear"}}, layers,
-          model.dtype(), all->options.model.seed, session->engine->allocator());
-    }
+    if (lora) adapter = new_adapter(*session, all->rank, all->options.model.seed);
     show(bench::bench_train(*session->engine, model, adapter.get(), all->pass), all->options.json);
   });
 }
@@ -153,6 +156,7 @@ void add_generate(CLI::App& parent) {
   struct All {
     Options options;
     bench::GenerateBenchOptions generate;
+    std::int64_t rank = 16;
   };
   auto all = std::make_shared<All>();
   CLI::App* command = parent.add_subcommand("generate", "Prompts and greedy answers of random tokens");
@@ -171,12 +175,29 @@ void add_generate(CLI::App& parent) {
   command->add_option("--block-tokens", all->generate.engine.block_tokens, "tokens of a block of the key/value cache")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--adapters", all->generate.adapters,
+                   "LoRA adapters on all linear layers, which requests take in turns")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 256));
+  command->add_option("--lora-rank", all->rank, "their rank")->capture_default_str()->check(CLI::PositiveNumber);
   add_engine_options(*command, all->generate.engine);
   command->add_option("--repeats", all->generate.repeats)->capture_default_str()->check(CLI::PositiveNumber);
   command->footer(
       "\nExample:\n  instruct bench generate --model M.gguf --prompt-tokens 256 --new-tokens 64 --batch 8 --json");
   command->callback([all] {
+    if (all->generate.adapters > 0 && !all->options.model.adapter.empty())
+      raise(ErrorCategory::kInvalidArgument, "--adapters makes adapters of its own: leave --adapter out");
     const auto session = all->options.open({.integers = ops::IntegerUse::kForward16});
+    std::vector<std::unique_ptr<adapters::LoraAdapter>> made;
+    std::vector<const adapters::LoraAdapter*> together;
+    const std::vector<nn::Linear*> layers = session->package.model->linears();
+    for (std::int32_t i = 0; i < all->generate.adapters; ++i) {
+      made.push_back(new_adapter(*session, all->rank, all->options.model.seed + static_cast<std::uint64_t>(i)));
+      together.push_back(made.back().get());
+    }
+    if (made.size() > 1)
+      session->adapters = std::make_unique<adapters::AdapterSet>(together, layers, session->engine->allocator());
     show(bench::bench_generate(*session->engine, *session->package.model, *session->package.tokenizer, all->generate),
          all->options.json);
   });

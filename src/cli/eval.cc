@@ -38,12 +38,20 @@ void prepare(const std::filesystem::path& folder) {
   if (failure) raise(ErrorCategory::kIo, "--output: cannot make '{}': {}", folder.string(), failure.message());
 }
 
+// The one adapter's folder, or a list of several.
+Value adapters_value(const std::vector<std::string>& folders) {
+  if (folders.size() < 2) return folders.empty() ? "" : folders.front();
+  Value::Array list;
+  for (const std::string& folder : folders) list.emplace_back(folder);
+  return list;
+}
+
 void save(const evaluate::TaskReport& report, const std::filesystem::path& folder, const Options& options,
           const instructions::InstructionSet* set) {
   write_predictions(folder / "generated_predictions.jsonl", report, set);
   const generate::SamplingOptions& sampling = options.task.responder.sampling;
   Value results = Value::object({{"model", options.model.model},
-                                 {"adapter", options.model.adapter},
+                                 {"adapter", adapters_value(options.model.adapters)},
                                  {"instructions", options.model.instructions},
                                  {"data", options.data},
                                  {"rows", static_cast<std::int64_t>(report.answers.size())},
@@ -82,6 +90,10 @@ void run(Options& options) {
   const auto session = open_session(options.model);
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
   if (options.task.limit > 0) rows = std::min(rows, options.task.limit);
+  if (session->adapters != nullptr) {
+    options.task.adapters = options.model.adapters;
+    rows *= session->adapters->size();
+  }
   Progress progress("Answering", rows, "rows");
   const evaluate::TaskReport report =
       evaluate::evaluate_rows(*session->engine, *session->package.model, *session->dialogue, session->instruction_set(),
@@ -100,7 +112,7 @@ void run(Options& options) {
 void add_eval_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("eval", "Answer rows and measure the answers");
-  options->model.add_to(*command);
+  options->model.add_to(*command, true);
   command->add_option("--data,-d", options->data, "rows with answers (.jsonl, .json, .csv)")->required();
   command->add_option("--dataset-dir", options->dataset_dir, "folder of dataset_info.json");
   command->add_option("--metrics", options->metrics,
@@ -127,8 +139,9 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--output,-o", options->output, "folder for every answer and the results");
   command->add_flag("--json", options->json, "results as JSON");
   command->footer(
-      "\nExample:\n  instruct eval --model M.gguf --adapter runs/notes --instructions notes.iset.yaml --data "
-      "test.jsonl --output runs/notes/eval");
+      "\nExamples:\n  instruct eval --model M.gguf --adapter runs/notes --instructions notes.iset.yaml --data "
+      "test.jsonl --output runs/notes/eval\n  instruct eval --model M.gguf --adapter runs/a --adapter runs/b "
+      "--instructions notes.iset.yaml --data test.jsonl");
   command->callback([options] { run(*options); });
 }
 

@@ -16,6 +16,7 @@ void write_predictions(const std::filesystem::path& file, const evaluate::TaskRe
                                 {"label", row.reference},
                                 {"logprob", row.log_probability},
                                 {"finished", row.finished}});
+    if (!row.adapter.empty()) line.set("adapter", row.adapter);
     if (!row.label_probabilities.empty()) {
       Value probabilities = Value::object(), log_probabilities = Value::object();
       const std::vector<std::string>& labels = set->instruction(row.verb).output.labels;

@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stopwatch.h"
@@ -11,9 +13,16 @@
 
 namespace instruct::cli {
 
-void ModelOptions::add_to(CLI::App& command) {
+void ModelOptions::add_to(CLI::App& command, bool several) {
   command.add_option("--model,-m", model, "GGUF file or Hugging Face folder")->required();
-  command.add_option("--adapter,-a", adapter, "LoRA adapter (PEFT folder)");
+  if (several) {
+    command
+        .add_option("--adapter,-a", adapters, "LoRA adapter (PEFT folder); repeated, each answers in the same batch")
+        ->expected(1)
+        ->take_all();
+  } else {
+    command.add_option("--adapter,-a", adapter, "LoRA adapter (PEFT folder)");
+  }
   command.add_option("--instructions,-i", instructions, "instruction set (*.iset.yaml)");
   command.add_option("--chat-template", chat_template, "template file used instead of the model's own");
   command.add_option("--dtype", dtype, "compute type: auto, bf16 or f32")->capture_default_str();
@@ -39,6 +48,30 @@ std::string chat_template_of(const models::Package& package, const std::string& 
   if (trim(source).empty()) raise(ErrorCategory::kBadData, "{}: the template is empty", path);
   return source;
 }
+
+namespace {
+
+models::LoadedAdapter open_adapter(Session& session, const std::string& folder) {
+  models::LoadedAdapter loaded = models::load_peft_folder(folder, *session.package.model, session.engine->allocator());
+  models::check_origin(loaded.origin, session.origin(), folder);
+  return loaded;
+}
+
+void open_adapters(Session& session, const std::vector<std::string>& folders) {
+  std::vector<models::LoadedAdapter> loaded;
+  std::vector<const adapters::LoraAdapter*> together;
+  for (std::size_t i = 0; i < folders.size(); ++i) {
+    if (std::find(folders.begin(), folders.begin() + static_cast<std::ptrdiff_t>(i), folders[i]) !=
+        folders.begin() + static_cast<std::ptrdiff_t>(i))
+      raise(ErrorCategory::kInvalidArgument, "--adapter {} is given twice", folders[i]);
+    loaded.push_back(open_adapter(session, folders[i]));
+    together.push_back(loaded.back().adapter.get());
+  }
+  const std::vector<nn::Linear*> layers = session.package.model->linears();
+  session.adapters = std::make_unique<adapters::AdapterSet>(together, layers, session.engine->allocator());
+}
+
+}  // namespace
 
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights) {
   if (options.threads > available_processors()) {
@@ -76,9 +109,10 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
       *session->package.tokenizer, chat_template_of(session->package, options.chat_template),
       options.chat_template.empty() ? options.model : options.chat_template);
   session->chat_template_seconds = watch.lap();
-  if (!options.adapter.empty()) {
-    session->adapter = models::load_peft_folder(options.adapter, *session->package.model, session->engine->allocator());
-    models::check_origin(session->adapter.origin, session->origin(), options.adapter);
+  if (options.adapters.size() > 1) {
+    open_adapters(*session, options.adapters);
+  } else if (!options.adapter.empty() || !options.adapters.empty()) {
+    session->adapter = open_adapter(*session, options.adapter.empty() ? options.adapters.front() : options.adapter);
   }
   return session;
 }

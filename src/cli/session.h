@@ -4,7 +4,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "adapters/adapter_set.h"
 #include "instructions/dialogue.h"
 #include "instructions/instruction_set.h"
 #include "models/adapter_files.h"
@@ -20,6 +22,7 @@ namespace instruct::cli {
 struct ModelOptions {
   std::string model;
   std::string adapter;
+  std::vector<std::string> adapters;  // of commands that take several: one is as `adapter`
   std::string instructions;
   std::string chat_template;
   std::string dtype = "auto";
@@ -27,9 +30,9 @@ struct ModelOptions {
   int threads = 0;
   std::uint64_t seed = 42;
 
-  // --model (required), --adapter, --instructions, --chat-template, --dtype, --base-compute, --threads,
-  // --seed.
-  void add_to(CLI::App& command);
+  // --model (required), --adapter (`several`: may be repeated), --instructions, --chat-template, --dtype,
+  // --base-compute, --threads, --seed.
+  void add_to(CLI::App& command, bool several = false);
 };
 
 // A model ready for use. Members refer to one another: it stays where it was made.
@@ -39,7 +42,8 @@ struct Session {
   std::unique_ptr<instructions::DialogueEncoder> dialogue;
   std::optional<instructions::InstructionSet> set;
   double chat_template_seconds = 0;
-  models::LoadedAdapter adapter;  // adapter.adapter is null without --adapter
+  models::LoadedAdapter adapter;                   // adapter.adapter is null without --adapter, and with several
+  std::unique_ptr<adapters::AdapterSet> adapters;  // of several, in their order
 
   // What an adapter trained here is bound to.
   models::AdapterOrigin origin() const;

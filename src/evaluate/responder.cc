@@ -33,6 +33,8 @@ std::vector<Reply> Responder::reply(std::span<const Question> questions,
   std::vector<Reply> replies(questions.size());
   std::vector<std::size_t> labels, others;
   for (std::size_t i = 0; i < questions.size(); ++i) (chooses_label(questions[i]) ? labels : others).push_back(i);
+  std::stable_sort(labels.begin(), labels.end(),
+                   [&](std::size_t a, std::size_t b) { return questions[a].adapter < questions[b].adapter; });
   reply_labels(questions, labels, replies, on_done);
   const auto done = static_cast<std::int64_t>(labels.size());
   generate(questions, others, replies, [&](std::int64_t count) {
@@ -49,11 +51,13 @@ void Responder::reply_labels(std::span<const Question> questions, std::span<cons
   while (begin < chosen.size()) {
     std::vector<data::EncodedRow> rows;
     std::size_t end = begin;
-    while (end < chosen.size() && (end == begin || rows.size() < kRowsAtOnce)) {
+    const std::int32_t adapter = questions[chosen[begin]].adapter;
+    while (end < chosen.size() && (end == begin || rows.size() < kRowsAtOnce) &&
+           questions[chosen[end]].adapter == adapter) {
       const Question& question = questions[chosen[end++]];
       add_label_rows(*question.instruction, question.messages, rows);
     }
-    const std::vector<RowScore> scores = score(rows);
+    const std::vector<RowScore> scores = score(rows, adapter);
     std::size_t row = 0;
     for (std::size_t i = begin; i < end; ++i) {
       const Question& question = questions[chosen[i]];
@@ -80,21 +84,21 @@ void Responder::add_label_rows(const Instruction& instruction, std::vector<instr
   }
 }
 
-std::vector<RowScore> Responder::score(std::span<const data::EncodedRow> rows) {
+std::vector<RowScore> Responder::score(std::span<const data::EncodedRow> rows, std::int32_t adapter) {
   return score_rows(engine_, model_, rows, dialogue_.tokenizer().vocabulary_size(),
-                    {.layout = options_.generation.layout});
+                    {.layout = options_.generation.layout, .adapter = adapter});
 }
 
 const std::vector<double>& Responder::prior(const Question& question) {
   INSTRUCT_CHECK(!question.content_free.empty());
-  std::string key = question.instruction->verb;
+  std::string key = fmt::format("{} {}", question.adapter, question.instruction->verb);
   for (const instructions::Message& message : question.content_free)
     key += '\0' + message.role + '\0' + message.content;
   std::vector<double>& prior = priors_[key];
   if (prior.empty()) {
     std::vector<data::EncodedRow> rows;
     add_label_rows(*question.instruction, question.content_free, rows);
-    for (const RowScore& row : score(rows)) prior.push_back(row.log_probability);
+    for (const RowScore& row : score(rows, question.adapter)) prior.push_back(row.log_probability);
   }
   return prior;
 }
@@ -137,7 +141,8 @@ void Responder::generate(std::span<const Question> questions, std::span<const st
     requests.push_back({.prompt = question.prompt,
                         .max_new_tokens = question.max_new_tokens,
                         .sampling = options_.sampling,
-                        .stream = question.stream});
+                        .stream = question.stream,
+                        .adapter = question.adapter});
     if (!options_.constrained || question.instruction == nullptr ||
         question.instruction->output.type == OutputType::kText) {
       requests.back().stop = options_.stop;

@@ -38,7 +38,8 @@ struct Question {
   const instructions::Instruction* instruction = nullptr;  // null for a dialogue
   Value variables;                                         // of the call; read for spans only
   std::int64_t max_new_tokens = 256;
-  std::uint64_t stream = 0;  // of random numbers: what is drawn depends on seed and stream alone
+  std::uint64_t stream = 0;   // of random numbers: what is drawn depends on seed and stream alone
+  std::int32_t adapter = -1;  // of the adapters::AdapterSet on the model; -1: none
 };
 
 struct Reply {
@@ -76,7 +77,7 @@ class Responder {
   // Adds a row a label, as it is scored behind the messages.
   void add_label_rows(const instructions::Instruction& instruction, std::vector<instructions::Message> messages,
                       std::vector<data::EncodedRow>& rows) const;
-  std::vector<RowScore> score(std::span<const data::EncodedRow> rows);
+  std::vector<RowScore> score(std::span<const data::EncodedRow> rows, std::int32_t adapter);
   // Log-probabilities of the labels behind the question without its texts; each such question is scored once.
   const std::vector<double>& prior(const Question& question);
   void choose(const Question& question, std::span<const RowScore> scores, Reply& reply);
@@ -88,7 +89,7 @@ class Responder {
   const instructions::DialogueEncoder& dialogue_;
   ResponderOptions options_;
   generate::LookupCounts counts_;
-  std::map<std::string, std::vector<double>> priors_;                // by verb and content-free question
+  std::map<std::string, std::vector<double>> priors_;                // by adapter, verb and content-free question
   std::shared_ptr<const instructions::TokenVocabulary> vocabulary_;  // made when first needed
 };
 

@@ -23,6 +23,7 @@ class Scorer {
 
   std::vector<RowScore> run(const ScoreOptions& options, const std::function<void(std::int64_t)>& on_done) {
     lay_out(options);
+    adapter_ = options.adapter;
     std::int64_t done = 0;
     for (const Pass& pass : passes_) {
       throw_if_cancelled("scoring");
@@ -102,8 +103,12 @@ class Scorer {
     const data::Outputs outputs = data::outputs_of(batch);
     if (outputs.tokens.empty()) return;
     const std::vector<float> weights(outputs.targets.size(), 0.0F);
-    models::Pass tokens{
-        .tokens = batch.tokens, .positions = batch.positions, .plan = &batch.plan, .rows = outputs.tokens};
+    const std::vector<std::int32_t> adapters(batch.tokens.size(), adapter_);
+    models::Pass tokens{.tokens = batch.tokens,
+                        .positions = batch.positions,
+                        .plan = &batch.plan,
+                        .rows = outputs.tokens,
+                        .adapters = adapters};
     if (cache_) {
       tokens.cache = &*cache_;
       tokens.slots = pass.slots;
@@ -122,6 +127,7 @@ class Scorer {
   models::Llama& model_;
   std::span<const data::EncodedRow> rows_;
   std::int64_t vocabulary_;
+  std::int32_t adapter_ = -1;
   std::vector<Pass> passes_;
   std::optional<nn::KeyValueCache> cache_;
   std::vector<RowScore> scores_;

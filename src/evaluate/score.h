@@ -20,6 +20,7 @@ struct RowScore {
 struct ScoreOptions {
   data::Layout layout = data::Layout::kTree;
   std::int64_t batch_tokens = 2048;  // computed tokens a pass, roughly
+  std::int32_t adapter = -1;         // of the adapters::AdapterSet on the model; -1: none
 };
 
 // Scores rows in the order given. `on_done` gets the number of finished rows. Raises Cancelled on Ctrl-C.

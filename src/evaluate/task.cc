@@ -56,14 +56,14 @@ data::Example content_free(data::Example example, const instructions::Instructio
 
 void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder,
                     const data::Dataset& dataset, const std::vector<std::size_t>& rows, const TaskOptions& options,
-                    std::int64_t vocabulary, VerbReport& report) {
+                    std::int64_t vocabulary, std::int32_t adapter, VerbReport& report) {
   std::vector<data::EncodedRow> encoded;
   for (const std::size_t row : rows)
     encoded.push_back(encoder.encode(dataset, row, {.shots = options.shots, .seed = options.seed}));
   double sum = 0;
   std::int64_t tokens = 0;
-  for (const RowScore& score :
-       score_rows(engine, model, encoded, vocabulary, {.layout = options.responder.generation.layout})) {
+  for (const RowScore& score : score_rows(engine, model, encoded, vocabulary,
+                                          {.layout = options.responder.generation.layout, .adapter = adapter})) {
     sum -= score.log_probability;
     tokens += score.tokens;
   }
@@ -98,9 +98,11 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
   const data::RowEncoder encoder(dialogue, set);
   std::size_t count = dataset.examples.size();
   if (options.limit > 0) count = std::min(count, static_cast<std::size_t>(options.limit));
-  std::vector<Question> questions(count);
+  const std::size_t adapters = std::max<std::size_t>(1, options.adapters.size());
+  // Rows under the first adapter, then under the next.
+  std::vector<Question> questions(count * adapters);
   TaskReport report;
-  report.answers.resize(count);
+  report.answers.resize(questions.size());
   const data::EncodeOptions encode{.shots = options.shots, .seed = options.seed};
   for (std::size_t i = 0; i < count; ++i) {
     const data::Example& example = dataset.examples[i];
@@ -122,28 +124,42 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                          .prompt = dialogue.tokenizer().decode(questions[i].prompt),
                          .reference = encoder.reference(dataset, i)};
   }
-  std::vector<Reply> replies(count);
+  for (std::size_t i = 0; i < questions.size() && !options.adapters.empty(); ++i) {
+    if (i >= count) {
+      questions[i] = questions[i - count];
+      report.answers[i] = report.answers[i - count];
+    }
+    questions[i].adapter = static_cast<std::int32_t>(i / count);
+    report.answers[i].adapter = options.adapters[i / count];
+  }
+  std::vector<Reply> replies(questions.size());
   if (options.generate) {
     Responder responder(engine, model, dialogue, options.responder);
     replies = responder.reply(questions, on_done);
     report.counts = responder.counts();
   }
-  std::map<std::string, std::vector<std::size_t>> by_verb;
-  for (std::size_t i = 0; i < count; ++i) {
+  std::map<std::pair<std::size_t, std::string>, std::vector<std::size_t>> groups;  // by adapter and verb
+  for (std::size_t i = 0; i < questions.size(); ++i) {
     report.answers[i].answer = canonical(questions[i].instruction, replies[i].text);
     report.answers[i].log_probability = replies[i].log_probability;
     report.answers[i].finished = replies[i].finished;
     report.answers[i].label_probabilities = replies[i].label_probabilities;
     report.answers[i].label_log_probabilities = replies[i].label_log_probabilities;
-    by_verb[report.answers[i].verb].push_back(i);
+    groups[{i / count, report.answers[i].verb}].push_back(i);
   }
-  for (const auto& [verb, rows] : by_verb) {
+  for (const auto& [group, members] : groups) {
+    const auto& [adapter, verb] = group;
     std::vector<const AnsweredRow*> answered;
-    for (const std::size_t row : rows) answered.push_back(&report.answers[row]);
-    report.verbs.push_back(measure(verb, metrics_of(set, verb, options), answered, options));
+    std::vector<std::size_t> rows;
+    for (const std::size_t member : members) {
+      answered.push_back(&report.answers[member]);
+      rows.push_back(member % count);
+    }
+    VerbReport& measured = report.verbs.emplace_back(measure(verb, metrics_of(set, verb, options), answered, options));
+    measured.adapter = answered.front()->adapter;
     if (options.likelihood)
       add_likelihood(engine, model, encoder, dataset, rows, options, dialogue.tokenizer().vocabulary_size(),
-                     report.verbs.back());
+                     questions[members.front()].adapter, measured);
   }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
@@ -172,7 +188,8 @@ std::map<std::string, std::vector<std::string>> metrics_by_verb(const instructio
 std::string report_table(const TaskReport& report) {
   std::string table;
   for (const VerbReport& verb : report.verbs) {
-    table += fmt::format("{} ({} rows)\n", verb.verb.empty() ? "dialogue" : verb.verb, verb.rows);
+    table += fmt::format("{}{}{} ({} rows)\n", verb.adapter, verb.adapter.empty() ? "" : ": ",
+                         verb.verb.empty() ? "dialogue" : verb.verb, verb.rows);
     for (const metrics::MetricValue& metric : verb.metrics) {
       table += fmt::format("  {:<10} {:6.2f}", metric.name, metric.value);
       if (metric.interval)
@@ -199,7 +216,14 @@ Value report_value(const TaskReport& report) {
       values.set("loss", verb.loss);
       values.set("perplexity", verb.perplexity);
     }
-    root.set(verb.verb.empty() ? "dialogue" : verb.verb, values);
+    const std::string name = verb.verb.empty() ? "dialogue" : verb.verb;
+    if (verb.adapter.empty()) {
+      root.set(name, values);
+    } else {
+      Value of_adapter = root.find(verb.adapter) != nullptr ? root.at(verb.adapter) : Value::object();
+      of_adapter.set(name, values);
+      root.set(verb.adapter, of_adapter);
+    }
   }
   return root;
 }

@@ -23,11 +23,14 @@ struct TaskOptions {
   bool likelihood = false;        // also the mean log-probability and perplexity of the references
   std::int64_t bootstrap = 1000;  // resamples for the intervals; 0: none
   std::uint64_t seed = 42;
+  // Names of the adapters::AdapterSet on the model: each of them answers every row, all in one batch. Empty: no set.
+  std::vector<std::string> adapters = {};
   ResponderOptions responder;  // greedy and constrained by default
   metrics::MetricOptions metric;
 };
 
 struct AnsweredRow {
+  std::string adapter;   // its name, of several
   std::int64_t row = 0;  // number in the file
   std::string verb;      // empty for dialogues
   std::string prompt;    // as the model got it, special tokens written out
@@ -39,7 +42,8 @@ struct AnsweredRow {
 };
 
 struct VerbReport {
-  std::string verb;  // "" for dialogues; "all" when several verbs were evaluated together
+  std::string adapter;  // its name, of several
+  std::string verb;     // "" for dialogues; "all" when several verbs were evaluated together
   std::int64_t rows = 0;
   std::vector<metrics::MetricValue> metrics;
   // With likelihood only:
@@ -49,7 +53,7 @@ struct VerbReport {
 };
 
 struct TaskReport {
-  std::vector<VerbReport> verbs;  // by name
+  std::vector<VerbReport> verbs;  // by adapter, then by name
   std::vector<AnsweredRow> answers;
   double seconds = 0;
   generate::LookupCounts counts;
@@ -70,7 +74,8 @@ std::map<std::string, std::vector<std::string>> metrics_by_verb(const instructio
 
 // A table of the report for a terminal.
 std::string report_table(const TaskReport& report);
-// {"verb": {...}, ...} with metric names to values, intervals as name_low and name_high.
+// {"verb": {...}, ...} with metric names to values, intervals as name_low and name_high; of several adapters,
+// {"adapter": {"verb": {...}, ...}, ...}.
 Value report_value(const TaskReport& report);
 
 }  // namespace instruct::evaluate

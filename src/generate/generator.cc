@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <tuple>
 
 #include "base/cancel.h"
 #include "base/error.h"
@@ -23,11 +24,16 @@ std::int64_t size_of(const std::vector<std::int32_t>& tokens) {
 struct Sequence {
   Sequence(std::size_t request_index, const Request& request, const tokenizers::Tokenizer& tokenizer, std::int64_t room,
            BlockPool& pool)
-      : index(request_index), tokens(request.prompt), blocks(pool), writer(request, tokenizer, room) {}
+      : index(request_index),
+        adapter(request.adapter),
+        tokens(request.prompt),
+        blocks(pool),
+        writer(request, tokenizer, room) {}
 
   std::int64_t end() const { return size_of(tokens) + size_of(proposal); }
 
-  std::size_t index;                 // of the request
+  std::size_t index;  // of the request
+  std::int32_t adapter;
   std::vector<std::int32_t> tokens;  // of prompt and answer
   std::int64_t computed = 0;         // of them, those in the cache; all but the last once the answer has begun
   std::vector<std::int32_t> proposal;
@@ -39,7 +45,7 @@ struct Sequence {
 
 // What one pass of the model computes.
 struct PassTokens {
-  std::vector<std::int32_t> tokens, positions, slots, rows;
+  std::vector<std::int32_t> tokens, positions, slots, rows, adapters;
   tensor::AttentionPlan plan;
 
   // Tokens of a sequence behind those computed, and what is proposed behind them.
@@ -73,6 +79,7 @@ struct PassTokens {
                                         : sequence.proposal[static_cast<std::size_t>(position - known)]);
       positions.push_back(static_cast<std::int32_t>(position));
       slots.push_back(static_cast<std::int32_t>(slot));
+      adapters.push_back(sequence.adapter);
     }
   }
 };
@@ -92,10 +99,11 @@ class Generator::Run {
         pool_(blocks_needed(), generator.options_.block_tokens),
         cache_(generator.model_.make_cache(pool_.blocks() * pool_.block_tokens(), generator.engine_.allocator(),
                                            generator.options_.cache_type)) {
-    // Neighbours in token order share most.
+    // Neighbours in token order share most, where their adapter is the same.
     std::iota(order_.begin(), order_.end(), std::size_t{0});
-    std::stable_sort(order_.begin(), order_.end(),
-                     [&](std::size_t a, std::size_t b) { return requests[a].prompt < requests[b].prompt; });
+    std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
+      return std::tie(requests[a].adapter, requests[a].prompt) < std::tie(requests[b].adapter, requests[b].prompt);
+    });
   }
 
   std::vector<Answer> answers(const std::function<void(std::int64_t)>& on_done) {
@@ -218,6 +226,7 @@ class Generator::Run {
     std::int64_t longest = data::kMinSavedTokens - 1;
     for (const auto* others : {&active_, &complete_}) {
       for (const std::unique_ptr<Sequence>& other : *others) {
+        if (other->adapter != sequence.adapter) continue;
         const auto end = std::mismatch(sequence.tokens.begin(), limit, other->tokens.begin(), other->tokens.end());
         const std::int64_t common = end.first - sequence.tokens.begin();
         if (common <= longest) continue;
@@ -241,7 +250,8 @@ class Generator::Run {
                                                                   .plan = &pass.plan,
                                                                   .cache = &cache_,
                                                                   .slots = pass.slots,
-                                                                  .rows = pass.rows}));
+                                                                  .rows = pass.rows,
+                                                                  .adapters = pass.adapters}));
   }
 
   // Adds tokens to each sequence by its rows of logits. Sequences do not depend on each other.

@@ -20,6 +20,7 @@ struct Request {
   SamplingOptions sampling;
   // Answers with the same seed and stream are the same, whatever is generated beside them.
   std::uint64_t stream = 0;
+  std::int32_t adapter = -1;      // of the adapters::AdapterSet on the model; -1: none
   std::vector<std::string> stop;  // generation ends before any of these texts
   bool ignore_end = false;        // end tokens are never chosen: answers have max_new_tokens (benchmarks)
   std::shared_ptr<instructions::Constraint> constraint;  // what may come next; made anew for every request, or null

@@ -131,6 +131,38 @@ TEST(CrossEntropy, TakesMinusInfinity) {
   }
 }
 
+TEST(KeepChosen, EqualsTheReference) {
+  const std::vector<std::int64_t> ends{3, 3, 19, 20};  // the second part is empty
+  for (auto& machine : three_machines()) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      for (const Layout layout : {Layout::kDense, Layout::kGaps}) {
+        for (const std::int64_t rows : {0, 1, 6, 600}) {
+          const auto run = [&](auto kernel) {
+            RandomStream random(3, RandomPurpose::kTest);
+            Operand x = make_operand({rows, 20}, dtype, layout, *machine->allocator);
+            fill_uniform(x.view, random, 1.0F, 0.5F);
+            std::vector<std::int32_t> chosen;
+            for (std::int64_t t = 0; t < rows; ++t) chosen.push_back(static_cast<std::int32_t>(t % 6) - 1);
+            kernel(machine->stream, chosen, ends, x.view);
+            return x;
+          };
+          const Operand fast = run(cpu::keep_chosen);
+          EXPECT_TRUE(same_bytes(fast.view, run(reference::keep_chosen).view));
+          EXPECT_TRUE(gaps_untouched(fast));
+          if (rows < 6) continue;
+          const std::vector<float> values = fast.view.to_floats();
+          const auto kept = [&](std::size_t row) {
+            return std::count_if(values.begin() + static_cast<std::ptrdiff_t>(row * 20),
+                                 values.begin() + static_cast<std::ptrdiff_t>(row * 20 + 20),
+                                 [](float value) { return value != 0; });
+          };
+          for (std::size_t row = 0; row < 6; ++row) EXPECT_EQ(kept(row), (std::array{0, 3, 0, 16, 1, 0})[row]);
+        }
+      }
+    }
+  }
+}
+
 // A softmax over tiles of the columns, with totals of the exponentials times one.
 struct TiledSoftmax {
   std::vector<float> most;

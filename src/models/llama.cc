@@ -170,6 +170,7 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
                             .rotary = &tables,
                             .cache = pass.cache,
                             .slots = pass.slots,
+                            .adapters = pass.adapters,
                             .attention = {.head_width = config_.head_width,
                                           .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width)),
                                           .window = config_.sliding_window}};

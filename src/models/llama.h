@@ -66,8 +66,9 @@ struct Pass {
   const tensor::AttentionPlan* plan = nullptr;
   nn::KeyValueCache* cache = nullptr;  // with `slots`, [T]: where the new keys and values go
   std::span<const std::int32_t> slots;
-  std::span<const std::int32_t> rows;  // tokens whose output is wanted; empty for all
-  bool checkpoint = false;             // recording, keep only the input of each block and compute the rest again
+  std::span<const std::int32_t> rows;      // tokens whose output is wanted; empty for all
+  std::span<const std::int32_t> adapters;  // [T] of an adapters::AdapterSet, -1: none; empty where there is no set
+  bool checkpoint = false;                 // recording, keep only the input of each block and compute the rest again
 };
 
 // A weight with its Hugging Face name.

@@ -17,6 +17,7 @@ struct PassInput {
   const ops::RotaryTables* rotary = nullptr;
   KeyValueCache* cache = nullptr;  // with a cache: new keys go to `slots`, attention reads the cache
   std::span<const std::int32_t> slots;
+  std::span<const std::int32_t> adapters;  // [T], of models::Pass
   ops::AttentionOptions attention;
 };
 

@@ -25,20 +25,21 @@ struct Linear {
 
   std::int64_t outputs() const { return weight.value().dim(0); }
   std::int64_t inputs() const { return weight.value().dim(1); }
-  // x [T, K] to [T, N].
-  Variable operator()(const Context& context, const Variable& x) const {
+  // x [T, K] to [T, N]. `adapters` [T]: which one each row takes, where there are several.
+  Variable operator()(const Context& context, const Variable& x, std::span<const std::int32_t> adapters = {}) const {
     if (integer.serve(context)) {
       const ops::IntegerLayer layer{integer, bias, branch.get()};
-      return ops::integer_linears(context, x, std::span(&layer, 1)).front();
+      return ops::integer_linears(context, x, std::span(&layer, 1), adapters).front();
     }
-    return ops::linear(context, x, weight, bias, branch.get());
+    return ops::linear(context, x, weight, bias, branch.get(), adapters);
   }
 };
 
 // Layers over one input: together where all of them have integer products, else one after the other.
 template <std::size_t Count>
 std::array<Variable, Count> apply_all(const Context& context, const Variable& x,
-                                      const std::array<const Linear*, Count>& layers) {
+                                      const std::array<const Linear*, Count>& layers,
+                                      std::span<const std::int32_t> adapters = {}) {
   std::array<Variable, Count> outputs;
   std::array<ops::IntegerLayer, Count> packed;
   bool together = true;
@@ -47,10 +48,10 @@ std::array<Variable, Count> apply_all(const Context& context, const Variable& x,
     together = together && packed[i].weight.serve(context);
   }
   if (together) {
-    std::vector<Variable> all = ops::integer_linears(context, x, packed);
+    std::vector<Variable> all = ops::integer_linears(context, x, packed, adapters);
     std::move(all.begin(), all.end(), outputs.begin());
   } else {
-    for (std::size_t i = 0; i < Count; ++i) outputs[i] = (*layers[i])(context, x);
+    for (std::size_t i = 0; i < Count; ++i) outputs[i] = (*layers[i])(context, x, adapters);
   }
   return outputs;
 }

@@ -152,8 +152,28 @@ void record_backward(const Context& context, const Variable& x, const Variable& 
   });
 }
 
+// z = scale * x A^T of the part that each row chose, 0 in the columns of the others.
+Tensor chosen_forward(const Context& context, const LowRank& branch, const Tensor& x,
+                      std::span<const std::int32_t> chosen) {
+  Tensor z = Tensor::empty({x.dim(0), branch.b.value().dim(1)}, x.dtype(), context.allocator());
+  std::vector<std::int64_t> ends;
+  for (const LowRank::Part& part : branch.parts) {
+    const std::int64_t begin = ends.empty() ? 0 : ends.back();
+    ends.push_back(begin + part.a.dim(0));
+    if (ends.back() == begin) continue;
+    INSTRUCT_KERNEL(matmul)
+    (context,
+     Matmul{
+         .a = x, .b = part.a, .c = z.columns(begin, ends.back()), .transpose_b = Transpose::kYes, .alpha = part.scale});
+  }
+  INSTRUCT_KERNEL(keep_chosen)(context, chosen, ends, z);
+  return z;
+}
+
 // z = scale * dropout(x) A^T.
-Tensor branch_forward(const Context& context, const LowRank& branch, const Tensor& x, bool training) {
+Tensor branch_forward(const Context& context, const LowRank& branch, const Tensor& x, bool training,
+                      std::span<const std::int32_t> chosen) {
+  if (!branch.parts.empty()) return chosen_forward(context, branch, x, chosen);
   Tensor z = Tensor::empty({x.dim(0), branch.a.value().dim(0)}, x.dtype(), context.allocator());
   INSTRUCT_KERNEL(matmul)
   (context, Matmul{.a = branch_input(context, branch, x, training),
@@ -164,16 +184,28 @@ Tensor branch_forward(const Context& context, const LowRank& branch, const Tenso
   return z;
 }
 
-void check_branch(const LowRank& branch, std::int64_t outputs, std::int64_t inputs) {
-  const Tensor& a = branch.a.value();
+void check_branch(const Context& context, const LowRank& branch, std::int64_t outputs, const Tensor& x,
+                  std::span<const std::int32_t> chosen) {
+  const std::int64_t inputs = x.dim(1);
   const Tensor& b = branch.b.value();
+  if (!branch.parts.empty()) {
+    std::int64_t rank = 0;
+    for (const LowRank::Part& part : branch.parts) {
+      require_shape(part.a.dim(1) == inputs, "linear (low-rank branch)", part.a, x);
+      rank += part.a.dim(0);
+    }
+    require_shape(b.dim(0) == outputs && b.dim(1) == rank, "linear (low-rank branches)", b, x);
+    INSTRUCT_CHECK(context.tape == nullptr && static_cast<std::int64_t>(chosen.size()) == x.dim(0));
+    return;
+  }
+  const Tensor& a = branch.a.value();
   require_shape(a.dim(1) == inputs && b.dim(0) == outputs && a.dim(0) == b.dim(1), "linear (low-rank branch)", a, b);
 }
 
 }  // namespace
 
 Variable linear(const Context& context, const Variable& x, const Variable& weight, const Variable& bias,
-                const LowRank* branch) {
+                const LowRank* branch, std::span<const std::int32_t> chosen) {
   const Tensor& w = weight.value();
   require_shape(x.value().rank() == 2 && w.rank() == 2 && x.value().dim(1) == w.dim(1), "linear", x.value(), w);
   const bool records = context.records(
@@ -181,8 +213,8 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
   Variable y(Tensor::empty({x.value().dim(0), w.dim(0)}, x.value().dtype(), context.allocator()), records);
   Low low;
   if (branch != nullptr) {
-    check_branch(*branch, w.dim(0), w.dim(1));
-    low = {branch_forward(context, *branch, x.value(), records), branch->b.value()};
+    check_branch(context, *branch, w.dim(0), x.value(), chosen);
+    low = {branch_forward(context, *branch, x.value(), records, chosen), branch->b.value()};
   }
   multiply_transposed(context, x.value(), w, low, y.mutable_value());
   if (bias.defined()) INSTRUCT_KERNEL(add_bias)(context, bias.value(), y.mutable_value());
@@ -190,7 +222,8 @@ Variable linear(const Context& context, const Variable& x, const Variable& weigh
   return y;
 }
 
-std::vector<Variable> integer_linears(const Context& context, const Variable& x, std::span<const IntegerLayer> layers) {
+std::vector<Variable> integer_linears(const Context& context, const Variable& x, std::span<const IntegerLayer> layers,
+                                      std::span<const std::int32_t> chosen) {
   const Tensor& input = x.value();
   std::vector<kernels::IntegerMatmul> products;
   std::vector<Variable> outputs;
@@ -201,13 +234,13 @@ std::vector<Variable> integer_linears(const Context& context, const Variable& x,
             input.shape().text(), weight.outputs, weight.inputs);
     }
     const LowRank* branch = layer.branch;
-    if (branch != nullptr) check_branch(*branch, weight.outputs, weight.inputs);
+    if (branch != nullptr) check_branch(context, *branch, weight.outputs, input, chosen);
     const bool records = context.records(
         {&x, &layer.bias, branch != nullptr ? &branch->a : nullptr, branch != nullptr ? &branch->b : nullptr});
     outputs.emplace_back(Tensor::empty({input.dim(0), weight.outputs}, input.dtype(), context.allocator()), records);
     kernels::IntegerMatmul product{.weight = &weight, .result = outputs.back().value()};
     if (branch != nullptr) {
-      product.low_a = branch_forward(context, *branch, input, records);
+      product.low_a = branch_forward(context, *branch, input, records, chosen);
       product.low_b = branch->b.value();
     }
     products.push_back(product);

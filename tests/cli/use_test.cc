@@ -1,9 +1,11 @@
 // Commands that use a model: what they print, and that machines can read it.
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "base/json.h"
 #include "program.h"
@@ -90,6 +92,63 @@ TEST(Eval, TableJsonAndEveryAnswer) {
   const Value dialogue = json.json().at("dialogue");
   EXPECT_TRUE(dialogue.find("em_low") != nullptr && dialogue.find("chrf") != nullptr &&
               dialogue.find("perplexity") != nullptr);
+}
+
+// Each adapter in one batch with the other answers as it does alone.
+TEST(Eval, SeveralAdaptersInOneBatch) {
+  const Folder folder;
+  const std::string second = folder / "second";
+  std::filesystem::copy(golden_adapter(), second);
+  const std::string config = content_of(second + "/adapter_config.json");
+  const std::size_t alpha = config.find("\"lora_alpha\": ");
+  ASSERT_NE(alpha, std::string::npos);
+  std::ofstream(second + "/adapter_config.json") << config.substr(0, alpha + 14) << "2" << config.substr(alpha + 14);
+  const std::vector<std::string> base{"eval",
+                                      "--model",
+                                      golden_model(),
+                                      "--instructions",
+                                      write_set(folder),
+                                      "--data",
+                                      write_rows(folder, "rows.jsonl", 6),
+                                      "--bootstrap",
+                                      "0",
+                                      "--json",
+                                      "--likelihood",
+                                      "--dtype",
+                                      "f32"};
+  const auto answers = [&](const std::string& out) {
+    std::map<std::string, std::vector<std::string>> by_adapter;
+    const std::string path = folder / (out + "/generated_predictions.jsonl");
+    std::ifstream lines(path);
+    for (std::string line; std::getline(lines, line);) {
+      const Value row = parse_json(line, path);
+      const Value* adapter = row.find("adapter");
+      by_adapter[adapter == nullptr ? "" : adapter->as_string()].push_back(
+          fmt::format("{} {:.4f}", row.at("predict").as_string(), row.at("logprob").as_double()));
+    }
+    return by_adapter;
+  };
+  const Outcome both =
+      run(with(base, {"--adapter", golden_adapter(), "--adapter", second, "--output", folder / "both"}));
+  ASSERT_EQ(both.code, 0) << both.err;
+  const Value together = both.json();
+  for (const std::string& adapter : {golden_adapter(), second}) {
+    const std::string out = adapter == second ? "second" : "first";
+    const Outcome alone = run(with(base, {"--adapter", adapter, "--output", folder / ("alone-" + out)}));
+    ASSERT_EQ(alone.code, 0) << alone.err;
+    EXPECT_EQ(answers("both")[adapter], answers("alone-" + out)[""]);
+    const Value separate = alone.json();
+    for (const auto& [verb, metrics] : separate.as_object()) {
+      for (const auto& [name, value] : metrics.as_object())
+        EXPECT_NEAR(together.at(adapter).at(verb).at(name).as_double(), value.as_double(),
+                    1e-5 * (1 + value.as_double()))
+            << name;
+    }
+  }
+  EXPECT_NE(answers("both")[golden_adapter()], answers("both")[second]);
+  const Outcome twice = run(with(base, {"--adapter", second, "--adapter", second}));
+  EXPECT_EQ(twice.code, 2);
+  EXPECT_THAT(twice.err, HasSubstr("is given twice"));
 }
 
 TEST(Eval, VerbsOfAnInstructionSet) {

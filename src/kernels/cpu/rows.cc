@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -256,6 +257,23 @@ void softmax_tile(Stream& stream, const SoftmaxTile& tile) {
 void combine_rows(Stream& stream, const Tensor& x, std::span<const float> factors, const Tensor& rows,
                   std::span<const std::int32_t> ids, std::span<const float> weights, Tensor& y) {
   HWY_DYNAMIC_DISPATCH(combine_all)(stream, x, factors, rows, ids, weights, y);
+}
+
+void keep_chosen(Stream& stream, std::span<const std::int32_t> chosen, std::span<const std::int64_t> ends, Tensor& x) {
+  const std::int64_t element = tensor::bytes_of(x.dtype(), 1);
+  const auto clear = [&](std::int64_t row, std::int64_t first, std::int64_t last) {
+    std::memset(x.raw() + (row * x.row_stride() + first) * element, 0,
+                static_cast<std::size_t>((last - first) * element));
+  };
+  stream.threads.run_ranges(x.dim(0), 256, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const std::int32_t part = chosen[static_cast<std::size_t>(t)];
+      const bool any = part >= 0 && part < static_cast<std::int32_t>(ends.size());
+      const std::int64_t first = any && part > 0 ? ends[static_cast<std::size_t>(part) - 1] : 0;
+      clear(t, 0, first);
+      clear(t, any ? ends[static_cast<std::size_t>(part)] : 0, x.dim(1));
+    }
+  });
 }
 
 void gather_rows(Stream& stream, const Tensor& table, std::span<const std::int32_t> ids, Tensor& y) {

@@ -75,6 +75,17 @@ void combine_rows(Stream& /*stream*/, const Tensor& x, std::span<const float> fa
   }
 }
 
+void keep_chosen(Stream& /*stream*/, std::span<const std::int32_t> chosen, std::span<const std::int64_t> ends,
+                 Tensor& x) {
+  for (std::int64_t t = 0; t < x.dim(0); ++t) {
+    std::int32_t part = 0;
+    for (std::int64_t c = 0; c < x.dim(1); ++c) {
+      while (ends[static_cast<std::size_t>(part)] <= c) ++part;
+      if (part != chosen[static_cast<std::size_t>(t)]) write(x, t, c, 0.0F);
+    }
+  }
+}
+
 void gather_rows(Stream& /*stream*/, const Tensor& table, std::span<const std::int32_t> ids, Tensor& y) {
   for (std::int64_t t = 0; t < y.dim(0); ++t) {
     const std::vector<float> row = decode_row(table, ids[static_cast<std::size_t>(t)]);
