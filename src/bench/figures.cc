@@ -211,7 +211,10 @@ Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers
     value.set("generation_tokens_per_second", rate);
     value.set("memory_bytes_per_second", bandwidth);
     value.set("weight_bytes", weights);
-    value.set("limit_share", rate / static_cast<double>(count) * static_cast<double>(weights) / bandwidth);
+    const std::int64_t slot = model.make_cache(1, engine.allocator(), options.engine.cache_type).bytes_per_slot();
+    const std::int64_t keys = count * (options.prompt_tokens + options.new_tokens / 2) * slot;
+    value.set("key_value_bytes", keys);
+    value.set("limit_share", rate / static_cast<double>(count) * static_cast<double>(weights + keys) / bandwidth);
   }
   value.set("cache_bytes", generator.cache_bytes());
   value.set("peak_rss_bytes", peak);

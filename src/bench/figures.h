@@ -42,8 +42,8 @@ struct GenerateBenchOptions {
 };
 // Object with total_tokens_per_second (prompts and answers), cache_bytes (most that keys and values took) and
 // peak_rss_bytes; where all requests are one batch of even answers also prompt_tokens_per_second,
-// generation_tokens_per_second (greedy) and limit_share (bytes of weights a step reads, times steps a second, over the
-// memory's measured bandwidth).
+// generation_tokens_per_second (greedy) and limit_share (weight_bytes and key_value_bytes, which a step reads in the
+// middle of the answers, times steps a second, over the memory's measured bandwidth).
 Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
                      const GenerateBenchOptions& options);
 
