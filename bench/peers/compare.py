@@ -107,8 +107,16 @@ def best_prompt():
     return max(llama(quantised(kind), "--new-tokens", "2")["prompt_tokens_per_second"] for kind in kinds)
 
 
+fastest_together = []  # the format that was fastest in the first round, which takes minutes
+
+
 def best_together():
-    return max(llama(quantised(kind), *together, "--repeats", "1")["total_tokens_per_second"] for kind in kinds)
+    rates = {
+        kind: llama(quantised(kind), *together, "--repeats", "1")["total_tokens_per_second"]
+        for kind in fastest_together or kinds
+    }
+    fastest_together[:] = [max(rates, key=rates.get)]
+    return max(rates.values())
 
 
 def generation(kind, least):
@@ -180,7 +188,7 @@ works = {
     "LoRA step, int8 base": Work(
         lambda: ours("train", "--model", options.model, *shape, "--base-compute", "int8")["tokens_per_second"],
         lambda: torch_step(*shape)["tokens_per_second"],
-        least={"avx512": 2.3},
+        least={"avx512": 2.8},
     ),
     "LoRA step, peak memory": Work(
         lambda: ours("train", "--model", options.model, *shape, "--repeats", "1")["peak_rss_bytes"],
@@ -195,18 +203,20 @@ works = {
     "prompt of 512, bf16": Work(
         lambda: ours("generate", "--model", options.model, "--base-compute", "dtype")["prompt_tokens_per_second"],
         best_prompt,
-        least={"avx512": 1.4},
+        least={"avx512": 1.5},
     ),
     "prompt of 512, int8": Work(
         lambda: ours("generate", "--model", quantised("q8_0"), "--base-compute", "int8")["prompt_tokens_per_second"],
         best_prompt,
+        least={"avx512": 2.0},
     ),
     "one row, Q4_0": generation("q4_0", 1.4),
-    "one row, Q8_0": generation("q8_0", 1.3),
-    "one row, original file": generation("original", 1.8),
+    "one row, Q8_0": generation("q8_0", 1.4),
+    "one row, original file": generation("original", 2.0),
     "32 requests of 256 + 64": Work(
-        lambda: ours("generate", "--model", quantised("q8_0"), *together)["total_tokens_per_second"],
+        lambda: ours("generate", "--model", quantised("q8_0"), "--base-compute", "int8", *together)["total_tokens_per_second"],
         best_together,
+        least={"avx512": 2.0},
     ),
     f"trl, {options.rows:,} rows in bf16": Work(lambda: our_epoch("dtype"), trl_epoch, less_is_better=True),
     f"trl, {options.rows:,} rows over an int8 base": Work(

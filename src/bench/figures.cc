@@ -202,8 +202,7 @@ Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers
   const auto all = static_cast<double>(count * options.prompt_tokens + new_tokens);
   value.set("total_tokens_per_second", all / median.seconds);
   if (count <= options.batch && !options.uneven) {
-    std::int64_t weights = 0;
-    for (const models::NamedWeight& weight : model.weights()) weights += weight.variable.value().bytes();
+    const std::int64_t weights = weight_bytes(model);
     const double rest = std::max(1e-9, median.seconds - median.prompt_seconds);
     const double rate = static_cast<double>(new_tokens - median.early_steps) / rest;
     const double bandwidth = read_bandwidth(engine, std::int64_t{512} << 20, 0.5);
@@ -265,14 +264,22 @@ Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows
            model, {.tokens = rows, .attended = 0, .predictions = std::min<std::int64_t>(rows, 256)}, Purpose::kFull)) {
     throw_if_cancelled("benchmark");
     const double rate = product_rate(engine, model.dtype(), product.m, product.n, product.k, kSecondsEach);
-    products.push(Value::object(
-        {{"m", product.m}, {"n", product.n}, {"k", product.k}, {"gflops", rate / 1e9}, {"limit_share", rate / peak}}));
+    Value shape = Value::object(
+        {{"m", product.m}, {"n", product.n}, {"k", product.k}, {"gflops", rate / 1e9}, {"limit_share", rate / peak}});
+    if (product.n % 32 == 0 && product.k % 32 == 0) {
+      const double integers =
+          integer_product_rate(engine, model.dtype(), product.m, product.n, product.k, kSecondsEach);
+      shape.set("int8_gops", integers / 1e9);
+    }
+    products.push(shape);
   }
-  return Value::object({{"dtype", std::string(tensor::info(model.dtype()).name)},
-                        {"peak_gflops", peak / 1e9},
-                        {"products", products},
-                        {"memory_bytes_per_second", read_bandwidth(engine, std::int64_t{512} << 20, 0.5)},
-                        {"cache_bytes_per_second", read_bandwidth(engine, std::int64_t{256} << 10, 0.2)}});
+  return Value::object(
+      {{"dtype", std::string(tensor::info(model.dtype()).name)},
+       {"peak_gflops", peak / 1e9},
+       {"peak_int8_gops", integer_product_rate(engine, model.dtype(), 1024, 1024, 1024, kSecondsEach) / 1e9},
+       {"products", products},
+       {"memory_bytes_per_second", read_bandwidth(engine, std::int64_t{512} << 20, 0.5)},
+       {"cache_bytes_per_second", read_bandwidth(engine, std::int64_t{256} << 10, 0.2)}});
 }
 
 }  // namespace instruct::bench

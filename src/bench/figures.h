@@ -61,7 +61,8 @@ struct CrossEntropyOptions {
 Value bench_cross_entropy(ops::Engine& engine, const CrossEntropyOptions& options);
 
 // Rates of the matrix products of a model's step over `rows` tokens, of large products, and of memory: an object with
-// "products" (list of m, n, k, gflops), "peak_gflops", "memory_bytes_per_second", "cache_bytes_per_second".
+// "products" (list of m, n, k, gflops, int8_gops), "peak_gflops", "peak_int8_gops", "memory_bytes_per_second",
+// "cache_bytes_per_second".
 Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows);
 
 }  // namespace instruct::bench

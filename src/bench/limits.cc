@@ -52,6 +52,19 @@ double product_rate(ops::Engine& engine, tensor::DType dtype, std::int64_t m, st
   return 2.0 * static_cast<double>(m * n) * static_cast<double>(k) / time;
 }
 
+double integer_product_rate(ops::Engine& engine, tensor::DType dtype, std::int64_t m, std::int64_t n, std::int64_t k,
+                            double seconds) {
+  if (!ops::has_integer_products()) return 0;
+  tensor::Allocator& allocator = engine.allocator();
+  const autograd::Variable x(random_matrix(m, k, dtype, allocator));
+  const ops::IntegerLayer layer{
+      .weight = ops::pack_for_integers(random_matrix(n, k, tensor::DType::kF32, allocator),
+                                       ops::IntegerUse::kGradients8, allocator, engine.threads()),
+      .bias = {}};
+  const double time = best_time(seconds, [&] { ops::integer_linears(engine.context(), x, std::span(&layer, 1)); });
+  return 2.0 * static_cast<double>(m * n) * static_cast<double>(k) / time;
+}
+
 double peak_product_rate(ops::Engine& engine, tensor::DType dtype, double seconds) {
   return product_rate(engine, dtype, 1024, 1024, 1024, seconds);
 }

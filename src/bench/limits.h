@@ -16,7 +16,11 @@ tensor::Tensor random_matrix(std::int64_t rows, std::int64_t columns, tensor::DT
 // `seconds`. dtype f32 or bf16.
 double product_rate(ops::Engine& engine, tensor::DType dtype, std::int64_t m, std::int64_t n, std::int64_t k,
                     double seconds);
-// The same of a large square product, which is as good as it gets.
+// The same on 8-bit integers, as training over an int8 base has them: weights with one scale for 64 neighbours,
+// activations of `dtype` rounded in the product. 0 where the processor has none; n and k are multiples of 32.
+double integer_product_rate(ops::Engine& engine, tensor::DType dtype, std::int64_t m, std::int64_t n, std::int64_t k,
+                            double seconds);
+// Of a large square product in `dtype`, which is as good as it gets.
 double peak_product_rate(ops::Engine& engine, tensor::DType dtype, double seconds);
 
 // Bytes a second that all threads together read from `bytes` of memory; far more than the caches hold gives main

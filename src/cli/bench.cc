@@ -49,9 +49,12 @@ void show_row(const Value& row) {
     std::cout << fmt::format("  {:<28} {:.1f} ms\n", part->as_string(), 1e3 * row.at("seconds").as_double());
     return;
   }
-  std::cout << fmt::format("  {:>6} x {:>6} x {:>6}  {:>7.0f} GFLOP/s  {:>4.0f}%\n", row.at("m").as_integer(),
+  std::cout << fmt::format("  {:>6} x {:>6} x {:>6}  {:>7.0f} GFLOP/s  {:>4.0f}%", row.at("m").as_integer(),
                            row.at("n").as_integer(), row.at("k").as_integer(), row.at("gflops").as_double(),
                            100 * row.at("limit_share").as_double());
+  if (const Value* integers = row.find("int8_gops"); integers != nullptr && integers->as_double() > 0)
+    std::cout << fmt::format("  int8 {:>7.0f} GOP/s", integers->as_double());
+  std::cout << '\n';
 }
 
 void show(const Value& value, bool json) {

@@ -32,7 +32,8 @@ struct IntegerForms {
 // for twice the arithmetic), or training over a frozen base, on 8 bits.
 enum class IntegerUse : std::uint8_t { kNone, kForward8, kForward16, kGradients8 };
 // Packs a matrix: for forward passes a block-quantised one as it is stored, for training any as 8-bit integers with one
-// scale for 64 neighbours of a row, and its transpose likewise. A form whose rows are no multiple of 32 long is left out.
+// scale for 64 neighbours of a row, and its transpose likewise. A form whose rows are no multiple of 32 long is left
+// out.
 IntegerForms pack_for_integers(const tensor::Tensor& source, IntegerUse use, tensor::Allocator& allocator,
                                ThreadPool& threads);
 
