@@ -35,17 +35,21 @@ train::Packing chosen_packing(std::span<const data::EncodedRow> rows, const trai
 
 }  // namespace
 
+// Of a token's keys and values, as answers of evaluations keep them.
+std::int64_t TrainRun::slot_bytes() const {
+  return session_->package.model->make_cache(1, session_->engine->allocator()).bytes_per_slot();
+}
+
 bench::Run TrainRun::forecast_run() const {
-  bench::Run run{
-      .engine = *session_->engine,
-      .model = *session_->package.model,
-      .optimizer = trained_->optimizer(),
-      .adapter = trained_->is_lora() ? session_->adapter.adapter.get() : nullptr,
-      .vocabulary = session_->package.tokenizer->vocabulary_size(),
-      .rows = rows_,
-      .evaluation = {},
-      .evaluation_tokens = evaluation_->empty() ? 0 : evaluate::ScoreOptions().batch_tokens,
-      .other_bytes = evaluation_->slots() * session_->package.config.slot_bytes(session_->package.model->dtype())};
+  bench::Run run{.engine = *session_->engine,
+                 .model = *session_->package.model,
+                 .optimizer = trained_->optimizer(),
+                 .adapter = trained_->is_lora() ? session_->adapter.adapter.get() : nullptr,
+                 .vocabulary = session_->package.tokenizer->vocabulary_size(),
+                 .rows = rows_,
+                 .evaluation = {},
+                 .evaluation_tokens = evaluation_->empty() ? 0 : evaluate::ScoreOptions().batch_tokens,
+                 .other_bytes = evaluation_->slots() * slot_bytes()};
   for (std::int64_t i = 0; i < evaluations_left(); ++i) run.evaluation += evaluation_->cost();
   return run;
 }
@@ -90,8 +94,7 @@ void TrainRun::choose_passes(const bench::Run& whole) {
   forecast_bytes_ = plan.peak_bytes;
   if (evaluation_->slots() == 0) return;
   const std::int64_t room = limit - resident_bytes();
-  evaluation_->limit_slots(
-      std::max<std::int64_t>(1, room / 2 / session_->package.config.slot_bytes(session_->package.model->dtype())));
+  evaluation_->limit_slots(std::max<std::int64_t>(1, room / 2 / slot_bytes()));
   run.other_bytes = forecast_run().other_bytes;
   forecast_bytes_ = bench::forecast_peak(run, loop_);
 }

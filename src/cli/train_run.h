@@ -39,6 +39,7 @@ class TrainRun {
   data::Dataset development_rows(const std::vector<std::int64_t>& held) const;
   void report_rows(const data::EncodeReport& report) const;
   void measure_limit();
+  std::int64_t slot_bytes() const;
   bench::Run forecast_run() const;
   void plan_memory();
   void choose_passes(const bench::Run& run);

@@ -124,13 +124,13 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                          .prompt = dialogue.tokenizer().decode(questions[i].prompt),
                          .reference = encoder.reference(dataset, i)};
   }
-  for (std::size_t i = 0; i < questions.size() && !options.adapters.empty(); ++i) {
-    if (i >= count) {
-      questions[i] = questions[i - count];
-      report.answers[i] = report.answers[i - count];
+  for (std::size_t a = options.adapters.size(); a-- > 0;) {  // the first last: its rows are what is copied
+    for (std::size_t i = 0; i < count; ++i) {
+      Question& question = questions[a * count + i] = questions[i];
+      question.adapter = static_cast<std::int32_t>(a);
+      AnsweredRow& answer = report.answers[a * count + i] = report.answers[i];
+      answer.adapter = options.adapters[a];
     }
-    questions[i].adapter = static_cast<std::int32_t>(i / count);
-    report.answers[i].adapter = options.adapters[i / count];
   }
   std::vector<Reply> replies(questions.size());
   if (options.generate) {
@@ -217,13 +217,12 @@ Value report_value(const TaskReport& report) {
       values.set("perplexity", verb.perplexity);
     }
     const std::string name = verb.verb.empty() ? "dialogue" : verb.verb;
-    if (verb.adapter.empty()) {
-      root.set(name, values);
-    } else {
-      Value of_adapter = root.find(verb.adapter) != nullptr ? root.at(verb.adapter) : Value::object();
-      of_adapter.set(name, values);
-      root.set(verb.adapter, of_adapter);
+    Value* verbs = &root;
+    if (!verb.adapter.empty()) {
+      if (root.find(verb.adapter) == nullptr) root.set(verb.adapter, Value::object());
+      verbs = root.find(verb.adapter);
     }
+    verbs->set(name, values);
   }
   return root;
 }

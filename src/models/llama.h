@@ -40,10 +40,6 @@ struct LlamaConfig {
   bool output_bias = false;     // ... and the output projection too (Llama's attention_bias)
   nn::RotaryConfig rotary;
 
-  // Of a token's keys and values in all layers.
-  std::int64_t slot_bytes(DType dtype) const {
-    return 2 * layers * key_value_heads * head_width * tensor::bytes_of(dtype, 1);
-  }
   // Raises BadData naming the field when a value is missing, contradictory or out of range.
   void check(const std::string& origin) const;
 };

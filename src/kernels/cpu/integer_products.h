@@ -18,6 +18,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/integer_weight.h"
 #include "kernels/stream.h"
 #include "tensor/block_codec.h"
 
@@ -103,7 +104,7 @@ extern const IntegerProducts kAvx2Products;  // AVX2
 
 // Blocks of activations that share a scale beside weights of this type.
 inline std::int64_t span_of(tensor::DType dtype) {
-  return dtype == tensor::DType::kI8 ? 2 : 1;
+  return dtype == tensor::DType::kI8 ? kScaledInputs / kBlock : 1;
 }
 
 // Bytes of one block of a packed panel.
