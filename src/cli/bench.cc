@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/progress.h"
-#include "base/threads.h"
 #include "bench/figures.h"
 #include "bench/load.h"
 #include "cli/commands.h"
@@ -27,15 +26,9 @@ struct Options {
     model.add_to(command);
     command.add_flag("--json", json, "print JSON");
   }
-  // More threads than processors wait for each other: what they take says nothing about the program.
   void check() const {
     ops::dtype_from_option(model.dtype);
-    const int processors = available_processors();
-    if (model.threads > processors) {
-      raise(ErrorCategory::kInvalidArgument,
-            "--threads {}: this machine has {} processor{}, and a measurement needs one for each thread; 0 takes all",
-            model.threads, processors, processors == 1 ? "" : "s");
-    }
+    check_threads(model.threads);
   }
   std::unique_ptr<Session> open(const models::WeightOptions& weights = {}) const {
     check();
@@ -287,6 +280,7 @@ void add_cross_entropy(CLI::App& parent) {
       "Example:\n  instruct bench cross-entropy --tokens 2048 --width 640 --vocabulary 262144");
   command->callback([all] {
     all->shape.dtype = ops::dtype_from_option(all->dtype);
+    check_threads(all->threads);
     ops::Engine engine(all->threads);
     show(bench::bench_cross_entropy(engine, all->shape), all->json);
   });

@@ -73,11 +73,15 @@ void open_adapters(Session& session, const std::vector<std::string>& folders) {
 
 }  // namespace
 
+void check_threads(int threads) {
+  const int processors = available_processors();
+  if (threads <= processors) return;
+  raise(ErrorCategory::kInvalidArgument, "{} threads: this process may run on {} processor{}; 0 takes all of them",
+        threads, processors, processors == 1 ? "" : "s");
+}
+
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights) {
-  if (options.threads > available_processors()) {
-    raise(ErrorCategory::kInvalidArgument, "{} threads: this process may run on {} processors; 0 takes all of them",
-          options.threads, available_processors());
-  }
+  check_threads(options.threads);
   auto session = std::make_unique<Session>();
   session->engine = std::make_unique<ops::Engine>(options.threads);
   models::WeightOptions chosen = weights;

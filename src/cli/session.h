@@ -53,6 +53,9 @@ struct Session {
 // The template to use: the file at `path`, or the package's own where that is empty. Raises BadData for a blank file.
 std::string chat_template_of(const models::Package& package, const std::string& path);
 
+// Raises InvalidArgument for more threads than processors: they would wait for each other.
+void check_threads(int threads);
+
 // `weights.integers` is what --base-compute auto means.
 std::unique_ptr<Session> open_session(const ModelOptions& options, const models::WeightOptions& weights = {});
 

@@ -162,6 +162,62 @@ TEST(Matmul, LowRankProductsEqualTheReference) {
   check_all(cases);
 }
 
+// A matrix stored by outputs times few rows: every number of rows in a group, several groups, and what is left of
+// outputs and of k.
+TEST(Matmul, FewRowsEqualTheReference) {
+  std::vector<MatmulCase> cases;
+  for (std::int64_t m = 1; m <= 33; ++m) {
+    for (const std::int64_t k : {1, 32, 65}) cases.push_back({.m = m, .n = 17, .k = k, .transpose_b = Transpose::kYes});
+    cases.push_back({.m = m,
+                     .n = 200,
+                     .k = 600,
+                     .transpose_b = Transpose::kYes,
+                     .accumulate = m % 2 == 0 ? Accumulate::kYes : Accumulate::kNo,
+                     .alpha = 0.5F,
+                     .layout = m % 3 == 0 ? Layout::kGaps : Layout::kDense,
+                     .rank = m % 4 * 12});
+  }
+  check_all(cases);
+}
+
+// So an answer does not depend on those written beside it.
+TEST(Matmul, ARowDoesNotDependOnTheRowsBesideItWhereTheseAreFew) {
+  constexpr std::int64_t kRows = 32;
+  for (const CpuFeatures& features : product_features()) {
+    if (!features.avx512_bf16) continue;  // nothing like it is promised elsewhere
+    const std::int64_t most = features.amx_bf16 ? 15 : kRows;
+    SCOPED_TRACE(testing::product_name(features));
+    auto machines = three_machines(features);
+    Machine& machine = *machines[0];
+    RandomStream random(7, RandomPurpose::kTest);
+    const auto matrix = [&](std::int64_t rows, std::int64_t columns) {
+      Tensor values = Tensor::empty({rows, columns}, DType::kBF16, *machine.allocator);
+      fill_uniform(values, random, 0, 1);
+      return values;
+    };
+    const Tensor a = matrix(kRows, 577);
+    const Tensor low_a = matrix(kRows, 20);
+    const Tensor b = matrix(70, 577);
+    const Tensor low_b = matrix(70, 20);
+    const auto product = [&](std::int64_t begin, std::int64_t end) {
+      Tensor c = Tensor::empty({end - begin, 70}, DType::kF32, *machine.allocator);
+      cpu::matmul(machine.stream, {.a = a.rows(begin, end),
+                                   .b = b,
+                                   .c = c,
+                                   .low_a = low_a.rows(begin, end),
+                                   .low_b = low_b,
+                                   .transpose_b = Transpose::kYes});
+      return c;
+    };
+    const Tensor together = product(0, most);
+    for (std::int64_t row = 0; row < most; ++row) {
+      ASSERT_TRUE(same_bytes(product(row, row + 1), together.rows(row, row + 1))) << row;
+      const std::int64_t end = std::min(most, row + 5);
+      ASSERT_TRUE(same_bytes(product(row, end), together.rows(row, end))) << row;
+    }
+  }
+}
+
 // Results of 4 MB and more are stored past the caches where their rows allow it; a long k with few results is cut into
 // pieces; rows a multiple of 2 KB apart are packed.
 TEST(Matmul, LargeAndLongProductsEqualTheReference) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/products.h"
 #include "kernels/cpu/tile_matmul.h"
 
@@ -206,7 +207,12 @@ void matmul(Stream& stream, const Matmul& product) {
     }
     return;
   }
-  if (products_of(stream).tiles() != tiles::Unit::kNone && suits_tiles(product)) {
+  const tiles::Unit unit = products_of(stream).tiles();
+  if (suits_few_rows(product, unit)) {
+    few_rows_matmul(stream, product);
+    return;
+  }
+  if (unit != tiles::Unit::kNone && suits_tiles(product)) {
     tile_matmul(stream, product);
     return;
   }

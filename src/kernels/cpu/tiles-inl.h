@@ -76,6 +76,11 @@ INSTRUCT_TILES inline __m512i to_bf16(__m512 first, __m512 second) {
   return bits;
 }
 
+// 16 values, as f32.
+INSTRUCT_TILES inline __m512 load_bf16(__mmask16 mask, const std::byte* from) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
+}
+
 INSTRUCT_TILES inline void store_tile(const __m512i* r, std::byte* tile) {
   for (int i = 0; i < 16; ++i) _mm512_storeu_si512(tile + i * 64, r[i]);
 }

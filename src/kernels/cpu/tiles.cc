@@ -152,10 +152,6 @@ void multiply_some(const Part& part, const Part& more, const std::byte* panel, s
   }
 }
 
-INSTRUCT_TILES inline __m512 load_bf16(__mmask16 mask, const std::byte* from) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)), 16));
-}
-
 // c [rows, columns] = alpha * sums [rows][32] (+ c).
 template <tensor::DType Type, Accumulate Add>
 INSTRUCT_TILES void store_block(const float* sums, std::int64_t rows, std::int64_t columns, std::byte* c,
