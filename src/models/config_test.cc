@@ -109,6 +109,18 @@ TEST(Config, AWindowCountsWhereTheFamilyUsesIt) {
   EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("max_window_layers"));
 }
 
+TEST(Config, HeadsOfAQwen3AreNormalisedAndHaveAWidthOfTheirOwn) {
+  Value json = golden_config();
+  EXPECT_FALSE(read(json).head_norms);
+  json.set("model_type", "qwen3");
+  EXPECT_TRUE(read(json).head_norms);
+  EXPECT_FALSE(read(json).attention_bias);
+  json.set("head_dim", 16);
+  EXPECT_EQ(read(json).head_width, 16);
+  json.set("head_dim", Value());
+  EXPECT_EQ(read(json).head_width, 128);
+}
+
 // Metadata of a small llama, each key by its own setter so that a test can leave one out or change it.
 class GgufConfig : public Folder {
  protected:
@@ -195,8 +207,8 @@ TEST_F(GgufConfig, WhatCannotBeRightIsNamed) {
   number_ = saved;
   text_["llama.rope.scaling.type"] = "longrope";
   EXPECT_THAT(read_message(), HasSubstr("rope scaling 'longrope'"));
-  text_["general.architecture"] = "qwen3";
-  EXPECT_THAT(read_message(), HasSubstr("unknown architecture 'qwen3'"));
+  text_["general.architecture"] = "qwen33";
+  EXPECT_THAT(read_message(), HasSubstr("unknown architecture 'qwen33'; did you mean 'qwen3'?"));
 }
 
 }  // namespace

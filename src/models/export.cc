@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "models/families.h"
 #include "models/sources.h"
 #include "ops/weights.h"
 #include "tensor/block_codec.h"
@@ -20,41 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using tensor::DType;
 using tokenizers::TokenKind;
-
-struct NamedShape {
-  std::string name;
-  tensor::Shape shape;
-};
-
-std::vector<NamedShape> shapes_of(const LlamaConfig& config) {
-  const std::int64_t d = config.width;
-  const std::int64_t q = config.heads * config.head_width;
-  const std::int64_t kv = config.key_value_heads * config.head_width;
-  const std::int64_t f = config.feed_forward_width;
-  std::vector<NamedShape> result{{"model.embed_tokens.weight", {config.vocabulary, d}}};
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    const std::string prefix = fmt::format("model.layers.{}.", i);
-    const auto add = [&](const char* name, const tensor::Shape& shape) { result.push_back({prefix + name, shape}); };
-    add("input_layernorm.weight", {d});
-    add("self_attn.q_proj.weight", {q, d});
-    add("self_attn.k_proj.weight", {kv, d});
-    add("self_attn.v_proj.weight", {kv, d});
-    add("self_attn.o_proj.weight", {d, q});
-    if (config.attention_bias) {
-      add("self_attn.q_proj.bias", {q});
-      add("self_attn.k_proj.bias", {kv});
-      add("self_attn.v_proj.bias", {kv});
-    }
-    if (config.output_bias) add("self_attn.o_proj.bias", {d});
-    add("post_attention_layernorm.weight", {d});
-    add("mlp.gate_proj.weight", {f, d});
-    add("mlp.up_proj.weight", {f, d});
-    add("mlp.down_proj.weight", {d, f});
-  }
-  result.push_back({"model.norm.weight", {d}});
-  if (!config.tied_embeddings) result.push_back({"lm_head.weight", {config.vocabulary, d}});
-  return result;
-}
 
 // A weight as stored. What the type cannot hold is refused: an infinite weight would answer nonsense without a word.
 Tensor encoded(const std::string& name, const Tensor& f32, DType dtype, tensor::Allocator& allocator) {
@@ -78,8 +44,7 @@ std::string model_type(const LlamaConfig& config) {
 }
 
 Value architecture_name(const LlamaConfig& config) {
-  if (config.architecture == "qwen2") return "Qwen2ForCausalLM";
-  return model_type(config) == "mistral" ? "MistralForCausalLM" : "LlamaForCausalLM";
+  return std::string(family_of(model_type(config)).architecture);
 }
 
 Value rope_scaling(const nn::RotaryConfig& rotary) {
@@ -158,7 +123,7 @@ Value config_json(const Package& package, DType dtype) {
                             {"mlp_bias", false}});
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
     if (c.sliding_window > 0) config.set("sliding_window", c.sliding_window);
-    if (c.attention_bias && !c.output_bias && c.architecture != "qwen2")
+    if (c.attention_bias && !c.output_bias && !family_of(c.architecture).projections_biased)
       raise(ErrorCategory::kUnsupported,
             "a Hugging Face folder cannot hold this model: q, k and v have biases, o has none");
     config.set("bos_token_id", id(package.tokenizer->bos()));
@@ -338,7 +303,7 @@ std::uint32_t file_type(DType dtype) {
 
 void set_model(formats::GgufWriter& writer, const Package& package) {
   const LlamaConfig& c = package.config;
-  const std::string architecture = c.architecture == "qwen2" ? "qwen2" : "llama";
+  const std::string architecture(family_of(c.architecture).gguf);
   const std::string prefix = architecture + ".";
   const auto number = [&](const std::string& key, std::int64_t value) {
     writer.set(prefix + key, static_cast<std::uint32_t>(value));
@@ -405,10 +370,10 @@ void write_hugging_face_files(const fs::path& folder, const Package& package, co
   }
   const auto allocator = tensor::make_host_allocator();
   std::vector<formats::TensorToWrite> tensors;
-  for (const NamedShape& entry : shapes_of(package.config)) {
-    tensors.push_back({entry.name, entry.shape, dtype, [&weights, &allocator, name = entry.name, dtype] {
-                         return encoded(name, weights(name), dtype, *allocator);
-                       }});
+  for (const NamedWeight& entry : package.model->weights()) {
+    tensors.push_back(
+        {entry.name, entry.variable.value().shape(), dtype,
+         [&weights, &allocator, name = entry.name, dtype] { return encoded(name, weights(name), dtype, *allocator); }});
   }
   write_file_atomic(folder / "config.json", dump_json(config_json(package, dtype), {.indent = 2}) + "\n");
   write_tokenizer_files(folder, package, chat_template);
@@ -428,12 +393,13 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
   }
   if (!chat_template.empty()) writer.set("tokenizer.chat_template", chat_template);
   if (tensor::is_quantised(dtype)) writer.set("general.quantization_version", std::uint32_t{2});
-  for (const NamedShape& entry : shapes_of(package.config)) {
-    DType stored = entry.shape.rank() == 1 ? DType::kF32 : dtype;
+  for (const NamedWeight& entry : package.model->weights()) {
+    const tensor::Shape shape = entry.variable.value().shape();
+    DType stored = shape.rank() == 1 ? DType::kF32 : dtype;
     if (stored == DType::kQ4_0 && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight"))
       stored = DType::kQ8_0;
-    if (entry.shape[entry.shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
-    writer.add(gguf_name(entry.name), entry.shape, stored, [&weights, &allocator, &package, name = entry.name, stored] {
+    if (shape[shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
+    writer.add(gguf_name(entry.name), shape, stored, [&weights, &allocator, &package, name = entry.name, stored] {
       Tensor weight = weights(name);
       std::int64_t heads = 0;
       if (has_moved_rows(package.config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
@@ -453,7 +419,7 @@ void write_gguf_lora(const fs::path& path, const Package& package, const LoadedA
   const auto allocator = tensor::make_host_allocator();
   formats::GgufWriter writer;
   writer.set("general.type", std::string("adapter"));
-  writer.set("general.architecture", std::string(package.config.architecture == "qwen2" ? "qwen2" : "llama"));
+  writer.set("general.architecture", std::string(family_of(package.config.architecture).gguf));
   writer.set("adapter.type", std::string("lora"));
   // Readers take an alpha of 0 for "no scaling"; here the scale of 0 goes into B.
   const double given = adapter.adapter->config().alpha;

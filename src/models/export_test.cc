@@ -138,7 +138,7 @@ TEST_P(Export, GgufHasWhatLlamaCppAsksFor) {
              merged_weights(opened.package, nullptr, opened.engine.allocator()), DType::kQ4_0);
   const auto file = formats::GgufFile::open(folder_ / "m.gguf");
   const std::string architecture = file->text("general.architecture");
-  EXPECT_EQ(architecture, std::string(GetParam()).starts_with("qwen2") ? "qwen2" : "llama");
+  EXPECT_EQ(architecture, std::string(GetParam()).starts_with("qwen") ? std::string(GetParam()).substr(0, 5) : "llama");
   for (const char* key : {"block_count", "context_length", "embedding_length", "feed_forward_length",
                           "attention.head_count", "attention.head_count_kv", "rope.dimension_count", "vocab_size"})
     EXPECT_GT(file->integer(architecture + "." + key), 0) << key;
@@ -213,7 +213,7 @@ TEST_P(Export, PeftFoldersReadBackEqual) {
   EXPECT_EQ(config.at("peft_type").as_string(), "LORA");
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Export, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias"),
+INSTANTIATE_TEST_SUITE_P(Models, Export, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::erase(name, '-');

@@ -128,6 +128,10 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     block.key = loader.linear(prefix + "self_attn.k_proj", kv, d, config_.attention_bias);
     block.value = loader.linear(prefix + "self_attn.v_proj", kv, d, config_.attention_bias);
     block.output = loader.linear(prefix + "self_attn.o_proj", d, q, config_.output_bias);
+    if (config_.head_norms) {
+      block.query_norm = loader.vector(prefix + "self_attn.q_norm.weight", config_.head_width);
+      block.key_norm = loader.vector(prefix + "self_attn.k_norm.weight", config_.head_width);
+    }
     block.feed_forward_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
     block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
     block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
@@ -234,6 +238,10 @@ std::vector<NamedWeight> Llama::weights() const {
     const std::string prefix = fmt::format("model.layers.{}.", block.index);
     result.push_back({prefix + "input_layernorm.weight", block.attention_norm});
     for (const nn::Linear* layer : {&block.query, &block.key, &block.value, &block.output}) add(*layer);
+    if (config_.head_norms) {
+      result.push_back({prefix + "self_attn.q_norm.weight", block.query_norm});
+      result.push_back({prefix + "self_attn.k_norm.weight", block.key_norm});
+    }
     result.push_back({prefix + "post_attention_layernorm.weight", block.feed_forward_norm});
     for (const nn::Linear* layer : {&block.gate, &block.up, &block.down}) add(*layer);
   }

@@ -1,4 +1,5 @@
-// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2. Differences are fields of the configuration.
+// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3. Differences are fields of the
+// configuration.
 //
 // Pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and a SiLU-gated feed-forward (Touvron et
 // al., "LLaMA", 2023).
@@ -23,7 +24,7 @@ using tensor::DType;
 using tensor::Tensor;
 
 struct LlamaConfig {
-  std::string architecture;  // Hugging Face model_type: "llama", "mistral", "qwen2"
+  std::string architecture;  // Hugging Face model_type (families.h)
   std::int64_t layers = 0;
   std::int64_t width = 0;               // D
   std::int64_t feed_forward_width = 0;  // F
@@ -38,6 +39,7 @@ struct LlamaConfig {
   bool tied_embeddings = false;
   bool attention_bias = false;  // q, k, v have biases (Qwen2) ...
   bool output_bias = false;     // ... and the output projection too (Llama's attention_bias)
+  bool head_norms = false;      // queries and keys are normalised by head (Qwen3)
   nn::RotaryConfig rotary;
 
   // Raises BadData naming the field when a value is missing, contradictory or out of range.

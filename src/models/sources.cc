@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/text.h"
+#include "models/families.h"
 
 namespace instruct::models {
 namespace {
@@ -21,9 +21,10 @@ struct NamePair {
 };
 // Names inside a block, then those outside.
 constexpr NamePair kBlockNames[] = {
-    {"input_layernorm", "attn_norm"}, {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
-    {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
+    {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},      {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
+    {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
+    {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
 };
 constexpr NamePair kOuterNames[] = {
     {"model.embed_tokens.weight", "token_embd.weight"},
@@ -123,19 +124,6 @@ class FolderSource final : public WeightSource {
   std::vector<std::shared_ptr<const formats::SafetensorsFile>> shards_;
 };
 
-const std::vector<std::string>& known_architectures() {
-  static const std::vector<std::string> known{"llama", "mistral", "qwen2"};
-  return known;
-}
-
-void require_known(const std::string& architecture, const std::string& origin) {
-  for (const std::string& known : known_architectures()) {
-    if (architecture == known) return;
-  }
-  raise(ErrorCategory::kUnsupported, "{}: unknown architecture '{}'{}", origin, architecture,
-        did_you_mean(architecture, known_architectures()));
-}
-
 nn::RotaryConfig::Scaling scaling_from_name(const std::string& name, const std::string& origin) {
   using Scaling = nn::RotaryConfig::Scaling;
   if (name.empty() || name == "none" || name == "default") return Scaling::kNone;
@@ -177,27 +165,28 @@ void refuse_variants(const Value& json) {
     refuse("partial_rotary_factor: heads that are rotated in part are not supported");
 }
 
-LlamaConfig sizes_from_json(const Value& json) {
+LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   LlamaConfig config;
-  config.architecture = json.at("model_type").as_string();
+  config.architecture = family.model_type;
   config.layers = json.at("num_hidden_layers").as_integer();
   config.width = json.at("hidden_size").as_integer();
   config.feed_forward_width = json.at("intermediate_size").as_integer();
   config.heads = json.at("num_attention_heads").as_integer();
   config.key_value_heads = integer_or(json, "num_key_value_heads", config.heads);
-  config.head_width = integer_or(json, "head_dim", config.heads > 0 ? config.width / config.heads : 0);
+  const std::int64_t even = config.heads > 0 ? config.width / config.heads : 0;
+  config.head_width = integer_or(json, "head_dim", family.default_head_width > 0 ? family.default_head_width : even);
   config.vocabulary = json.at("vocab_size").as_integer();
   config.context_length = integer_or(json, "max_position_embeddings", 2048);
   config.norm_epsilon = static_cast<float>(number_or(json, "rms_norm_eps", 1e-6));
   config.tied_embeddings = boolean_or(json, "tie_word_embeddings", false);
   config.padding = integer_or(json, "pad_token_id", -1);
-  const bool qwen2 = config.architecture == "qwen2";
-  config.attention_bias = qwen2 || boolean_or(json, "attention_bias", false);
-  config.output_bias = config.attention_bias && !qwen2;
-  // Mistral names a window to use it; Qwen2 names one always and says beside it whether, and from which layer on.
-  if (config.architecture == "mistral" || boolean_or(json, "use_sliding_window", false))
+  config.attention_bias = family.projections_biased || boolean_or(json, "attention_bias", false);
+  config.output_bias = config.attention_bias && !family.projections_biased;
+  config.head_norms = family.head_norms;
+  // Mistral names a window to use it; Qwen names one always and says beside it whether, and from which layer on.
+  if (family.window_always || boolean_or(json, "use_sliding_window", false))
     config.sliding_window = integer_or(json, "sliding_window", 0);
-  if (qwen2 && config.sliding_window > 0 && integer_or(json, "max_window_layers", 0) > 0)
+  if (family.window_by_layer && config.sliding_window > 0 && integer_or(json, "max_window_layers", 0) > 0)
     raise(ErrorCategory::kUnsupported, "max_window_layers: a sliding window on some layers only is not supported");
   return config;
 }
@@ -267,7 +256,7 @@ Tensor rows_to_gguf(const Tensor& tensor, std::int64_t heads, tensor::Allocator&
 }
 
 bool has_moved_rows(const LlamaConfig& config, const std::string& name, std::int64_t& heads) {
-  if (config.architecture == "qwen2") return false;
+  if (!family_of(config.architecture).gguf_moves_rows) return false;
   if (name.find("self_attn.q_proj") != std::string::npos) {
     heads = config.heads;
     return true;
@@ -281,9 +270,9 @@ bool has_moved_rows(const LlamaConfig& config, const std::string& name, std::int
 
 LlamaConfig config_from_gguf(const GgufFile& file) {
   LlamaConfig config;
-  config.architecture = file.text("general.architecture");
-  require_known(config.architecture, file.origin());
-  const std::string prefix = config.architecture + ".";
+  const Family& family = family_of_gguf(file.text("general.architecture"), file.origin());
+  config.architecture = family.model_type;
+  const std::string prefix = std::string(family.gguf) + ".";
   config.layers = file.integer(prefix + "block_count");
   config.width = file.integer(prefix + "embedding_length");
   config.feed_forward_width = file.integer(prefix + "feed_forward_length");
@@ -297,6 +286,7 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.tied_embeddings = !file.has_tensor("output.weight");
   config.attention_bias = file.has_tensor("blk.0.attn_q.bias");
   config.output_bias = file.has_tensor("blk.0.attn_output.bias");
+  config.head_norms = family.head_norms;
   config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;
   config.padding = file.integer_or("tokenizer.ggml.padding_token_id", -1);
   config.rotary.theta = file.number_or(prefix + "rope.freq_base", 10000.0);
@@ -323,9 +313,9 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
 
 LlamaConfig config_from_json(const Value& json, const std::string& origin) {
   return with_origin(origin, [&] {
-    require_known(json.at("model_type").as_string(), origin);
+    const Family& family = family_of(json.at("model_type").as_string(), origin);
     refuse_variants(json);
-    LlamaConfig config = sizes_from_json(json);
+    LlamaConfig config = sizes_from_json(json, family);
     read_rotary(json, origin, config);
     return config;
   });

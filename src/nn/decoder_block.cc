@@ -18,28 +18,44 @@ Variable add_last(const Context& context, const Variable& x, const Variable& y) 
 
 }  // namespace
 
+Variable DecoderBlock::place(const Context& context, const Variable& projected, const Variable& head_norm,
+                             const PassInput& pass) const {
+  const Variable heads = head_norm.defined() ? ops::rms_norm(context, projected, head_norm, epsilon) : projected;
+  return ops::rotate(context, heads, pass.attention.head_width, pass.positions, *pass.rotary);
+}
+
 Variable DecoderBlock::attend(const Context& context, const Variable& x, const PassInput& pass) const {
   // What is large to keep and cheap to compute is forgotten.
   const auto norm = [this, x](const Context& c) { return ops::rms_norm(c, x, attention_norm, epsilon); };
   const Variable normed = norm(context);
-  const auto rotate = [width = pass.attention.head_width, positions = pass.positions, tables = *pass.rotary](
-                          const Context& c, const Variable& heads) {
-    return ops::rotate(c, heads, width, positions, tables);
-  };
-  auto [q, k, v] = apply_all<3>(context, normed, {&query, &key, &value}, pass.adapters);
-  q = rotate(context, q);  // [T, H*K]
-  k = rotate(context, k);  // [T, G*K], as v is
+  const auto [projected_q, projected_k, v] = apply_all<3>(context, normed, {&query, &key, &value}, pass.adapters);
+  const Variable q = place(context, projected_q, query_norm, pass);  // [T, H*K]
+  const Variable k = place(context, projected_k, key_norm, pass);    // [T, G*K], as v is
   ops::forget(context, normed, norm);
-  if (pass.cache == nullptr) {
-    Variable attended = ops::attention(context, q, k, v, *pass.plan, pass.attention);
-    ops::forget(context, q, [this, normed, rotate](const Context& c) { return rotate(c, query(c, normed)); });
-    ops::forget(context, k, [this, normed, rotate](const Context& c) { return rotate(c, key(c, normed)); });
-    ops::forget(context, v, [this, normed](const Context& c) { return value(c, normed); });
-    return attended;
+  if (pass.cache != nullptr) {
+    pass.cache->store(context, index, pass.slots, k.value(), v.value());
+    return ops::attention(context, q, Variable(pass.cache->keys(index)), Variable(pass.cache->values(index)),
+                          *pass.plan, pass.attention);
   }
-  pass.cache->store(context, index, pass.slots, k.value(), v.value());
-  return ops::attention(context, q, Variable(pass.cache->keys(index)), Variable(pass.cache->values(index)), *pass.plan,
-                        pass.attention);
+  Variable attended = ops::attention(context, q, k, v, *pass.plan, pass.attention);
+  const auto forget_heads = [&](const Variable& heads, const Variable& projected, const Linear& layer,
+                                const Variable& head_norm) {
+    const auto project = [&layer, normed](const Context& c) { return layer(c, normed); };
+    Variable kept;  // without a norm the heads are the projection itself, turned in place
+    if (head_norm.defined()) {
+      kept = projected;
+      ops::forget(context, kept, project);
+    }
+    ops::forget(context, heads, [this, kept, project, &head_norm, pass, tables = *pass.rotary](const Context& c) {
+      PassInput same = pass;
+      same.rotary = &tables;
+      return place(c, kept.defined() ? kept : project(c), head_norm, same);
+    });
+  };
+  forget_heads(q, projected_q, query, query_norm);
+  forget_heads(k, projected_k, key, key_norm);
+  ops::forget(context, v, [this, normed](const Context& c) { return value(c, normed); });
+  return attended;
 }
 
 Variable DecoderBlock::operator()(const Context& context, const Variable& x, const PassInput& pass,

@@ -24,7 +24,8 @@ struct PassInput {
 struct DecoderBlock {
   Variable attention_norm;  // [D] f32
   Linear query, key, value, output;
-  Variable feed_forward_norm;  // [D] f32
+  Variable query_norm, key_norm;  // [K] f32 of each head, or undefined
+  Variable feed_forward_norm;     // [D] f32
   Linear gate, up, down;
   float epsilon = 1e-5F;
   std::int64_t index = 0;
@@ -36,6 +37,9 @@ struct DecoderBlock {
 
  private:
   Variable attend(const Context& context, const Variable& x, const PassInput& pass) const;
+  // A projection as attention takes it: normalised by head, where there is a norm, and rotated.
+  Variable place(const Context& context, const Variable& projected, const Variable& head_norm,
+                 const PassInput& pass) const;
 };
 
 }  // namespace instruct::nn

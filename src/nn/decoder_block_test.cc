@@ -106,5 +106,14 @@ TEST_F(DecoderBlockGradient, WithCheckpointing) {
   expect_gradients(true, {});
 }
 
+TEST_F(DecoderBlockGradient, WithHeadNorms) {
+  block_.query_norm = Variable::parameter(random({4}));
+  block_.key_norm = Variable::parameter(random({4}));
+  trained_.push_back(block_.query_norm);
+  trained_.push_back(block_.key_norm);
+  expect_gradients(false, {});
+  expect_gradients(true, {1, 4});
+}
+
 }  // namespace
 }  // namespace instruct::nn

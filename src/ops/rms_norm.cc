@@ -3,16 +3,27 @@
 #include "ops/dispatch.h"
 
 namespace instruct::ops {
+namespace {
+
+// What is normalised together, as rows.
+Tensor groups_of(const Tensor& x, const Variable& weight) {
+  const std::int64_t width = weight.value().elements();
+  return width == x.dim(1) ? x : x.reshape({x.elements() / width, width});
+}
+
+}  // namespace
 
 Variable rms_norm(const Context& context, const Variable& x, const Variable& weight, float epsilon) {
-  require_shape(
-      x.value().rank() == 2 && weight.value().elements() == x.value().dim(1) && weight.value().dtype() == DType::kF32,
-      "rms_norm", x.value(), weight.value());
+  require_shape(x.value().rank() == 2 && x.value().dim(1) % weight.value().elements() == 0 &&
+                    weight.value().dtype() == DType::kF32,
+                "rms_norm", x.value(), weight.value());
   Variable y(Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator()), context.records({&x, &weight}));
-  Tensor inverse_rms = Tensor::empty({x.value().dim(0)}, DType::kF32, context.allocator());
-  INSTRUCT_KERNEL(rms_norm)(context, x.value(), weight.value(), epsilon, y.mutable_value(), inverse_rms);
+  const Tensor groups = groups_of(x.value(), weight);
+  Tensor normalised = groups_of(y.mutable_value(), weight);
+  Tensor inverse_rms = Tensor::empty({groups.dim(0)}, DType::kF32, context.allocator());
+  INSTRUCT_KERNEL(rms_norm)(context, groups, weight.value(), epsilon, normalised, inverse_rms);
   if (y.requires_gradient()) {
-    // Keeps x and 1/rms of every row: the normalised row is cheaper to redo than to store.
+    // Keeps x and 1/rms of every group: the normalised row is cheaper to redo than to store.
     context.tape->record([context, x, weight, y, inverse_rms] {
       if (!y.gradient().defined()) return;
       Tensor dweight;
@@ -27,9 +38,10 @@ Variable rms_norm(const Context& context, const Variable& x, const Variable& wei
       } else {
         dx = {Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator()), true};
       }
+      Tensor dgroups = groups_of(dx.gradient, weight);
       INSTRUCT_KERNEL(rms_norm_backward)
-      (context, x.value(), weight.value(), inverse_rms, y.gradient(),
-       dx.fresh ? kernels::Accumulate::kNo : kernels::Accumulate::kYes, dx.gradient, dweight);
+      (context, groups_of(x.value(), weight), weight.value(), inverse_rms, groups_of(y.gradient(), weight),
+       dx.fresh ? kernels::Accumulate::kNo : kernels::Accumulate::kYes, dgroups, dweight);
       y.mutable_gradient() = Tensor();
     });
   }

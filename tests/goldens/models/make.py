@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tiny random models of the LLaMA family with figures from transformers and PEFT.
 
-    python3 tests/goldens/models/make.py tests/goldens/models
+    python3 tests/goldens/models/make.py tests/goldens/models [VARIANT...]
 Needs torch, transformers, peft and tokenizers. One folder a variant: config.json, model.safetensors (f32), tokenizer files,
 chat template, adapter/ (a LoRA adapter whose B is not zero), rows.jsonl, and expected.json: token ids, log P of every answer,
 losses and gradient norms of ten LoRA and ten full-tuning steps (AdamW, f32), log P after them, and a greedy answer.
@@ -12,7 +12,7 @@ from importlib.metadata import version
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 out = pathlib.Path(sys.argv[1])
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -32,6 +32,7 @@ VARIANTS = {
     "llama3-rope": (LlamaConfig, LlamaForCausalLM, dict(tie_word_embeddings=False, rope_theta=500000.0, rope_scaling={
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64})),
     "qwen2-bias": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=True, rope_theta=1000000.0)),
+    "qwen3-norm": (Qwen3Config, Qwen3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=1000000.0, head_dim=16)),
 }
 
 
@@ -101,6 +102,7 @@ def steps(model, rows, rate):
 
 
 for name, (config_class, model_class, options) in VARIANTS.items():
+    if sys.argv[2:] and name not in sys.argv[2:]: continue
     torch.manual_seed(7)
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)

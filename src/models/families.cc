@@ -1,0 +1,55 @@
+#include "models/families.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace instruct::models {
+namespace {
+
+constexpr Family kFamilies[] = {
+    {.model_type = "llama", .architecture = "LlamaForCausalLM", .gguf = "llama", .gguf_moves_rows = true},
+    {.model_type = "mistral",
+     .architecture = "MistralForCausalLM",
+     .gguf = "llama",
+     .gguf_moves_rows = true,
+     .window_always = true},
+    {.model_type = "qwen2",
+     .architecture = "Qwen2ForCausalLM",
+     .gguf = "qwen2",
+     .projections_biased = true,
+     .window_by_layer = true},
+    {.model_type = "qwen3",
+     .architecture = "Qwen3ForCausalLM",
+     .gguf = "qwen3",
+     .head_norms = true,
+     .window_by_layer = true,
+     .default_head_width = 128},
+};
+
+const Family& find(std::string_view name, std::string_view Family::*key, const std::string& origin) {
+  const auto* found = std::find_if(std::begin(kFamilies), std::end(kFamilies),
+                                   [&](const Family& family) { return family.*key == name; });
+  if (found != std::end(kFamilies)) return *found;
+  std::vector<std::string> known;
+  for (const Family& family : kFamilies) {
+    const std::string candidate(family.*key);
+    if (std::find(known.begin(), known.end(), candidate) == known.end()) known.push_back(candidate);
+  }
+  raise(ErrorCategory::kUnsupported, "{}: unknown architecture '{}'{}", origin, name,
+        did_you_mean(std::string(name), known));
+}
+
+}  // namespace
+
+const Family& family_of(std::string_view model_type, const std::string& origin) {
+  return find(model_type, &Family::model_type, origin);
+}
+
+const Family& family_of_gguf(std::string_view architecture, const std::string& origin) {
+  return find(architecture, &Family::gguf, origin);
+}
+
+}  // namespace instruct::models

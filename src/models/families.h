@@ -1,0 +1,28 @@
+// The families of decoders: what their files call them, and how they differ where no field of a configuration says so.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace instruct::models {
+
+struct Family {
+  std::string_view model_type;    // of config.json
+  std::string_view architecture;  // of transformers: the class that config.json names
+  std::string_view gguf;          // general.architecture
+  // GGUF keeps the two numbers that are rotated together side by side in q and k; Hugging Face half a head apart.
+  bool gguf_moves_rows = false;
+  bool projections_biased = false;      // q, k and v always, o never
+  bool head_norms = false;              // q and k are normalised by head
+  bool window_always = false;           // a sliding window that is named is used
+  bool window_by_layer = false;         // max_window_layers says from which layer on
+  std::int64_t default_head_width = 0;  // 0: hidden_size / num_attention_heads
+};
+
+// By model_type. Raises Unsupported, naming `origin` (the file that says so) and the nearest name, for another.
+const Family& family_of(std::string_view model_type, const std::string& origin = "");
+// By GGUF's architecture; the model_type of a family that shares one is the first's.
+const Family& family_of_gguf(std::string_view architecture, const std::string& origin);
+
+}  // namespace instruct::models
