@@ -346,13 +346,13 @@ TEST_P(Parity, ExportsReadBackEqual) {
   fs::remove_all(out);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm"),
+INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm", "smollm3-nope"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::erase(name, '-');
                            return name;
                          });
-INSTANTIATE_TEST_SUITE_P(Models, Training, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm"),
+INSTANTIATE_TEST_SUITE_P(Models, Training, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm", "smollm3-nope"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::erase(name, '-');

@@ -121,6 +121,37 @@ TEST(Config, HeadsOfAQwen3AreNormalisedAndHaveAWidthOfTheirOwn) {
   EXPECT_EQ(read(json).head_width, 128);
 }
 
+TEST(Config, SmolLM3SaysWhichLayersAreNotRotated) {
+  Value json = golden_config();
+  json.set("no_rope_layers", Value());
+  EXPECT_TRUE(read(json).unrotated.empty());
+  json.set("model_type", "smollm3");
+  json.set("num_hidden_layers", 5);
+  EXPECT_EQ(read(json).unrotated, (std::vector<bool>{false, false, false, true, false}));
+  json.set("no_rope_layer_interval", 2);
+  EXPECT_EQ(read(json).unrotated, (std::vector<bool>{false, true, false, true, false}));
+  json.set("no_rope_layer_interval", 0);
+  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("no_rope_layer_interval is 0"));
+  json.set("no_rope_layers", parse_json("[0, 1, 1, 1, 0]", "test"));
+  EXPECT_EQ(read(json).unrotated, (std::vector<bool>{true, false, false, false, true}));
+  json.set("no_rope_layers", parse_json("[0, 1]", "test"));
+  EXPECT_THAT(message_of([&] { read(json).check("config.json"); }), HasSubstr("number of no_rope_layers is 2"));
+  json.set("no_rope_layers", parse_json("[0, 1, \"x\", 1, 1]", "test"));
+  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("config.json: "));
+  json.set("no_rope_layers", Value());
+  json.set("use_sliding_window", true);
+  json.set("sliding_window", 64);
+  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("some layers only"));
+}
+
+TEST(Config, TiedEmbeddingsWithoutAWordAreTheFamilys) {
+  Value json = golden_config();
+  json.set("tie_word_embeddings", Value());
+  EXPECT_FALSE(read(json).tied_embeddings);
+  json.set("model_type", "smollm3");
+  EXPECT_TRUE(read(json).tied_embeddings);
+}
+
 // Metadata of a small llama, each key by its own setter so that a test can leave one out or change it.
 class GgufConfig : public Folder {
  protected:

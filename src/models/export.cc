@@ -123,6 +123,11 @@ Value config_json(const Package& package, DType dtype) {
                             {"mlp_bias", false}});
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
     if (c.sliding_window > 0) config.set("sliding_window", c.sliding_window);
+    if (!c.unrotated.empty()) {
+      Value rotated = Value::array();
+      for (const bool without : c.unrotated) rotated.push(Value(std::int64_t{without ? 0 : 1}));
+      config.set("no_rope_layers", rotated);
+    }
     if (c.attention_bias && !c.output_bias && !family_of(c.architecture).projections_biased)
       raise(ErrorCategory::kUnsupported,
             "a Hugging Face folder cannot hold this model: q, k and v have biases, o has none");
@@ -303,7 +308,13 @@ std::uint32_t file_type(DType dtype) {
 
 void set_model(formats::GgufWriter& writer, const Package& package) {
   const LlamaConfig& c = package.config;
-  const std::string architecture(family_of(c.architecture).gguf);
+  const Family& family = family_of(c.architecture);
+  const std::string architecture(family.gguf);
+  for (std::size_t i = 0; i < c.unrotated.size(); ++i) {
+    if (c.unrotated[i] != ((i + 1) % static_cast<std::size_t>(family.unrotated_interval) == 0))
+      raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that layer {} {} rotary positions: use hf", i,
+            c.unrotated[i] ? "has no" : "has");
+  }
   const std::string prefix = architecture + ".";
   const auto number = [&](const std::string& key, std::int64_t value) {
     writer.set(prefix + key, static_cast<std::uint32_t>(value));

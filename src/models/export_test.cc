@@ -1,5 +1,6 @@
 // Every export read back with our own readers, and the metadata llama.cpp needs.
 #include "models/export.h"
+#include "models/families.h"
 
 #include <gmock/gmock.h>
 
@@ -138,7 +139,7 @@ TEST_P(Export, GgufHasWhatLlamaCppAsksFor) {
              merged_weights(opened.package, nullptr, opened.engine.allocator()), DType::kQ4_0);
   const auto file = formats::GgufFile::open(folder_ / "m.gguf");
   const std::string architecture = file->text("general.architecture");
-  EXPECT_EQ(architecture, std::string(GetParam()).starts_with("qwen") ? std::string(GetParam()).substr(0, 5) : "llama");
+  EXPECT_EQ(architecture, family_of(opened.package.config.architecture).gguf);
   for (const char* key : {"block_count", "context_length", "embedding_length", "feed_forward_length",
                           "attention.head_count", "attention.head_count_kv", "rope.dimension_count", "vocab_size"})
     EXPECT_GT(file->integer(architecture + "." + key), 0) << key;
@@ -203,7 +204,8 @@ TEST_P(Export, PeftFoldersReadBackEqual) {
   const LoadedAdapter adapter = adapter_of(opened, changed);
   const std::vector<float> expected = opened.logits();
   fs::create_directories(folder_ / "peft");
-  write_peft_files(folder_ / "peft", *adapter.adapter, adapter.masters, {"base", "b", "t", "template"}, 2);
+  write_peft_files(folder_ / "peft", *adapter.adapter, adapter.masters, {"base", "b", "t", "template"},
+                   opened.package.config.layers);
   Opened again(golden_model(GetParam()));
   const LoadedAdapter loaded = adapter_of(again, folder_ / "peft");
   EXPECT_EQ(again.logits(), expected);
@@ -213,7 +215,8 @@ TEST_P(Export, PeftFoldersReadBackEqual) {
   EXPECT_EQ(config.at("peft_type").as_string(), "LORA");
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Export, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm"),
+INSTANTIATE_TEST_SUITE_P(Models, Export,
+                         ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm", "smollm3-nope"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::erase(name, '-');

@@ -27,6 +27,13 @@ constexpr Family kFamilies[] = {
      .head_norms = true,
      .window_by_layer = true,
      .default_head_width = 128},
+    {.model_type = "smollm3",
+     .architecture = "SmolLM3ForCausalLM",
+     .gguf = "smollm3",
+     .gguf_moves_rows = true,
+     .tied_by_default = true,
+     .window_of_unrotated = true,
+     .unrotated_interval = 4},
 };
 
 const Family& find(std::string_view name, std::string_view Family::*key, const std::string& origin) {

@@ -13,10 +13,14 @@ struct Family {
   std::string_view gguf;          // general.architecture
   // GGUF keeps the two numbers that are rotated together side by side in q and k; Hugging Face half a head apart.
   bool gguf_moves_rows = false;
-  bool projections_biased = false;      // q, k and v always, o never
-  bool head_norms = false;              // q and k are normalised by head
-  bool window_always = false;           // a sliding window that is named is used
+  bool projections_biased = false;  // q, k and v always, o never
+  bool head_norms = false;          // q and k are normalised by head
+  bool tied_by_default = false;     // what a config.json without tie_word_embeddings means
+  // A sliding window that is named is used; else where use_sliding_window says so.
+  bool window_always = false;
   bool window_by_layer = false;         // max_window_layers says from which layer on
+  bool window_of_unrotated = false;     // it holds in layers without rotary positions alone
+  std::int64_t unrotated_interval = 0;  // every so many layers one without, unless no_rope_layers says which
   std::int64_t default_head_width = 0;  // 0: hidden_size / num_attention_heads
 };
 

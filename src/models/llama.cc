@@ -101,6 +101,8 @@ void LlamaConfig::check(const std::string& origin) const {
           origin, "high_freq_factor", rotary.high_frequency_factor);
   require(rotary.beta_slow > 0 && rotary.beta_fast >= rotary.beta_slow && std::isfinite(rotary.beta_fast), origin,
           "beta_fast", rotary.beta_fast);
+  require(unrotated.empty() || static_cast<std::int64_t>(unrotated.size()) == layers, origin,
+          "the number of no_rope_layers", static_cast<double>(unrotated.size()));
   const std::vector<float>& factors = rotary.frequency_factors;
   require(factors.empty() || static_cast<std::int64_t>(factors.size()) * 2 == head_width, origin,
           "the number of rope frequency factors", static_cast<double>(factors.size()));
@@ -122,6 +124,7 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     const std::string prefix = fmt::format("model.layers.{}.", i);
     nn::DecoderBlock block;
     block.index = i;
+    block.rotates = config_.unrotated.empty() || !config_.unrotated[static_cast<std::size_t>(i)];
     block.epsilon = config_.norm_epsilon;
     block.attention_norm = loader.vector(prefix + "input_layernorm.weight", d);
     block.query = loader.linear(prefix + "self_attn.q_proj", q, d, config_.attention_bias);

@@ -1,4 +1,4 @@
-// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3. Differences are fields of the
+// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3, SmolLM3. Differences are fields of the
 // configuration.
 //
 // Pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and a SiLU-gated feed-forward (Touvron et
@@ -41,6 +41,7 @@ struct LlamaConfig {
   bool output_bias = false;     // ... and the output projection too (Llama's attention_bias)
   bool head_norms = false;      // queries and keys are normalised by head (Qwen3)
   nn::RotaryConfig rotary;
+  std::vector<bool> unrotated;  // layers without rotary positions (SmolLM3); empty: none
 
   // Raises BadData naming the field when a value is missing, contradictory or out of range.
   void check(const std::string& origin) const;

@@ -165,6 +165,25 @@ void refuse_variants(const Value& json) {
     refuse("partial_rotary_factor: heads that are rotated in part are not supported");
 }
 
+std::vector<bool> every(std::int64_t interval, std::int64_t layers) {
+  std::vector<bool> chosen;
+  for (std::int64_t layer = 1; layer <= std::clamp<std::int64_t>(layers, 0, 1024); ++layer)
+    chosen.push_back(layer % interval == 0);
+  return chosen;
+}
+
+// Which layers no_rope_layers (a 1 for each layer with rotary positions, a 0 for each without) or an interval means.
+std::vector<bool> unrotated_layers(const Value& json, std::int64_t layers, const Family& family) {
+  if (const Value* listed = given(json, "no_rope_layers")) {
+    std::vector<bool> chosen;
+    for (const Value& rotated : listed->as_array()) chosen.push_back(rotated.as_integer() == 0);
+    return chosen;
+  }
+  const std::int64_t interval = integer_or(json, "no_rope_layer_interval", family.unrotated_interval);
+  if (interval < 1) raise(ErrorCategory::kBadData, "no_rope_layer_interval is {}, at least 1 is needed", interval);
+  return every(interval, layers);
+}
+
 LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   LlamaConfig config;
   config.architecture = family.model_type;
@@ -178,7 +197,7 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   config.vocabulary = json.at("vocab_size").as_integer();
   config.context_length = integer_or(json, "max_position_embeddings", 2048);
   config.norm_epsilon = static_cast<float>(number_or(json, "rms_norm_eps", 1e-6));
-  config.tied_embeddings = boolean_or(json, "tie_word_embeddings", false);
+  config.tied_embeddings = boolean_or(json, "tie_word_embeddings", family.tied_by_default);
   config.padding = integer_or(json, "pad_token_id", -1);
   config.attention_bias = family.projections_biased || boolean_or(json, "attention_bias", false);
   config.output_bias = config.attention_bias && !family.projections_biased;
@@ -188,6 +207,9 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
     config.sliding_window = integer_or(json, "sliding_window", 0);
   if (family.window_by_layer && config.sliding_window > 0 && integer_or(json, "max_window_layers", 0) > 0)
     raise(ErrorCategory::kUnsupported, "max_window_layers: a sliding window on some layers only is not supported");
+  if (family.window_of_unrotated && config.sliding_window > 0)
+    raise(ErrorCategory::kUnsupported, "use_sliding_window: a sliding window on some layers only is not supported");
+  if (family.unrotated_interval > 0) config.unrotated = unrotated_layers(json, config.layers, family);
   return config;
 }
 
@@ -287,6 +309,7 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.attention_bias = file.has_tensor("blk.0.attn_q.bias");
   config.output_bias = file.has_tensor("blk.0.attn_output.bias");
   config.head_norms = family.head_norms;
+  if (family.unrotated_interval > 0) config.unrotated = every(family.unrotated_interval, config.layers);
   config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;
   config.padding = file.integer_or("tokenizer.ggml.padding_token_id", -1);
   config.rotary.theta = file.number_or(prefix + "rope.freq_base", 10000.0);

@@ -21,6 +21,7 @@ Variable add_last(const Context& context, const Variable& x, const Variable& y) 
 Variable DecoderBlock::place(const Context& context, const Variable& projected, const Variable& head_norm,
                              const PassInput& pass) const {
   const Variable heads = head_norm.defined() ? ops::rms_norm(context, projected, head_norm, epsilon) : projected;
+  if (!rotates) return heads;
   return ops::rotate(context, heads, pass.attention.head_width, pass.positions, *pass.rotary);
 }
 

@@ -27,6 +27,7 @@ struct DecoderBlock {
   Variable query_norm, key_norm;  // [K] f32 of each head, or undefined
   Variable feed_forward_norm;     // [D] f32
   Linear gate, up, down;
+  bool rotates = true;  // queries and keys, by their positions
   float epsilon = 1e-5F;
   std::int64_t index = 0;
 
@@ -37,7 +38,7 @@ struct DecoderBlock {
 
  private:
   Variable attend(const Context& context, const Variable& x, const PassInput& pass) const;
-  // A projection as attention takes it: normalised by head, where there is a norm, and rotated.
+  // A projection as attention takes it: normalised by head, where there is a norm, and rotated where the block does.
   Variable place(const Context& context, const Variable& projected, const Variable& head_norm,
                  const PassInput& pass) const;
 };

@@ -106,6 +106,11 @@ TEST_F(DecoderBlockGradient, WithCheckpointing) {
   expect_gradients(true, {});
 }
 
+TEST_F(DecoderBlockGradient, WithoutRotation) {
+  block_.rotates = false;
+  expect_gradients(false, {});
+}
+
 TEST_F(DecoderBlockGradient, WithHeadNorms) {
   block_.query_norm = Variable::parameter(random({4}));
   block_.key_norm = Variable::parameter(random({4}));

@@ -12,7 +12,7 @@ from importlib.metadata import version
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 
 out = pathlib.Path(sys.argv[1])
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -33,6 +33,7 @@ VARIANTS = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64})),
     "qwen2-bias": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=True, rope_theta=1000000.0)),
     "qwen3-norm": (Qwen3Config, Qwen3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=1000000.0, head_dim=16)),
+    "smollm3-nope": (SmolLM3Config, SmolLM3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=2000000.0, num_hidden_layers=4)),
 }
 
 
@@ -107,7 +108,7 @@ for name, (config_class, model_class, options) in VARIANTS.items():
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     tokenizer = make_tokenizer()
-    config = config_class(vocab_size=len(tokenizer), **common, **options)
+    config = config_class(vocab_size=len(tokenizer), **{**common, **options})
     model = model_class(config).float().eval()
     for parameter_name, parameter in model.named_parameters():
         if "norm" in parameter_name or "bias" in parameter_name:
