@@ -1,5 +1,6 @@
 // `instruct inspect`: what a file or folder is, and whether it fits a model.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include <iostream>
 #include <map>
@@ -102,7 +103,14 @@ Value model_value(const fs::path& path) {
                                {"fingerprint", package.model->fingerprint().substr(0, 16)},
                                {"parameters by type", types},
                                {"tokenizer", tokenizer_value(*package.tokenizer)}});
-  if (config.sliding_window > 0) value.set("sliding window", config.sliding_window);
+  const auto count = [](const std::vector<bool>& layers) {
+    return std::int64_t{std::count(layers.begin(), layers.end(), true)};
+  };
+  if (config.sliding_window > 0) {
+    value.set("sliding window", config.sliding_window);
+    value.set("layers with it", config.windowed.empty() ? config.layers : count(config.windowed));
+  }
+  if (!config.unrotated.empty()) value.set("layers without rotary positions", count(config.unrotated));
   value.set("chat template",
             package.chat_template.empty() ? Value("none: a base model") : Value(package.chat_template));
   return value;

@@ -80,7 +80,9 @@ TEST_P(Greedy, TheCacheEqualsRecomputation) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Greedy, ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen3-norm", "smollm3-nope"),
+INSTANTIATE_TEST_SUITE_P(Models, Greedy,
+                         ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen2-window", "qwen3-norm",
+                                           "smollm3-nope"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::erase(name, '-');

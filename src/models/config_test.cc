@@ -104,9 +104,21 @@ TEST(Config, AWindowCountsWhereTheFamilyUsesIt) {
   json.set("sliding_window", 128);
   EXPECT_EQ(read(json).sliding_window, 0);
   json.set("use_sliding_window", true);
+  EXPECT_EQ(read(json).sliding_window, 0) << "max_window_layers is 28 where nothing is said";
+  json.set("max_window_layers", 0);
   EXPECT_EQ(read(json).sliding_window, 128);
+  EXPECT_TRUE(read(json).windowed.empty());
   json.set("max_window_layers", 1);
-  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("max_window_layers"));
+  EXPECT_EQ(read(json).sliding_window, 128);
+  EXPECT_EQ(read(json).windowed, (std::vector<bool>{false, true}));
+  json.set("layer_types", parse_json(R"(["sliding_attention", "full_attention"])", "test"));
+  EXPECT_EQ(read(json).windowed, (std::vector<bool>{true, false}));
+  json.set("layer_types", parse_json(R"(["sliding_attention"])", "test"));
+  EXPECT_TRUE(read(json).windowed.empty()) << "all of them";
+  json.set("layer_types", parse_json(R"(["sliding_attention", "full_attention", "full_attention"])", "test"));
+  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("the number of layer_types is 3"));
+  json.set("layer_types", parse_json(R"(["linear_attention", "full_attention"])", "test"));
+  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("layer_types: 'linear_attention'"));
 }
 
 TEST(Config, HeadsOfAQwen3AreNormalisedAndHaveAWidthOfTheirOwn) {
@@ -139,9 +151,11 @@ TEST(Config, SmolLM3SaysWhichLayersAreNotRotated) {
   json.set("no_rope_layers", parse_json("[0, 1, \"x\", 1, 1]", "test"));
   EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("config.json: "));
   json.set("no_rope_layers", Value());
+  json.set("no_rope_layer_interval", 4);
   json.set("use_sliding_window", true);
   json.set("sliding_window", 64);
-  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("some layers only"));
+  EXPECT_EQ(read(json).sliding_window, 64);
+  EXPECT_EQ(read(json).windowed, (std::vector<bool>{false, false, false, true, false}));
 }
 
 TEST(Config, TiedEmbeddingsWithoutAWordAreTheFamilys) {

@@ -47,6 +47,15 @@ Value architecture_name(const LlamaConfig& config) {
   return std::string(family_of(model_type(config)).architecture);
 }
 
+Value layer_types(const LlamaConfig& config) {
+  Value types = Value::array();
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const bool windowed = config.windowed.empty() || config.windowed[static_cast<std::size_t>(i)];
+    types.push(windowed ? "sliding_attention" : "full_attention");
+  }
+  return types;
+}
+
 Value rope_scaling(const nn::RotaryConfig& rotary) {
   using Scaling = nn::RotaryConfig::Scaling;
   switch (rotary.scaling) {
@@ -122,7 +131,11 @@ Value config_json(const Package& package, DType dtype) {
                             {"attention_bias", c.output_bias},
                             {"mlp_bias", false}});
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
-    if (c.sliding_window > 0) config.set("sliding_window", c.sliding_window);
+    if (c.sliding_window > 0) {
+      config.set("sliding_window", c.sliding_window);
+      config.set("use_sliding_window", true);
+      config.set("layer_types", layer_types(c));
+    }
     if (!c.unrotated.empty()) {
       Value rotated = Value::array();
       for (const bool without : c.unrotated) rotated.push(Value(std::int64_t{without ? 0 : 1}));
@@ -310,6 +323,9 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   const LlamaConfig& c = package.config;
   const Family& family = family_of(c.architecture);
   const std::string architecture(family.gguf);
+  if (!c.windowed.empty())
+    raise(ErrorCategory::kUnsupported,
+          "a GGUF file cannot say that a sliding window holds for some layers only: use hf");
   for (std::size_t i = 0; i < c.unrotated.size(); ++i) {
     if (c.unrotated[i] != ((i + 1) % static_cast<std::size_t>(family.unrotated_interval) == 0))
       raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that layer {} {} rotary positions: use hf", i,

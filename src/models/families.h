@@ -18,8 +18,8 @@ struct Family {
   bool tied_by_default = false;     // what a config.json without tie_word_embeddings means
   // A sliding window that is named is used; else where use_sliding_window says so.
   bool window_always = false;
-  bool window_by_layer = false;         // max_window_layers says from which layer on
   bool window_of_unrotated = false;     // it holds in layers without rotary positions alone
+  std::int64_t unwindowed_layers = 0;   // at the start, where max_window_layers says nothing
   std::int64_t unrotated_interval = 0;  // every so many layers one without, unless no_rope_layers says which
   std::int64_t default_head_width = 0;  // 0: hidden_size / num_attention_heads
 };

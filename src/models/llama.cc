@@ -103,6 +103,8 @@ void LlamaConfig::check(const std::string& origin) const {
           "beta_fast", rotary.beta_fast);
   require(unrotated.empty() || static_cast<std::int64_t>(unrotated.size()) == layers, origin,
           "the number of no_rope_layers", static_cast<double>(unrotated.size()));
+  require(windowed.empty() || static_cast<std::int64_t>(windowed.size()) == layers, origin, "the number of layer_types",
+          static_cast<double>(windowed.size()));
   const std::vector<float>& factors = rotary.frequency_factors;
   require(factors.empty() || static_cast<std::int64_t>(factors.size()) * 2 == head_width, origin,
           "the number of rope frequency factors", static_cast<double>(factors.size()));
@@ -124,6 +126,8 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     const std::string prefix = fmt::format("model.layers.{}.", i);
     nn::DecoderBlock block;
     block.index = i;
+    if (config_.windowed.empty() || config_.windowed[static_cast<std::size_t>(i)])
+      block.window = config_.sliding_window;
     block.rotates = config_.unrotated.empty() || !config_.unrotated[static_cast<std::size_t>(i)];
     block.epsilon = config_.norm_epsilon;
     block.attention_norm = loader.vector(prefix + "input_layernorm.weight", d);
@@ -179,8 +183,7 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
                             .slots = pass.slots,
                             .adapters = pass.adapters,
                             .attention = {.head_width = config_.head_width,
-                                          .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width)),
-                                          .window = config_.sliding_window}};
+                                          .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width))}};
   Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_, config_.padding);  // [T, D]
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const auto rows = i + 1 == blocks_.size() ? pass.rows : std::span<const std::int32_t>();

@@ -34,6 +34,7 @@ struct LlamaConfig {
   std::int64_t vocabulary = 0;          // V, rows of the embedding
   std::int64_t context_length = 0;
   std::int64_t sliding_window = 0;  // 0: none
+  std::vector<bool> windowed;       // layers that it holds for; empty: all
   std::int64_t padding = -1;        // token whose embedding is not trained as an input (pad_token_id), -1: none
   float norm_epsilon = 1e-5F;
   bool tied_embeddings = false;

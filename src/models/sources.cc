@@ -184,6 +184,33 @@ std::vector<bool> unrotated_layers(const Value& json, std::int64_t layers, const
   return every(interval, layers);
 }
 
+// Newer folders list layer_types; older ones leave it to the family.
+void choose_windowed_layers(const Value& json, const Family& family, LlamaConfig& config) {
+  if (config.sliding_window == 0) return;
+  if (const Value* types = given(json, "layer_types")) {
+    for (const Value& type : types->as_array()) {
+      const std::string& name = type.as_string();
+      if (name != "sliding_attention" && name != "full_attention")
+        raise(ErrorCategory::kUnsupported, "layer_types: '{}': this program knows sliding_attention and full_attention",
+              name);
+      config.windowed.push_back(name == "sliding_attention");
+    }
+  } else if (family.window_of_unrotated) {
+    config.windowed = config.unrotated;
+  } else if (family.unwindowed_layers > 0) {
+    const std::int64_t first = integer_or(json, "max_window_layers", family.unwindowed_layers);
+    for (std::int64_t layer = 0; layer < std::clamp<std::int64_t>(config.layers, 0, 1024); ++layer)
+      config.windowed.push_back(layer >= first);
+  }
+  const auto count = std::count(config.windowed.begin(), config.windowed.end(), true);
+  if (config.windowed.empty() || count == static_cast<std::ptrdiff_t>(config.windowed.size())) {
+    config.windowed.clear();
+  } else if (count == 0) {
+    config.windowed.clear();
+    config.sliding_window = 0;
+  }
+}
+
 LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   LlamaConfig config;
   config.architecture = family.model_type;
@@ -205,11 +232,8 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   // Mistral names a window to use it; Qwen names one always and says beside it whether, and from which layer on.
   if (family.window_always || boolean_or(json, "use_sliding_window", false))
     config.sliding_window = integer_or(json, "sliding_window", 0);
-  if (family.window_by_layer && config.sliding_window > 0 && integer_or(json, "max_window_layers", 0) > 0)
-    raise(ErrorCategory::kUnsupported, "max_window_layers: a sliding window on some layers only is not supported");
-  if (family.window_of_unrotated && config.sliding_window > 0)
-    raise(ErrorCategory::kUnsupported, "use_sliding_window: a sliding window on some layers only is not supported");
   if (family.unrotated_interval > 0) config.unrotated = unrotated_layers(json, config.layers, family);
+  choose_windowed_layers(json, family, config);
   return config;
 }
 

@@ -33,12 +33,14 @@ Variable DecoderBlock::attend(const Context& context, const Variable& x, const P
   const Variable q = place(context, projected_q, query_norm, pass);  // [T, H*K]
   const Variable k = place(context, projected_k, key_norm, pass);    // [T, G*K], as v is
   ops::forget(context, normed, norm);
+  ops::AttentionOptions options = pass.attention;
+  options.window = window;
   if (pass.cache != nullptr) {
     pass.cache->store(context, index, pass.slots, k.value(), v.value());
     return ops::attention(context, q, Variable(pass.cache->keys(index)), Variable(pass.cache->values(index)),
-                          *pass.plan, pass.attention);
+                          *pass.plan, options);
   }
-  Variable attended = ops::attention(context, q, k, v, *pass.plan, pass.attention);
+  Variable attended = ops::attention(context, q, k, v, *pass.plan, options);
   const auto forget_heads = [&](const Variable& heads, const Variable& projected, const Linear& layer,
                                 const Variable& head_norm) {
     const auto project = [&layer, normed](const Context& c) { return layer(c, normed); };

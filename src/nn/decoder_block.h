@@ -27,7 +27,8 @@ struct DecoderBlock {
   Variable query_norm, key_norm;  // [K] f32 of each head, or undefined
   Variable feed_forward_norm;     // [D] f32
   Linear gate, up, down;
-  bool rotates = true;  // queries and keys, by their positions
+  std::int64_t window = 0;  // of attention, 0: none
+  bool rotates = true;      // queries and keys, by their positions
   float epsilon = 1e-5F;
   std::int64_t index = 0;
 

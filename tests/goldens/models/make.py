@@ -32,6 +32,8 @@ VARIANTS = {
     "llama3-rope": (LlamaConfig, LlamaForCausalLM, dict(tie_word_embeddings=False, rope_theta=500000.0, rope_scaling={
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64})),
     "qwen2-bias": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=True, rope_theta=1000000.0)),
+    "qwen2-window": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=False, use_sliding_window=True, sliding_window=8,
+                                                         max_window_layers=1)),
     "qwen3-norm": (Qwen3Config, Qwen3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=1000000.0, head_dim=16)),
     "smollm3-nope": (SmolLM3Config, SmolLM3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=2000000.0, num_hidden_layers=4)),
 }
