@@ -133,8 +133,10 @@ Value config_json(const Package& package, DType dtype) {
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
     if (c.sliding_window > 0) {
       config.set("sliding_window", c.sliding_window);
-      config.set("use_sliding_window", true);
-      config.set("layer_types", layer_types(c));
+      if (!family_of(model_type(c)).window_always) {
+        config.set("use_sliding_window", true);
+        config.set("layer_types", layer_types(c));
+      }
     }
     if (!c.unrotated.empty()) {
       Value rotated = Value::array();

@@ -203,12 +203,9 @@ void choose_windowed_layers(const Value& json, const Family& family, LlamaConfig
       config.windowed.push_back(layer >= first);
   }
   const auto count = std::count(config.windowed.begin(), config.windowed.end(), true);
-  if (config.windowed.empty() || count == static_cast<std::ptrdiff_t>(config.windowed.size())) {
-    config.windowed.clear();
-  } else if (count == 0) {
-    config.windowed.clear();
-    config.sliding_window = 0;
-  }
+  const bool none = !config.windowed.empty() && count == 0;
+  if (none) config.sliding_window = 0;
+  if (none || count == static_cast<std::ptrdiff_t>(config.windowed.size())) config.windowed.clear();
 }
 
 LlamaConfig sizes_from_json(const Value& json, const Family& family) {
