@@ -206,6 +206,46 @@ TEST(Attention, FewQueriesGiveWhatEachGivesAlone) {
   }
 }
 
+// Decoding steps of branches read the keys they share once; each gives what it gives alone, to the bit.
+TEST(Attention, BranchesOfFewQueriesGiveWhatEachGivesAlone) {
+  Machine machine(2);
+  using Ranges = std::vector<tensor::KeyRange>;
+  // Two prefixes of 600 and of 256 keys, and answers of several lengths behind them; one that shares nothing between.
+  const std::vector<std::pair<Ranges, std::int64_t>> rows = {{{{0, 600}, {900, 905}}, 905},
+                                                             {{{0, 600}, {910, 913}}, 913},
+                                                             {{}, 1500},
+                                                             {{{0, 600}, {920, 1200}}, 1200},
+                                                             {{{0, 300}, {300, 600}}, 930},
+                                                             {{{600, 856}}, 940},
+                                                             {{{600, 856}, {950, 951}}, 951},
+                                                             {{{600, 800}}, 960}};
+  for (const std::int64_t window : {0, 300}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      AttentionCase together = decode_case(1500, static_cast<std::int64_t>(rows.size()), 1510);
+      together.window = window;
+      together.dtype = dtype;
+      together.heads = {.query = 6, .key = 2, .width = 20};
+      together.plan.queries.clear();
+      for (const auto& [visible, slot] : rows) {
+        const auto token = static_cast<std::int64_t>(together.plan.queries.size());
+        together.plan.queries.push_back({.begin = token, .end = token + 1, .self_begin = slot, .visible = visible});
+      }
+      const Inputs inputs = make_inputs(together, *machine.allocator);
+      const Forward got = forward(cpu::attention, together, inputs, machine);
+      const Forward wanted = forward(reference::attention, together, inputs, machine);
+      EXPECT_EQ(mismatch(got.output.view, wanted.output.view, output_bound(together)), "");
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        AttentionCase alone = together;
+        alone.plan.queries = {together.plan.queries[i]};
+        const Forward one = forward(cpu::attention, alone, inputs, machine);
+        const auto t = static_cast<std::int64_t>(i);
+        EXPECT_TRUE(same_bytes(one.output.whole.rows(t, t + 1), got.output.whole.rows(t, t + 1))) << text(alone);
+        EXPECT_TRUE(same_bytes(one.log_sum.rows(t, t + 1), got.log_sum.rows(t, t + 1))) << text(alone);
+      }
+    }
+  }
+}
+
 // A branched row equals the same row written out in full.
 TEST(Attention, ABranchEqualsItsRowWrittenOut) {
   Machine machine(1);

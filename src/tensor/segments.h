@@ -21,6 +21,7 @@ struct Segment {
 struct KeyRange {
   std::int64_t begin = 0;
   std::int64_t end = 0;
+  bool operator==(const KeyRange&) const = default;
 };
 
 // Queries [begin, end) see every key of `visible` and then their own run: query begin + i sees keys

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/rounding.h"
@@ -13,25 +14,32 @@ using tensor::DType;
 using tensor::KeyRange;
 
 constexpr std::int64_t kStretch = 256;  // keys: enough tasks for a few threads, each long against its overhead
+constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 
 std::byte* address(const Tensor& matrix, std::int64_t row, std::int64_t column) {
   return const_cast<std::byte*>(matrix.raw()) +
          (row * matrix.row_stride() + column) * tensor::info(matrix.dtype()).block_bytes;
 }
 
-// Calls body(row, count, column) for the stored rows of keys [first, last) of a query, column counted from first.
-template <typename Body>
-void for_keys(const tensor::QuerySegment& segment, std::int64_t token, std::int64_t first, std::int64_t last,
-              const Body& body) {
+// The stored rows of keys [first, last) of a query, neighbours as one range.
+std::vector<KeyRange> key_rows(const tensor::QuerySegment& segment, std::int64_t token, std::int64_t first,
+                               std::int64_t last) {
+  std::vector<KeyRange> rows;
   std::int64_t before = 0;  // keys in the ranges so far
   const auto visit = [&](const KeyRange& range) {
-    const std::int64_t begin = std::max(first, before);
-    const std::int64_t end = std::min(last, before + range.end - range.begin);
-    if (begin < end) body(range.begin + begin - before, end - begin, begin - first);
+    const std::int64_t begin = range.begin + std::max(first, before) - before;
+    const std::int64_t end = range.begin + std::min(last, before + range.end - range.begin) - before;
     before += range.end - range.begin;
+    if (begin >= end) return;
+    if (!rows.empty() && rows.back().end == begin) {
+      rows.back().end = end;
+    } else {
+      rows.push_back({begin, end});
+    }
   };
   for (const KeyRange& range : segment.visible) visit(range);
   visit({segment.self_begin, segment.self_begin + (token - segment.begin) + 1});
+  return rows;
 }
 
 }  // namespace
@@ -48,19 +56,24 @@ void FewQueries::add(const tensor::QuerySegment& segment) {
   std::int64_t visible = 0;
   for (const KeyRange& range : segment.visible) visible += range.end - range.begin;
   for (std::int64_t token = segment.begin; token < segment.end; ++token) {
-    Query query{.segment = &segment, .token = token, .last = visible + (token - segment.begin) + 1};
-    if (args_.window > 0) query.first = std::max<std::int64_t>(0, query.last - args_.window);
-    const std::int64_t count = stretches(query);
+    const std::int64_t last = visible + (token - segment.begin) + 1;
+    const std::int64_t first = args_.window > 0 ? std::max<std::int64_t>(0, last - args_.window) : 0;
+    const std::int64_t count = ceil_div(last - first, kStretch);
+    Query query{.token = token, .stretches = count, .parts = {}};
     if (count > 1) query.parts.resize(static_cast<std::size_t>(count * heads_ * (1 + args_.head_width)));
-    for (std::int64_t stretch = 0; stretch < count; ++stretch) {
-      for (std::int64_t head = 0; head < heads_ / group_; ++head) tasks_.push_back({queries_.size(), stretch, head});
+    last_.resize(static_cast<std::size_t>(count), kNone);
+    for (std::int64_t number = 0; number < count; ++number) {
+      const std::int64_t from = first + number * kStretch;
+      std::vector<KeyRange> keys = key_rows(segment, token, from, std::min(last, from + kStretch));
+      std::size_t& stretch = last_[static_cast<std::size_t>(number)];
+      if (stretch == kNone || stretches_[stretch].keys != keys) {
+        stretch = stretches_.size();
+        stretches_.push_back({.first_query = queries_.size(), .queries = 0, .number = number, .keys = std::move(keys)});
+      }
+      ++stretches_[stretch].queries;
     }
     queries_.push_back(std::move(query));
   }
-}
-
-std::int64_t FewQueries::stretches(const Query& query) const {
-  return ceil_div(query.last - query.first, kStretch);
 }
 
 void FewQueries::store(std::int64_t token, std::int64_t head, float log_sum, const float* values) {
@@ -69,41 +82,51 @@ void FewQueries::store(std::int64_t token, std::int64_t head, float log_sum, con
 }
 
 void FewQueries::run(std::int64_t task) {
-  const Task& what = tasks_[static_cast<std::size_t>(task)];
-  Query& query = queries_[what.query];
+  const std::int64_t key_heads = heads_ / group_;
+  const Stretch& stretch = stretches_[static_cast<std::size_t>(task / key_heads)];
+  const std::int64_t first_head = task % key_heads * group_;
+  const std::int64_t rows = stretch.queries * group_;
   const std::int64_t width = args_.head_width;
-  const DType dtype = args_.query.dtype();
-  const std::int64_t first = query.first + what.stretch * kStretch;
-  const std::int64_t last = std::min(query.last, first + kStretch);
-  const auto scratch = stream_.allocator.allocate(group_ * (1 + 2 * width + 2 * kStretch) * 4);
+  const auto scratch = stream_.allocator.allocate(rows * (1 + 2 * width + 2 * kStretch) * 4);
   auto* queries = reinterpret_cast<float*>(scratch->data);
-  float* values = queries + group_ * width;
-  float* scores = values + group_ * width;
-  float* weights = scores + group_ * kStretch;
-  float* log_sums = weights + group_ * kStretch;
-  const std::int64_t first_head = what.key_head * group_;
-  const std::int64_t key_column = what.key_head * head_columns(args_.key.dtype(), width);
-  load_row(address(args_.query, query.token, first_head * width), group_ * width, dtype, queries);
-  for_keys(*query.segment, query.token, first, last, [&](std::int64_t row, std::int64_t count, std::int64_t column) {
-    score_keys(queries, group_, address(args_.key, row, key_column), args_.key.row_stride(), count, width, args_.scale,
-               args_.key.dtype(), scores + column, kStretch);
-  });
-  const RowSpan span{.begin = 0, .end = last - first, .width = last - first};
-  for (std::int64_t g = 0; g < group_; ++g)
-    log_sums[g] = softmax_row(scores + g * kStretch, span, DType::kF32, weights + g * kStretch);
-  std::fill_n(values, group_ * width, 0.0F);
-  for_keys(*query.segment, query.token, first, last, [&](std::int64_t row, std::int64_t count, std::int64_t column) {
-    add_weighted_values(weights + column, kStretch, group_, address(args_.value, row, key_column),
-                        args_.value.row_stride(), count, width, args_.value.dtype(), values);
-  });
-  for (std::int64_t g = 0; g < group_; ++g) {
+  float* values = queries + rows * width;
+  float* scores = values + rows * width;
+  float* weights = scores + rows * kStretch;
+  float* log_sums = weights + rows * kStretch;
+  const auto query_of = [&](std::int64_t q) -> Query& {
+    return queries_[stretch.first_query + static_cast<std::size_t>(q)];
+  };
+  for (std::int64_t q = 0; q < stretch.queries; ++q) {
+    load_row(address(args_.query, query_of(q).token, first_head * width), group_ * width, args_.query.dtype(),
+             queries + q * group_ * width);
+  }
+  const std::int64_t key_column = task % key_heads * head_columns(args_.key.dtype(), width);
+  std::int64_t count = 0;
+  for (const KeyRange& keys : stretch.keys) {
+    score_keys(queries, rows, address(args_.key, keys.begin, key_column), args_.key.row_stride(), keys.end - keys.begin,
+               width, args_.scale, args_.key.dtype(), scores + count, kStretch);
+    count += keys.end - keys.begin;
+  }
+  const RowSpan span{.begin = 0, .end = count, .width = count};
+  for (std::int64_t r = 0; r < rows; ++r)
+    log_sums[r] = softmax_row(scores + r * kStretch, span, DType::kF32, weights + r * kStretch);
+  std::fill_n(values, rows * width, 0.0F);
+  count = 0;
+  for (const KeyRange& keys : stretch.keys) {
+    add_weighted_values(weights + count, kStretch, rows, address(args_.value, keys.begin, key_column),
+                        args_.value.row_stride(), keys.end - keys.begin, width, args_.value.dtype(), values);
+    count += keys.end - keys.begin;
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    Query& query = query_of(r / group_);
+    const std::int64_t head = first_head + r % group_;
     if (query.parts.empty()) {
-      store(query.token, first_head + g, log_sums[g], values + g * width);
+      store(query.token, head, log_sums[r], values + r * width);
       continue;
     }
-    float* part = query.parts.data() + (what.stretch * heads_ + first_head + g) * (1 + width);
-    part[0] = log_sums[g];
-    std::copy_n(values + g * width, width, part + 1);
+    float* part = query.parts.data() + (stretch.number * heads_ + head) * (1 + width);
+    part[0] = log_sums[r];
+    std::copy_n(values + r * width, width, part + 1);
   }
 }
 
@@ -112,7 +135,7 @@ void FewQueries::finish() {
   std::vector<float> values(static_cast<std::size_t>(args_.head_width));
   for (const Query& query : queries_) {
     if (query.parts.empty()) continue;
-    const std::int64_t count = stretches(query);
+    const std::int64_t count = query.stretches;
     for (std::int64_t head = 0; head < heads_; ++head) {
       const auto part = [&](std::int64_t stretch) { return query.parts.data() + (stretch * heads_ + head) * size; };
       float most = *part(0);

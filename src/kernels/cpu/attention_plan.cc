@@ -4,23 +4,14 @@
 
 namespace instruct::kernels::cpu {
 
-namespace {
-
 using tensor::KeyRange;
-
-bool same_ranges(const std::vector<KeyRange>& a, const std::vector<KeyRange>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const KeyRange& x, const KeyRange& y) { return x.begin == y.begin && x.end == y.end; });
-}
-
-}  // namespace
 
 std::vector<Family> families_of(const std::vector<QuerySegment>& queries) {
   std::vector<Family> families;
   for (std::size_t i = 0; i < queries.size(); ++i) {
     const std::int64_t length = queries[i].end - queries[i].begin;
     const auto& visible = queries[i].visible;
-    if (!families.empty() && !visible.empty() && same_ranges(queries[families.back().first].visible, visible)) {
+    if (!families.empty() && !visible.empty() && queries[families.back().first].visible == visible) {
       families.back().last = i + 1;
       families.back().longest = std::max(families.back().longest, length);
       continue;
