@@ -3,6 +3,7 @@
 #include <hwy/targets.h>
 #include <functional>
 
+#include "kernels/amx_emulation.h"
 #include "kernels/test_support.h"
 
 namespace instruct::kernels::testing {
@@ -388,6 +389,25 @@ TEST(Features, AreOrdered) {
   EXPECT_EQ(features.avx2, __builtin_cpu_supports("avx2") != 0);
   EXPECT_EQ(features.avx512, __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0);
 #endif
+}
+
+// Where AMX is tested in software, it is really what runs.
+TEST(AmxEmulation, ExecutesProducts) {
+  const CpuFeatures here = detect_cpu_features();
+  CpuFeatures features = here;
+  features.amx_bf16 = here.avx512_bf16 && emulate_amx();
+  if (!features.amx_bf16) GTEST_SKIP() << "needs AVX-512 bf16 and Linux";
+  Machine machine(2, features);
+  Tensor a = Tensor::empty({40, 70}, DType::kBF16, *machine.allocator);
+  Tensor b = Tensor::empty({70, 50}, DType::kBF16, *machine.allocator);
+  RandomStream random(3, RandomPurpose::kTest);
+  fill_uniform(a, random, 0, 1);
+  fill_uniform(b, random, 0, 1);
+  const std::int64_t before = emulated_amx_instructions();
+  const Tensor c = Tensor::empty({40, 50}, DType::kF32, *machine.allocator);
+  cpu::matmul(machine.stream, {.a = a, .b = b, .c = c});
+  // 3 x 4 blocks of 16 x 16 results, each with a product for every 32 of k.
+  EXPECT_EQ(emulated_amx_instructions() - before >= 3 * 4 * 3, !here.amx_bf16);
 }
 
 Tensor tensor_of(std::vector<float> values, Machine& machine) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "kernels/amx_emulation.h"
 #include "kernels/kernels.h"
 
 namespace instruct::kernels::testing {
@@ -43,10 +44,12 @@ inline std::vector<std::unique_ptr<Machine>> three_machines(const CpuFeatures& f
   return machines;
 }
 
-// What matrix products can run on here: everything this processor has, the same without AMX, and without bf16.
+// What matrix products can run on here: AMX (in software where the processor lacks it, but has AVX-512 bf16),
+// everything without AMX, and without bf16.
 inline std::vector<CpuFeatures> product_features() {
   std::vector<CpuFeatures> choices;
   CpuFeatures features = detect_cpu_features();
+  features.amx_bf16 = features.avx512_bf16 && emulate_amx();
   if (features.amx_bf16) choices.push_back(features);
   features.amx_bf16 = false;
   if (features.avx512_bf16) choices.push_back(features);
