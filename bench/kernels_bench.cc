@@ -122,7 +122,7 @@ void rms_norm(State& state, decltype(&cpu::rms_norm) kernel, DType dtype) {
   const std::int64_t tokens = state.range(0);
   const Tensor x = machine.random({tokens, kWidth}, dtype), weight = machine.random({kWidth}, DType::kF32);
   Tensor y = machine.empty({tokens, kWidth}, dtype), inverse_rms = machine.empty({tokens}, DType::kF32);
-  for (auto _ : state) kernel(machine.stream, x, weight, 1e-5F, y, inverse_rms);
+  for (auto _ : state) kernel(machine.stream, x, weight, 0.0F, 1e-5F, y, inverse_rms);
   state.SetItemsProcessed(state.iterations() * tokens);
 }
 

@@ -15,6 +15,7 @@
 #include "models/adapter_files.h"
 #include "models/export.h"
 #include "models/package.h"
+#include "models/test_support.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -35,7 +36,7 @@ struct Opened {
   instructions::DialogueEncoder dialogue;
 };
 
-class Parity : public ::testing::TestWithParam<const char*> {
+class Parity : public ::testing::TestWithParam<std::string> {
  protected:
   fs::path folder() const { return fs::path(INSTRUCT_GOLDENS) / "models" / GetParam(); }
   Value expected() const { return parse_json(read_file(folder() / "expected.json"), "expected.json"); }
@@ -337,7 +338,7 @@ TEST_P(Parity, ExportsReadBackEqual) {
     models::write_gguf(out / name, opened.package, opened.package.chat_template, weights, dtype);
     written.emplace_back(name, tolerance);
   };
-  if (opened.package.config.windowed.empty()) {
+  if (opened.package.config.windowed.empty() || opened.package.config.window_rotary) {
     write_gguf("f32.gguf", DType::kF32, 2e-4);
     write_gguf("q8.gguf", DType::kQ8_0, 3.0);
   } else {
@@ -355,22 +356,8 @@ TEST_P(Parity, ExportsReadBackEqual) {
   fs::remove_all(out);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Parity,
-                         ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen2-window", "qwen3-norm",
-                                           "smollm3-nope"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::erase(name, '-');
-                           return name;
-                         });
-INSTANTIATE_TEST_SUITE_P(Models, Training,
-                         ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen2-window", "qwen3-norm",
-                                           "smollm3-nope"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::erase(name, '-');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::ValuesIn(models::golden_models()), models::test_name);
+INSTANTIATE_TEST_SUITE_P(Models, Training, ::testing::ValuesIn(models::golden_models()), models::test_name);
 
 }  // namespace
 }  // namespace instruct

@@ -109,6 +109,7 @@ Value model_value(const fs::path& path) {
   if (config.sliding_window > 0) {
     value.set("sliding window", config.sliding_window);
     value.set("layers with it", config.windowed.empty() ? config.layers : count(config.windowed));
+    if (config.window_rotary) value.set("rotary of these", rotary_text(*config.window_rotary));
   }
   if (!config.unrotated.empty()) value.set("layers without rotary positions", count(config.unrotated));
   value.set("chat template",

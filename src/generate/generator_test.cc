@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "generate/test_support.h"
 #include "instructions/constraint.h"
+#include "models/test_support.h"
 
 namespace instruct::generate {
 namespace {
@@ -40,7 +41,7 @@ std::vector<Request> questions(const TinyModel& tiny, const SamplingOptions& sam
   return requests;
 }
 
-class Greedy : public ::testing::TestWithParam<const char*> {};
+class Greedy : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Greedy, AnswersEqualTransformersTogetherAloneAndInPasses) {
   TinyModel tiny(GetParam());
@@ -80,14 +81,7 @@ TEST_P(Greedy, TheCacheEqualsRecomputation) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Greedy,
-                         ::testing::Values("llama-tied", "llama3-rope", "qwen2-bias", "qwen2-window", "qwen3-norm",
-                                           "smollm3-nope"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::erase(name, '-');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Models, Greedy, ::testing::ValuesIn(models::golden_models()), models::test_name);
 
 TEST(Generator, SampledAnswersDependOnSeedAndStreamAlone) {
   TinyModel two("llama-tied", 2);

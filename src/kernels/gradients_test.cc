@@ -58,65 +58,76 @@ double dot(const Values& a, const Values& b) {
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
-Values rms_norm_formula(const Values& x, const Values& weight, double epsilon) {
+Values rms_norm_formula(const Values& x, const Values& weight, double offset, double epsilon) {
   const std::size_t width = weight.size();
   Values y(x.size());
   for (std::size_t row = 0; row < x.size(); row += width) {
     double squares = 0;
     for (std::size_t i = 0; i < width; ++i) squares += x[row + i] * x[row + i];
     const double root = std::sqrt(squares / static_cast<double>(width) + epsilon);
-    for (std::size_t i = 0; i < width; ++i) y[row + i] = x[row + i] / root * weight[i];
+    for (std::size_t i = 0; i < width; ++i) y[row + i] = x[row + i] / root * (weight[i] + offset);
   }
   return y;
 }
 
-TEST(ReferenceGradient, RmsNorm) {
+class OfRmsNorm : public ::testing::TestWithParam<float> {};
+INSTANTIATE_TEST_SUITE_P(ReferenceGradient, OfRmsNorm, ::testing::Values(0.0F, 1.0F));
+
+TEST_P(OfRmsNorm, EqualsTheNumericOne) {
   Machine machine(1);
+  const float offset = GetParam();
   constexpr float kEpsilon = 1e-3F;
   const Tensor x = uniform({4, 7}, 2, 1, machine);
   const Tensor weight = uniform({7}, 2, 2, machine);
   const Tensor dy = uniform({4, 7}, 1, 3, machine);
   Tensor y = empty_like(x, machine);
   Tensor inverse = Tensor::empty({4}, DType::kF32, *machine.allocator);
-  reference::rms_norm(machine.stream, x, weight, kEpsilon, y, inverse);
-  expect_equal(y, rms_norm_formula(in_double(x), in_double(weight), static_cast<double>(kEpsilon)), 4);
+  reference::rms_norm(machine.stream, x, weight, offset, kEpsilon, y, inverse);
+  const auto formula = [&](const Values& values, const Values& weights) {
+    return rms_norm_formula(values, weights, static_cast<double>(offset), static_cast<double>(kEpsilon));
+  };
+  expect_equal(y, formula(in_double(x), in_double(weight)), 4);
   Tensor dx = Tensor::zeros(x.shape(), DType::kF32, *machine.allocator);
   Tensor dweight = Tensor::zeros({7}, DType::kF32, *machine.allocator);
-  const Loss of_x = [&](const Values& v) {
-    return dot(in_double(dy), rms_norm_formula(v, in_double(weight), static_cast<double>(kEpsilon)));
-  };
-  const Loss of_weight = [&](const Values& v) {
-    return dot(in_double(dy), rms_norm_formula(in_double(x), v, static_cast<double>(kEpsilon)));
-  };
+  const Loss of_x = [&](const Values& v) { return dot(in_double(dy), formula(v, in_double(weight))); };
+  const Loss of_weight = [&](const Values& v) { return dot(in_double(dy), formula(in_double(x), v)); };
   Values expected_x = numeric_gradient(of_x, in_double(x));
   Values expected_weight = numeric_gradient(of_weight, in_double(weight));
-  reference::rms_norm_backward(machine.stream, x, weight, inverse, dy, Accumulate::kNo, dx, dweight);
+  reference::rms_norm_backward(machine.stream, x, weight, offset, inverse, dy, Accumulate::kNo, dx, dweight);
   expect_equal(dx, expected_x, 20);
   expect_equal(dweight, expected_weight, 20);
   // A second pass adds.
   for (double& v : expected_x) v *= 2;
   for (double& v : expected_weight) v *= 2;
-  reference::rms_norm_backward(machine.stream, x, weight, inverse, dy, Accumulate::kYes, dx, dweight);
+  reference::rms_norm_backward(machine.stream, x, weight, offset, inverse, dy, Accumulate::kYes, dx, dweight);
   expect_equal(dx, expected_x, 40);
   expect_equal(dweight, expected_weight, 40);
 }
 
-TEST(ReferenceGradient, Swiglu) {
+class OfGate : public ::testing::TestWithParam<Activation> {};
+INSTANTIATE_TEST_SUITE_P(ReferenceGradient, OfGate, ::testing::Values(Activation::kSilu, Activation::kGeluTanh));
+
+TEST_P(OfGate, EqualsTheNumericOne) {
   Machine machine(1);
+  const Activation activation = GetParam();
   const Tensor gate = uniform({3, 6}, 6, 4, machine);
   const Tensor up = uniform({3, 6}, 2, 5, machine);
   const Tensor dy = uniform({3, 6}, 1, 6, machine);
-  const auto formula = [](const Values& z, const Values& u) {
+  const auto of = [activation](double z) {
+    if (activation == Activation::kSilu) return z / (1 + std::exp(-z));
+    return 0.5 * z * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (z + 0.044715 * z * z * z)));
+  };
+  const auto formula = [&of](const Values& z, const Values& u) {
     Values y;
-    for (std::size_t i = 0; i < z.size(); ++i) y.push_back(z[i] / (1 + std::exp(-z[i])) * u[i]);
+    for (std::size_t i = 0; i < z.size(); ++i) y.push_back(of(z[i]) * u[i]);
     return y;
   };
   Tensor y = empty_like(gate, machine);
   Tensor dgate = empty_like(gate, machine);
   Tensor dup = empty_like(gate, machine);
-  reference::swiglu(machine.stream, gate, up, y);
+  reference::gate(machine.stream, activation, gate, up, y);
   expect_equal(y, formula(in_double(gate), in_double(up)), 12);
-  reference::swiglu_backward(machine.stream, gate, up, dy, dgate, dup);
+  reference::gate_backward(machine.stream, activation, gate, up, dy, dgate, dup);
   const Loss of_gate = [&](const Values& v) { return dot(in_double(dy), formula(v, in_double(up))); };
   const Loss of_up = [&](const Values& v) { return dot(in_double(dy), formula(in_double(gate), v)); };
   expect_equal(dgate, numeric_gradient(of_gate, in_double(gate)), 12);

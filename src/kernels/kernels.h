@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/random.h"
+#include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/integer_weight.h"
 #include "kernels/stream.h"

@@ -65,21 +65,26 @@ std::vector<std::int32_t> some_positions(std::int64_t count) {
   return positions;
 }
 
-KernelCase rms_norm_case() {
+KernelCase rms_norm_case(float offset) {
   // The sum of squares has positive terms, so its error is relative; the root halves it.
   const auto bound = [](std::int64_t, std::int64_t d) { return Bound{sum_units(d), 0}; };
-  return {.name = "rms_norm",
-          .operands = {{Kind::kX, Role::kIn, matrix},
-                       {Kind::kF32, Role::kIn, row},
-                       {Kind::kX, Role::kOut, matrix, 0, 1, bound},
-                       {Kind::kF32, Role::kOut, column, 0, 1, bound}},
-          .reference = [](Stream& s, Tensors& o) { reference::rms_norm(s, o[0], o[1], 1e-5F, o[2], o[3]); },
-          .fast = [](Stream& s, Tensors& o) { cpu::rms_norm(s, o[0], o[1], 1e-5F, o[2], o[3]); }};
+  return {
+      .name = fmt::format("rms_norm from {}", offset),
+      .operands = {{Kind::kX, Role::kIn, matrix},
+                   {Kind::kF32, Role::kIn, row},
+                   {Kind::kX, Role::kOut, matrix, 0, 1, bound},
+                   {Kind::kF32, Role::kOut, column, 0, 1, bound}},
+      .reference = [offset](Stream& s, Tensors& o) { reference::rms_norm(s, o[0], o[1], offset, 1e-5F, o[2], o[3]); },
+      .fast = [offset](Stream& s, Tensors& o) { cpu::rms_norm(s, o[0], o[1], offset, 1e-5F, o[2], o[3]); }};
 }
 
-// |x|, |w|, |dy| <= 1 and r <= 1.5, so |n| <= 1.5, each term of the mean <= 1.5 and |dx| terms <= 1.5 (1 + 1.5 * 1.5).
-KernelCase rms_norm_backward_case(Accumulate accumulate, bool with_weight) {
-  const auto dx_bound = [](std::int64_t, std::int64_t d) { return Bound{4, (8 + sum_units(d)) * kUnit * 4.9}; };
+// |x|, |w|, |dy| <= 1 and r <= 1.5, so |n| <= 1.5, each term of the mean <= 1.5 and |dx| terms <= 1.5 (1 + 1.5 * 1.5);
+// all that with w twice as large with an offset of 1.
+KernelCase rms_norm_backward_case(Accumulate accumulate, bool with_weight, float offset) {
+  const double most = 1 + static_cast<double>(offset);
+  const auto dx_bound = [most](std::int64_t, std::int64_t d) {
+    return Bound{4, (8 + sum_units(d)) * kUnit * 4.9 * most};
+  };
   // Partial sums over t grow like a random walk of steps below 1.5.
   const auto dw_bound = [](std::int64_t t, std::int64_t) {
     return Bound{4, sum_units(t) * kUnit * 1.5 * (4 + std::sqrt(static_cast<double>(t)))};
@@ -87,11 +92,11 @@ KernelCase rms_norm_backward_case(Accumulate accumulate, bool with_weight) {
   const auto call = [=](auto kernel) {
     return [=](Stream& s, Tensors& o) {
       Tensor none;
-      kernel(s, o[0], o[1], o[2], o[3], accumulate, o[4], with_weight ? o[5] : none);
+      kernel(s, o[0], o[1], offset, o[2], o[3], accumulate, o[4], with_weight ? o[5] : none);
     };
   };
-  return {.name = std::string("rms_norm_backward") + (accumulate == Accumulate::kYes ? " accumulating" : "") +
-                  (with_weight ? " with weight" : ""),
+  return {.name = fmt::format("rms_norm_backward from {}{}{}", offset,
+                              accumulate == Accumulate::kYes ? " accumulating" : "", with_weight ? " with weight" : ""),
           .operands = {{Kind::kX, Role::kIn, matrix},
                        {Kind::kF32, Role::kIn, row},
                        {Kind::kF32, Role::kIn, column, 1.0F, 0.5F},
@@ -117,32 +122,38 @@ KernelCase rotate_case(std::int64_t head_width, Direction direction, std::vector
           .widths = std::move(widths)};
 }
 
-// silu by a handful of operations, among them exp at two units and 1 + e, each relative to the value.
-KernelCase swiglu_case() {
-  return {.name = "swiglu",
+std::string text(Activation activation) {
+  return activation == Activation::kSilu ? "silu" : "gelu_tanh";
+}
+
+// silu by a handful of operations, among them exp at two units and 1 + e, each relative to the value. The exponent of
+// gelu is off by four of its own units, up to 37 of them where what it gives is not yet zero (z = -4.5).
+KernelCase gate_case(Activation activation) {
+  const bool silu = activation == Activation::kSilu;
+  return {.name = "gate " + text(activation),
           .operands = {{Kind::kX, Role::kIn, matrix, 0, 30},
                        {Kind::kX, Role::kIn, matrix},
-                       {Kind::kX, Role::kOut, matrix, 0, 1, operations(16)}},
-          .reference = [](Stream& s, Tensors& o) { reference::swiglu(s, o[0], o[1], o[2]); },
-          .fast = [](Stream& s, Tensors& o) { cpu::swiglu(s, o[0], o[1], o[2]); }};
+                       {Kind::kX, Role::kOut, matrix, 0, 1, silu ? operations(16) : operations(16 + 4 * 37, 1, 1)}},
+          .reference = [activation](Stream& s, Tensors& o) { reference::gate(s, activation, o[0], o[1], o[2]); },
+          .fast = [activation](Stream& s, Tensors& o) { cpu::gate(s, activation, o[0], o[1], o[2]); }};
 }
 
 // 1 + z (1 - s) can cancel for negative z: |z| (1 - s) s stays below |z|, and |z| s below 0.3 there, so the error is
 // bounded in absolute terms by that of numbers below 8 (z up to 8).
-KernelCase swiglu_backward_case(bool in_place) {
+KernelCase gate_backward_case(Activation activation, bool in_place) {
   const auto call = [=](auto kernel) {
     return [=](Stream& s, Tensors& o) {
-      in_place ? kernel(s, o[0], o[1], o[2], o[0], o[1]) : kernel(s, o[0], o[1], o[2], o[3], o[4]);
+      kernel(s, activation, o[0], o[1], o[2], in_place ? o[0] : o[3], in_place ? o[1] : o[4]);
     };
   };
-  return {.name = std::string("swiglu_backward") + (in_place ? " in place" : ""),
+  return {.name = "gate_backward " + text(activation) + (in_place ? " in place" : ""),
           .operands = {{Kind::kX, Role::kInOut, matrix, 0, 8, operations(16, 16, 8)},
                        {Kind::kX, Role::kInOut, matrix, 0, 1, operations(16, 16, 8)},
                        {Kind::kX, Role::kIn, matrix},
                        {Kind::kX, Role::kOut, matrix, 0, 1, operations(16, 16, 8)},
                        {Kind::kX, Role::kOut, matrix, 0, 1, operations(16, 16, 8)}},
-          .reference = call(reference::swiglu_backward),
-          .fast = call(cpu::swiglu_backward)};
+          .reference = call(reference::gate_backward),
+          .fast = call(cpu::gate_backward)};
 }
 
 std::vector<KernelCase> plain_cases() {
@@ -156,6 +167,10 @@ std::vector<KernelCase> plain_cases() {
        .operands = {{Kind::kX, Role::kIn, matrix}, {Kind::kY, Role::kInOut, matrix, 0, 1, exact}},
        .reference = [](Stream& s, Tensors& o) { reference::add_into(s, o[0], o[1]); },
        .fast = [](Stream& s, Tensors& o) { cpu::add_into(s, o[0], o[1]); }},
+      {.name = "scale",
+       .operands = {{Kind::kX, Role::kInOut, matrix, 0, 1, exact}},
+       .reference = [](Stream& s, Tensors& o) { reference::scale(s, 5.6F, o[0]); },
+       .fast = [](Stream& s, Tensors& o) { cpu::scale(s, 5.6F, o[0]); }},
       {.name = "add",
        .operands = {{Kind::kX, Role::kIn, matrix},
                     {Kind::kX, Role::kIn, matrix},
@@ -192,9 +207,12 @@ KernelCase dropout_case(bool in_place, float rate) {
 
 std::vector<KernelCase> activation_cases() {
   std::vector<KernelCase> cases = plain_cases();
-  cases.push_back(rms_norm_case());
-  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
-    for (const bool with_weight : {false, true}) cases.push_back(rms_norm_backward_case(accumulate, with_weight));
+  for (const float offset : {0.0F, 1.0F}) {
+    cases.push_back(rms_norm_case(offset));
+    for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+      for (const bool with_weight : {false, true})
+        cases.push_back(rms_norm_backward_case(accumulate, with_weight, offset));
+    }
   }
   for (const Direction direction : {Direction::kForward, Direction::kBackward}) {
     cases.push_back(rotate_case(64, direction, {64, 192, 576}));
@@ -202,8 +220,10 @@ std::vector<KernelCase> activation_cases() {
     cases.push_back(rotate_case(2, direction, {2, 10}));
     cases.push_back(rotate_case(80, direction, {80, 320}));
   }
-  cases.push_back(swiglu_case());
-  for (const bool in_place : {false, true}) cases.push_back(swiglu_backward_case(in_place));
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    cases.push_back(gate_case(activation));
+    for (const bool in_place : {false, true}) cases.push_back(gate_backward_case(activation, in_place));
+  }
   for (const bool in_place : {false, true}) cases.push_back(dropout_case(in_place, 0.1F));
   cases.push_back(dropout_case(false, 0.0F));
   return cases;
@@ -368,7 +388,7 @@ TEST(Swiglu, SaturatesWithoutNan) {
       Tensor::from_floats(std::vector<float>{-1e30F, -200, -90, 0, 90, 200, 1e30F, NAN}, {1, 8}, *machine.allocator);
   const Tensor up = Tensor::from_floats(std::vector<float>(8, 2.0F), {1, 8}, *machine.allocator);
   Tensor y = Tensor::empty({1, 8}, DType::kF32, *machine.allocator);
-  cpu::swiglu(machine.stream, gate, up, y);
+  cpu::gate(machine.stream, Activation::kSilu, gate, up, y);
   const std::vector<float> values = y.to_floats();
   EXPECT_NEAR(values[0], 0, 1e-8);
   EXPECT_NEAR(values[1], 0, 1e-30);

@@ -92,6 +92,55 @@ TEST(Config, WhatCannotBeRightIsNamed) {
   }
 }
 
+// Configurations of Gemma 3: today's, that of the first releases, and one that says nothing.
+TEST(Config, GemmaHasTwoKindsOfLayers) {
+  Value json = golden_config();
+  json.set("model_type", "gemma3_text");
+  json.set("hidden_act", Value());
+  json.set("hidden_activation", "gelu_pytorch_tanh");
+  json.set("rope_theta", Value());
+  json.set("rope_parameters", Value());
+  json.set("num_hidden_layers", 7);
+  json.set("head_dim", Value());
+  EXPECT_THAT(message_of([&] { read(json); }), HasSubstr("config.json: sliding_window is missing or 0"));
+  json.set("sliding_window", 512);
+  LlamaConfig config = read(json);
+  EXPECT_EQ(config.windowed, (std::vector<bool>{true, true, true, true, true, false, true}));
+  EXPECT_EQ(config.head_width, 256);
+  EXPECT_EQ(config.query_scalar, 256);
+  EXPECT_EQ(config.rotary.theta, 1e6);
+  EXPECT_EQ(config.window_rotary.value().theta, 1e4);
+  EXPECT_FLOAT_EQ(config.embedding_scale, std::sqrt(32.0F));
+  json.set("sliding_window_pattern", 2);
+  json.set("rope_theta", 5e5);
+  json.set("rope_local_base_freq", 2e4);
+  json.set("rope_scaling", Value::object({{"rope_type", "linear"}, {"factor", 8.0}}));
+  json.set("query_pre_attn_scalar", 168);
+  config = read(json);
+  EXPECT_EQ(config.windowed, (std::vector<bool>{true, false, true, false, true, false, true}));
+  EXPECT_EQ(config.rotary.theta, 5e5);
+  EXPECT_EQ(config.rotary.factor, 8);
+  EXPECT_EQ(config.window_rotary.value().theta, 2e4);
+  EXPECT_EQ(config.window_rotary.value().factor, 1);
+  EXPECT_EQ(config.query_scalar, 168);
+  json.set("rope_parameters", parse_json(R"({"full_attention": {"rope_type": "default", "rope_theta": 3e6},
+                                             "sliding_attention": {"rope_type": "default", "rope_theta": 3e4}})",
+                                         "test"));
+  config = read(json);
+  EXPECT_EQ(config.rotary.theta, 3e6);
+  EXPECT_EQ(config.rotary.factor, 1);
+  EXPECT_EQ(config.window_rotary.value().theta, 3e4);
+  for (const auto& [key, value, message] : std::vector<Change>{
+           {"hidden_activation", "gelu", "'gelu': this program knows gelu_pytorch_tanh for gemma3_text"},
+           {"final_logit_softcapping", 30.0, "final_logit_softcapping: soft caps are not supported"},
+           {"use_bidirectional_attention", true, "causal"},
+           {"sliding_window_pattern", 0, "sliding_window_pattern is 0"}}) {
+    Value changed = json;
+    changed.set(key, value);
+    EXPECT_THAT(message_of([&] { read(changed); }), HasSubstr(message)) << key;
+  }
+}
+
 TEST(Config, AWindowCountsWhereTheFamilyUsesIt) {
   Value json = golden_config();
   json.set("sliding_window", 128);

@@ -114,9 +114,10 @@ Value config_json(const Package& package, DType dtype) {
   Value config = package.hugging_face_config;
   const LlamaConfig& c = package.config;
   if (!config.is_object()) {
+    const Family& family = family_of(model_type(c));
     config = Value::object({{"architectures", Value(Value::Array{architecture_name(c)})},
                             {"model_type", model_type(c)},
-                            {"hidden_act", "silu"},
+                            {c.out_norms ? "hidden_activation" : "hidden_act", std::string(family.activation)},
                             {"hidden_size", c.width},
                             {"intermediate_size", c.feed_forward_width},
                             {"num_hidden_layers", c.layers},
@@ -133,17 +134,17 @@ Value config_json(const Package& package, DType dtype) {
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
     if (c.sliding_window > 0) {
       config.set("sliding_window", c.sliding_window);
-      if (!family_of(model_type(c)).window_always) {
-        config.set("use_sliding_window", true);
-        config.set("layer_types", layer_types(c));
-      }
+      if (!family.window_always) config.set("use_sliding_window", true);
+      if (!family.window_always || family.full_interval > 0) config.set("layer_types", layer_types(c));
     }
+    if (c.window_rotary) config.set("rope_local_base_freq", c.window_rotary->theta);
+    if (c.query_scalar > 0) config.set("query_pre_attn_scalar", c.query_scalar);
     if (!c.unrotated.empty()) {
       Value rotated = Value::array();
       for (const bool without : c.unrotated) rotated.push(Value(std::int64_t{without ? 0 : 1}));
       config.set("no_rope_layers", rotated);
     }
-    if (c.attention_bias && !c.output_bias && !family_of(c.architecture).projections_biased)
+    if (c.attention_bias && !c.output_bias && !family.projections_biased)
       raise(ErrorCategory::kUnsupported,
             "a Hugging Face folder cannot hold this model: q, k and v have biases, o has none");
     config.set("bos_token_id", id(package.tokenizer->bos()));
@@ -325,9 +326,24 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   const LlamaConfig& c = package.config;
   const Family& family = family_of(c.architecture);
   const std::string architecture(family.gguf);
-  if (!c.windowed.empty())
+  for (std::size_t i = 0; i < c.windowed.size(); ++i) {
+    const bool usual =
+        family.full_interval > 0 && c.windowed[i] == ((i + 1) % static_cast<std::size_t>(family.full_interval) != 0);
+    if (!usual)
+      raise(ErrorCategory::kUnsupported,
+            "a GGUF file cannot say that a sliding window holds for {} layers only: use hf",
+            family.full_interval > 0 ? "these" : "some");
+  }
+  if (family.full_interval > 0 && c.windowed.empty() && c.layers >= family.full_interval)
+    raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that the sliding window holds for {} layers: use hf",
+          c.sliding_window > 0 ? "all" : "no");
+  if (c.query_scalar != gguf_query_scalar(c))
     raise(ErrorCategory::kUnsupported,
-          "a GGUF file cannot say that a sliding window holds for some layers only: use hf");
+          "a GGUF file cannot say that query_pre_attn_scalar is {}, llama.cpp takes {}: use hf", c.query_scalar,
+          gguf_query_scalar(c));
+  if (c.window_rotary &&
+      (c.window_rotary->theta != family.window_theta || c.window_rotary->scaling != nn::RotaryConfig::Scaling::kNone))
+    raise(ErrorCategory::kUnsupported, "a GGUF file cannot say how layers with a window scale their positions: use hf");
   for (std::size_t i = 0; i < c.unrotated.size(); ++i) {
     if (c.unrotated[i] != ((i + 1) % static_cast<std::size_t>(family.unrotated_interval) == 0))
       raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that layer {} {} rotary positions: use hf", i,
@@ -428,12 +444,16 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
     if (stored == DType::kQ4_0 && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight"))
       stored = DType::kQ8_0;
     if (shape[shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
-    writer.add(gguf_name(entry.name), shape, stored, [&weights, &allocator, &package, name = entry.name, stored] {
-      Tensor weight = weights(name);
-      std::int64_t heads = 0;
-      if (has_moved_rows(package.config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
-      return encoded(name, weight, stored, *allocator);
-    });
+    writer.add(gguf_name(package.config, entry.name), shape, stored,
+               [&weights, &allocator, &package, name = entry.name, stored] {
+                 Tensor weight = weights(name);
+                 std::int64_t heads = 0;
+                 if (has_moved_rows(package.config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
+                 if (const float offset = gguf_offset(package.config, name); offset != 0)
+                   std::for_each_n(weight.data<float>(), weight.elements(),
+                                   [offset](float& value) { value += offset; });
+                 return encoded(name, weight, stored, *allocator);
+               });
   }
   const std::vector<float> factors = frequency_factors(package.config.rotary);
   if (!factors.empty()) {
@@ -458,15 +478,16 @@ void write_gguf_lora(const fs::path& path, const Package& package, const LoadedA
   for (std::size_t i = 0; i < modules.size(); ++i) {
     const std::string name = modules[i].name + ".weight";
     const auto& [a, b] = adapter.masters[i];
-    writer.add(gguf_name(name) + ".lora_a", a.shape(), DType::kF32, [a = a] { return a; });
+    writer.add(gguf_name(package.config, name) + ".lora_a", a.shape(), DType::kF32, [a = a] { return a; });
     // Readers scale by alpha / r: whatever else the scale holds goes into B.
     const float factor = modules[i].scale / (alpha / static_cast<float>(a.dim(0)));
-    writer.add(gguf_name(name) + ".lora_b", b.shape(), DType::kF32, [b = b, factor, name, &package, &allocator] {
-      Tensor scaled = ops::converted_copy(b, DType::kF32, *allocator);
-      for (std::int64_t j = 0; j < scaled.elements(); ++j) scaled.data<float>()[j] *= factor;
-      std::int64_t heads = 0;
-      return has_moved_rows(package.config, name, heads) ? rows_to_gguf(scaled, heads, *allocator) : scaled;
-    });
+    writer.add(gguf_name(package.config, name) + ".lora_b", b.shape(), DType::kF32,
+               [b = b, factor, name, &package, &allocator] {
+                 Tensor scaled = ops::converted_copy(b, DType::kF32, *allocator);
+                 for (std::int64_t j = 0; j < scaled.elements(); ++j) scaled.data<float>()[j] *= factor;
+                 std::int64_t heads = 0;
+                 return has_moved_rows(package.config, name, heads) ? rows_to_gguf(scaled, heads, *allocator) : scaled;
+               });
   }
   writer.write(path);
 }

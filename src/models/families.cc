@@ -34,6 +34,21 @@ constexpr Family kFamilies[] = {
      .tied_by_default = true,
      .window_of_unrotated = true,
      .unrotated_interval = 4},
+    {.model_type = "gemma3_text",
+     .architecture = "Gemma3ForCausalLM",
+     .gguf = "gemma3",
+     .head_norms = true,
+     .tied_by_default = true,
+     .window_always = true,
+     .full_interval = 6,
+     .default_head_width = 256,
+     .default_query_scalar = 256,
+     .out_norms = true,
+     .scaled_embeddings = true,
+     .norm_offset = 1,
+     .activation = "gelu_pytorch_tanh",
+     .default_theta = 1e6,
+     .window_theta = 1e4},
 };
 
 const Family& find(std::string_view name, std::string_view Family::*key, const std::string& origin) {

@@ -18,10 +18,19 @@ struct Family {
   bool tied_by_default = false;     // what a config.json without tie_word_embeddings means
   // A sliding window that is named is used; else where use_sliding_window says so.
   bool window_always = false;
-  bool window_of_unrotated = false;     // it holds in layers without rotary positions alone
-  std::int64_t unwindowed_layers = 0;   // at the start, where max_window_layers says nothing
-  std::int64_t unrotated_interval = 0;  // every so many layers one without, unless no_rope_layers says which
-  std::int64_t default_head_width = 0;  // 0: hidden_size / num_attention_heads
+  bool window_of_unrotated = false;       // it holds in layers without rotary positions alone
+  std::int64_t unwindowed_layers = 0;     // at the start, where max_window_layers says nothing
+  std::int64_t unrotated_interval = 0;    // every so many layers one without, unless no_rope_layers says which
+  std::int64_t full_interval = 0;         // every so many layers one without the window, unless layer_types says which
+  std::int64_t default_head_width = 0;    // 0: hidden_size / num_attention_heads
+  std::int64_t default_query_scalar = 0;  // query_pre_attn_scalar; 0: the head's width
+  bool out_norms = false;                 // what attention and feed-forward add is normalised
+  bool scaled_embeddings = false;         // by the root of hidden_size
+  // Of the weights of norms, to which Hugging Face's files are relative; GGUF keeps the sum.
+  float norm_offset = 0;
+  std::string_view activation = "silu";
+  double default_theta = 10000.0;  // rope_theta
+  double window_theta = 0;         // that of the layers with a window (rope_local_base_freq); 0: the same
 };
 
 // By model_type. Raises Unsupported, naming `origin` (the file that says so) and the nearest name, for another.

@@ -75,6 +75,23 @@ void require(bool condition, const std::string& origin, const char* what, double
     raise(ErrorCategory::kBadData, "{}: {} is {}, which no model of this family has", origin, what, value);
 }
 
+void check_rotary(const nn::RotaryConfig& rotary, std::int64_t head_width, const std::string& origin) {
+  require(rotary.theta > 1 && std::isfinite(rotary.theta), origin, "rope_theta", rotary.theta);
+  require(rotary.original_context >= 1 && rotary.original_context <= 1 << 24, origin,
+          "original_max_position_embeddings", rotary.original_context);
+  require(rotary.low_frequency_factor > 0 && rotary.high_frequency_factor > rotary.low_frequency_factor &&
+              std::isfinite(rotary.high_frequency_factor),
+          origin, "high_freq_factor", rotary.high_frequency_factor);
+  require(rotary.beta_slow > 0 && rotary.beta_fast >= rotary.beta_slow && std::isfinite(rotary.beta_fast), origin,
+          "beta_fast", rotary.beta_fast);
+  const std::vector<float>& factors = rotary.frequency_factors;
+  require(factors.empty() || static_cast<std::int64_t>(factors.size()) * 2 == head_width, origin,
+          "the number of rope frequency factors", static_cast<double>(factors.size()));
+  for (const float divisor : factors)
+    require(divisor > 0, origin, "a rope frequency factor", static_cast<double>(divisor));
+  require(rotary.factor > 0 && std::isfinite(rotary.factor), origin, "rope scaling factor", rotary.factor);
+}
+
 }  // namespace
 
 void LlamaConfig::check(const std::string& origin) const {
@@ -93,24 +110,14 @@ void LlamaConfig::check(const std::string& origin) const {
           static_cast<double>(heads % key_value_heads));
   require(head_width % 2 == 0, origin, "head_dim (odd)", static_cast<double>(head_width));
   require(norm_epsilon > 0 && norm_epsilon < 1, origin, "rms_norm_eps", static_cast<double>(norm_epsilon));
-  require(rotary.theta > 1 && std::isfinite(rotary.theta), origin, "rope_theta", rotary.theta);
-  require(rotary.original_context >= 1 && rotary.original_context <= 1 << 24, origin,
-          "original_max_position_embeddings", rotary.original_context);
-  require(rotary.low_frequency_factor > 0 && rotary.high_frequency_factor > rotary.low_frequency_factor &&
-              std::isfinite(rotary.high_frequency_factor),
-          origin, "high_freq_factor", rotary.high_frequency_factor);
-  require(rotary.beta_slow > 0 && rotary.beta_fast >= rotary.beta_slow && std::isfinite(rotary.beta_fast), origin,
-          "beta_fast", rotary.beta_fast);
   require(unrotated.empty() || static_cast<std::int64_t>(unrotated.size()) == layers, origin,
           "the number of no_rope_layers", static_cast<double>(unrotated.size()));
   require(windowed.empty() || static_cast<std::int64_t>(windowed.size()) == layers, origin, "the number of layer_types",
           static_cast<double>(windowed.size()));
-  const std::vector<float>& factors = rotary.frequency_factors;
-  require(factors.empty() || static_cast<std::int64_t>(factors.size()) * 2 == head_width, origin,
-          "the number of rope frequency factors", static_cast<double>(factors.size()));
-  for (const float divisor : factors)
-    require(divisor > 0, origin, "a rope frequency factor", static_cast<double>(divisor));
-  require(rotary.factor > 0 && std::isfinite(rotary.factor), origin, "rope scaling factor", rotary.factor);
+  require(query_scalar >= 0 && query_scalar <= 1 << 20, origin, "query_pre_attn_scalar",
+          static_cast<double>(query_scalar));
+  check_rotary(rotary, head_width, origin);
+  if (window_rotary) check_rotary(*window_rotary, head_width, origin);
 }
 
 Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions& options, tensor::Allocator& allocator)
@@ -121,15 +128,20 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
   const std::int64_t q = config_.heads * config_.head_width;
   const std::int64_t kv = config_.key_value_heads * config_.head_width;
   const std::int64_t f = config_.feed_forward_width;
+  const auto scalar = static_cast<double>(config_.query_scalar > 0 ? config_.query_scalar : config_.head_width);
   embedding_ = loader.matrix("model.embed_tokens.weight", config_.vocabulary, d);
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const std::string prefix = fmt::format("model.layers.{}.", i);
     nn::DecoderBlock block;
     block.index = i;
+    block.attention.head_width = config_.head_width;
+    block.attention.scale = static_cast<float>(1.0 / std::sqrt(scalar));
     if (config_.windowed.empty() || config_.windowed[static_cast<std::size_t>(i)])
-      block.window = config_.sliding_window;
-    block.rotates = config_.unrotated.empty() || !config_.unrotated[static_cast<std::size_t>(i)];
-    block.epsilon = config_.norm_epsilon;
+      block.attention.window = config_.sliding_window;
+    if (config_.unrotated.empty() || !config_.unrotated[static_cast<std::size_t>(i)])
+      block.rotary = block.attention.window > 0 && config_.window_rotary ? 1 : 0;
+    block.activation = config_.activation;
+    block.norm = norm_options();
     block.attention_norm = loader.vector(prefix + "input_layernorm.weight", d);
     block.query = loader.linear(prefix + "self_attn.q_proj", q, d, config_.attention_bias);
     block.key = loader.linear(prefix + "self_attn.k_proj", kv, d, config_.attention_bias);
@@ -139,7 +151,13 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
       block.query_norm = loader.vector(prefix + "self_attn.q_norm.weight", config_.head_width);
       block.key_norm = loader.vector(prefix + "self_attn.k_norm.weight", config_.head_width);
     }
-    block.feed_forward_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
+    if (config_.out_norms) {
+      block.attention_out_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
+      block.feed_forward_norm = loader.vector(prefix + "pre_feedforward_layernorm.weight", d);
+      block.feed_forward_out_norm = loader.vector(prefix + "post_feedforward_layernorm.weight", d);
+    } else {
+      block.feed_forward_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
+    }
     block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
     block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
     block.down = loader.linear(prefix + "mlp.down_proj", d, f, false);
@@ -155,15 +173,17 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
   if (!loader.kept()) source.release();
 }
 
-ops::RotaryTables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {
+Llama::Tables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {
   const std::lock_guard lock(tables_mutex_);
-  if (!tables_.cosine.defined() || tables_.cosine.dim(0) < positions) {
+  if (!tables_[0].cosine.defined() || tables_[0].cosine.dim(0) < positions) {
     // Dynamic scaling depends on the length, so its tables are made for exactly what is needed; others grow by
     // doubling.
     const bool dynamic = config_.rotary.scaling == nn::RotaryConfig::Scaling::kDynamic;
     std::int64_t size = dynamic ? positions : 1024;
     while (size < positions) size *= 2;
-    tables_ = nn::make_rotary_tables(config_.rotary, std::min(size, config_.context_length), allocator);
+    size = std::min(size, config_.context_length);
+    tables_[0] = nn::make_rotary_tables(config_.rotary, size, allocator);
+    if (config_.window_rotary) tables_[1] = nn::make_rotary_tables(*config_.window_rotary, size, allocator);
   }
   return tables_;
 }
@@ -175,30 +195,27 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
     raise(ErrorCategory::kInvalidArgument, "the text has {} tokens, the model's context is {}", longest,
           config_.context_length);
   }
-  const ops::RotaryTables tables = tables_for(longest, context.allocator());
   const nn::PassInput input{.positions = pass.positions,
                             .plan = pass.plan,
-                            .rotary = &tables,
+                            .rotary = tables_for(longest, context.allocator()),
                             .cache = pass.cache,
                             .slots = pass.slots,
-                            .adapters = pass.adapters,
-                            .attention = {.head_width = config_.head_width,
-                                          .scale = 1.0F / std::sqrt(static_cast<float>(config_.head_width))}};
+                            .adapters = pass.adapters};
   Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_, config_.padding);  // [T, D]
+  // Rounded as transformers rounds it, with which the models were trained.
+  const float scale = config_.embedding_scale;
+  x = ops::scale(context, x, dtype_ == DType::kBF16 ? tensor::to_float(tensor::to_bfloat16(scale)) : scale);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const auto rows = i + 1 == blocks_.size() ? pass.rows : std::span<const std::int32_t>();
     if (!pass.checkpoint) {
       x = blocks_[i](context, x, input, rows);
       continue;
     }
-    x = ops::checkpoint(context, x,
-                        [&block = blocks_[i], input, tables, rows](const Context& again, const Variable& in) {
-                          nn::PassInput same = input;
-                          same.rotary = &tables;
-                          return block(again, in, same, rows);
-                        });
+    x = ops::checkpoint(context, x, [&block = blocks_[i], input, rows](const Context& again, const Variable& in) {
+      return block(again, in, input, rows);
+    });
   }
-  return ops::rms_norm(context, x, norm_, config_.norm_epsilon);
+  return ops::rms_norm(context, x, norm_, norm_options());
 }
 
 std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
@@ -248,7 +265,13 @@ std::vector<NamedWeight> Llama::weights() const {
       result.push_back({prefix + "self_attn.q_norm.weight", block.query_norm});
       result.push_back({prefix + "self_attn.k_norm.weight", block.key_norm});
     }
-    result.push_back({prefix + "post_attention_layernorm.weight", block.feed_forward_norm});
+    if (config_.out_norms) {
+      result.push_back({prefix + "post_attention_layernorm.weight", block.attention_out_norm});
+      result.push_back({prefix + "pre_feedforward_layernorm.weight", block.feed_forward_norm});
+      result.push_back({prefix + "post_feedforward_layernorm.weight", block.feed_forward_out_norm});
+    } else {
+      result.push_back({prefix + "post_attention_layernorm.weight", block.feed_forward_norm});
+    }
     for (const nn::Linear* layer : {&block.gate, &block.up, &block.down}) add(*layer);
   }
   result.push_back({"model.norm.weight", norm_});
@@ -260,9 +283,11 @@ std::string Llama::fingerprint() const {
   std::string bytes;
   for (const NamedWeight& weight : weights()) {
     if (!weight.name.ends_with("norm.weight")) continue;
-    const Tensor& values = weight.variable.value();
-    bytes.append(reinterpret_cast<const char*>(values.data<float>()),
-                 static_cast<std::size_t>(values.elements()) * sizeof(float));
+    // With the offset: GGUF keeps the sum.
+    for (float value : weight.variable.value().to_floats()) {
+      value += config_.norm_offset;
+      bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
+    }
   }
   return sha256_hex(bytes);
 }

@@ -1,10 +1,11 @@
-// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3, SmolLM3. Differences are fields of the
-// configuration.
+// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3, SmolLM3, Gemma 3. Differences are fields
+// of the configuration.
 //
-// Pre-norm blocks with RMSNorm, rotary positions, grouped-query attention and a SiLU-gated feed-forward (Touvron et
-// al., "LLaMA", 2023).
+// Blocks with RMSNorm, rotary positions, grouped-query attention and a gated feed-forward (Touvron et al., "LLaMA",
+// 2023; Gemma Team, "Gemma 3 technical report", 2025).
 #pragma once
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -38,11 +39,17 @@ struct LlamaConfig {
   std::int64_t padding = -1;        // token whose embedding is not trained as an input (pad_token_id), -1: none
   float norm_epsilon = 1e-5F;
   bool tied_embeddings = false;
-  bool attention_bias = false;  // q, k, v have biases (Qwen2) ...
-  bool output_bias = false;     // ... and the output projection too (Llama's attention_bias)
-  bool head_norms = false;      // queries and keys are normalised by head (Qwen3)
+  bool attention_bias = false;    // q, k, v have biases (Qwen2) ...
+  bool output_bias = false;       // ... and the output projection too (Llama's attention_bias)
+  bool head_norms = false;        // queries and keys are normalised by head (Qwen3)
+  bool out_norms = false;         // and what attention and feed-forward add is normalised (Gemma)
+  float norm_offset = 0;          // added to the weights of norms
+  float embedding_scale = 1;      // of the embeddings as inputs
+  std::int64_t query_scalar = 0;  // scores are divided by its root; 0: head_width
+  ops::Activation activation = ops::Activation::kSilu;
   nn::RotaryConfig rotary;
-  std::vector<bool> unrotated;  // layers without rotary positions (SmolLM3); empty: none
+  std::optional<nn::RotaryConfig> window_rotary;  // of the layers with a window, where they have their own
+  std::vector<bool> unrotated;                    // layers without rotary positions (SmolLM3); empty: none
 
   // Raises BadData naming the field when a value is missing, contradictory or out of range.
   void check(const std::string& origin) const;
@@ -108,7 +115,9 @@ class Llama {
   std::string fingerprint() const;
 
  private:
-  ops::RotaryTables tables_for(std::int64_t positions, tensor::Allocator& allocator);
+  using Tables = std::array<ops::RotaryTables, 2>;  // of all layers, and of those with a window where these differ
+  Tables tables_for(std::int64_t positions, tensor::Allocator& allocator);
+  ops::RmsNormOptions norm_options() const { return {.epsilon = config_.norm_epsilon, .offset = config_.norm_offset}; }
 
   LlamaConfig config_;
   DType dtype_;
@@ -117,7 +126,7 @@ class Llama {
   Variable norm_;    // [D] f32
   nn::Linear head_;  // weight undefined when tied
   std::mutex tables_mutex_;
-  ops::RotaryTables tables_;
+  Tables tables_;
 };
 
 }  // namespace instruct::models

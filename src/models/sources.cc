@@ -1,5 +1,6 @@
 #include "models/sources.h"
 
+#include <cmath>
 #include <cstring>
 #include <map>
 
@@ -25,6 +26,12 @@ constexpr NamePair kBlockNames[] = {
     {"self_attn.v_proj", "attn_v"},      {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
     {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
     {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
+};
+// Where norms stand behind attention and feed-forward too.
+constexpr NamePair kOutNormNames[] = {
+    {"post_attention_layernorm", "post_attention_norm"},
+    {"pre_feedforward_layernorm", "ffn_norm"},
+    {"post_feedforward_layernorm", "post_ffw_norm"},
 };
 constexpr NamePair kOuterNames[] = {
     {"model.embed_tokens.weight", "token_embd.weight"},
@@ -54,9 +61,14 @@ class GgufSource final : public WeightSource {
  public:
   GgufSource(std::shared_ptr<const GgufFile> file, LlamaConfig config, std::shared_ptr<tensor::Allocator> allocator)
       : file_(std::move(file)), config_(std::move(config)), allocator_(std::move(allocator)) {}
-  bool has(const std::string& name) const override { return file_->has_tensor(gguf_name(name)); }
+  bool has(const std::string& name) const override { return file_->has_tensor(gguf_name(config_, name)); }
   Tensor get(const std::string& name) const override {
-    Tensor stored = file_->tensor(gguf_name(name));
+    Tensor stored = file_->tensor(gguf_name(config_, name));
+    if (const float offset = gguf_offset(config_, name); offset != 0) {
+      std::vector<float> values = stored.to_floats();
+      for (float& value : values) value -= offset;
+      return Tensor::from_floats(values, stored.shape(), *allocator_);
+    }
     std::int64_t heads = 0;
     if (!has_moved_rows(config_, name, heads) || stored.dim(0) % (2 * heads) != 0) return stored;
     return rows_from_gguf(stored, heads, *allocator_);
@@ -154,10 +166,19 @@ bool boolean_or(const Value& json, const char* key, bool otherwise) {
 }
 
 // What would be computed wrongly without a word.
-void refuse_variants(const Value& json) {
+void refuse_variants(const Value& json, const Family& family) {
   const auto refuse = [](const std::string& what) { raise(ErrorCategory::kUnsupported, "{}", what); };
-  if (const Value* activation = given(json, "hidden_act"); activation != nullptr && activation->as_string() != "silu")
-    refuse("hidden_act '" + activation->as_string() + "': this program knows silu");
+  for (const char* key : {"hidden_act", "hidden_activation"}) {
+    const Value* activation = given(json, key);
+    if (activation != nullptr && activation->as_string() != family.activation)
+      refuse(fmt::format("{} '{}': this program knows {} for {}", key, activation->as_string(), family.activation,
+                         family.model_type));
+  }
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    if (given(json, key) != nullptr) refuse(fmt::format("{}: soft caps are not supported", key));
+  }
+  if (boolean_or(json, "use_bidirectional_attention", false))
+    refuse("use_bidirectional_attention: this program computes causal attention");
   if (boolean_or(json, "mlp_bias", false)) refuse("mlp_bias: feed-forward layers with a bias are not supported");
   if (given(json, "quantization_config") != nullptr)
     refuse("quantization_config: this program reads f32, f16 and bf16 folders, and quantised models as GGUF");
@@ -184,9 +205,20 @@ std::vector<bool> unrotated_layers(const Value& json, std::int64_t layers, const
   return every(interval, layers);
 }
 
+// No list where the window holds for all layers, no window where it holds for none.
+void settle_windows(LlamaConfig& config) {
+  const auto count = std::count(config.windowed.begin(), config.windowed.end(), true);
+  const bool none = !config.windowed.empty() && count == 0;
+  if (none) config.sliding_window = 0;
+  if (none || count == static_cast<std::ptrdiff_t>(config.windowed.size())) config.windowed.clear();
+}
+
 // Newer folders list layer_types; older ones leave it to the family.
 void choose_windowed_layers(const Value& json, const Family& family, LlamaConfig& config) {
-  if (config.sliding_window == 0) return;
+  if (config.sliding_window == 0) {
+    if (family.full_interval > 0) raise(ErrorCategory::kBadData, "sliding_window is missing or 0");
+    return;
+  }
   if (const Value* types = given(json, "layer_types")) {
     for (const Value& type : types->as_array()) {
       const std::string& name = type.as_string();
@@ -197,20 +229,33 @@ void choose_windowed_layers(const Value& json, const Family& family, LlamaConfig
     }
   } else if (family.window_of_unrotated) {
     config.windowed = config.unrotated;
+  } else if (family.full_interval > 0) {
+    const std::int64_t interval = integer_or(json, "sliding_window_pattern", family.full_interval);
+    if (interval < 1) raise(ErrorCategory::kBadData, "sliding_window_pattern is {}, at least 1 is needed", interval);
+    config.windowed = every(interval, config.layers);
+    config.windowed.flip();
   } else if (family.unwindowed_layers > 0) {
     const std::int64_t first = integer_or(json, "max_window_layers", family.unwindowed_layers);
     for (std::int64_t layer = 0; layer < std::clamp<std::int64_t>(config.layers, 0, 1024); ++layer)
       config.windowed.push_back(layer >= first);
   }
-  const auto count = std::count(config.windowed.begin(), config.windowed.end(), true);
-  const bool none = !config.windowed.empty() && count == 0;
-  if (none) config.sliding_window = 0;
-  if (none || count == static_cast<std::ptrdiff_t>(config.windowed.size())) config.windowed.clear();
+  settle_windows(config);
+}
+
+// What no field says. Needs the sizes.
+void set_family(const Family& family, LlamaConfig& config) {
+  config.architecture = family.model_type;
+  config.head_norms = family.head_norms;
+  config.out_norms = family.out_norms;
+  config.norm_offset = family.norm_offset;
+  if (family.activation != "silu") config.activation = ops::Activation::kGeluTanh;
+  if (family.scaled_embeddings)
+    config.embedding_scale =
+        static_cast<float>(std::sqrt(static_cast<double>(std::max<std::int64_t>(0, config.width))));
 }
 
 LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   LlamaConfig config;
-  config.architecture = family.model_type;
   config.layers = json.at("num_hidden_layers").as_integer();
   config.width = json.at("hidden_size").as_integer();
   config.feed_forward_width = json.at("intermediate_size").as_integer();
@@ -225,7 +270,8 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   config.padding = integer_or(json, "pad_token_id", -1);
   config.attention_bias = family.projections_biased || boolean_or(json, "attention_bias", false);
   config.output_bias = config.attention_bias && !family.projections_biased;
-  config.head_norms = family.head_norms;
+  set_family(family, config);
+  config.query_scalar = integer_or(json, "query_pre_attn_scalar", family.default_query_scalar);
   // Mistral names a window to use it; Qwen names one always and says beside it whether, and from which layer on.
   if (family.window_always || boolean_or(json, "use_sliding_window", false))
     config.sliding_window = integer_or(json, "sliding_window", 0);
@@ -234,16 +280,14 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   return config;
 }
 
-// Newer folders keep everything about rotary positions in rope_parameters, older ones in rope_theta and rope_scaling.
-void read_rotary(const Value& json, const std::string& origin, LlamaConfig& config) {
+// From the parameters of a kind of layers, or null.
+nn::RotaryConfig rotary_of(const Value* scaling, double theta, const std::string& origin, const LlamaConfig& config) {
   using Scaling = nn::RotaryConfig::Scaling;
-  nn::RotaryConfig& rotary = config.rotary;
+  nn::RotaryConfig rotary;
   rotary.width = config.head_width;
-  rotary.theta = number_or(json, "rope_theta", 10000.0);
+  rotary.theta = theta;
   rotary.original_context = static_cast<double>(config.context_length);
-  const Value* scaling = given(json, "rope_parameters");
-  if (scaling == nullptr) scaling = given(json, "rope_scaling");
-  if (scaling == nullptr) return;
+  if (scaling == nullptr) return rotary;
   rotary.theta = number_or(*scaling, "rope_theta", rotary.theta);
   const Value* type = given(*scaling, "rope_type");
   if (type == nullptr) type = given(*scaling, "type");
@@ -252,7 +296,7 @@ void read_rotary(const Value& json, const std::string& origin, LlamaConfig& conf
   rotary.scaling = scaling_from_name(type != nullptr ? type->as_string() : "", origin);
   if (number_or(*scaling, "partial_rotary_factor", 1.0) != 1.0 || !boolean_or(*scaling, "truncate", true))
     raise(ErrorCategory::kUnsupported, "rope_scaling: partial_rotary_factor and truncate are not supported");
-  if (rotary.scaling == Scaling::kNone) return;
+  if (rotary.scaling == Scaling::kNone) return rotary;
   // Dynamic scaling starts past the context the model was trained with, and nothing longer is accepted here.
   if (rotary.scaling != Scaling::kDynamic)
     rotary.original_context = number_or(*scaling, "original_max_position_embeddings", rotary.original_context);
@@ -266,11 +310,30 @@ void read_rotary(const Value& json, const std::string& origin, LlamaConfig& conf
   rotary.attention_factor = number_or(*scaling, "attention_factor", 0.0);
   if (given(*scaling, "mscale") != nullptr || given(*scaling, "mscale_all_dim") != nullptr)
     raise(ErrorCategory::kUnsupported, "rope_scaling: mscale and mscale_all_dim are not supported");
+  return rotary;
+}
+
+// Newer folders keep everything about rotary positions in rope_parameters, where kinds of layers differ one by one;
+// older ones in rope_theta, rope_scaling and rope_local_base_freq.
+void read_rotary(const Value& json, const Family& family, const std::string& origin, LlamaConfig& config) {
+  const Value* parameters = given(json, "rope_parameters");
+  if (parameters == nullptr) parameters = given(json, "rope_scaling");
+  const Value* full = parameters;
+  const Value* windowed = nullptr;
+  if (parameters != nullptr && family.window_theta > 0 && parameters->find("full_attention") != nullptr) {
+    full = given(*parameters, "full_attention");
+    windowed = given(*parameters, "sliding_attention");
+  }
+  config.rotary = rotary_of(full, number_or(json, "rope_theta", family.default_theta), origin, config);
+  if (family.window_theta > 0) {
+    const double theta = number_or(json, "rope_local_base_freq", family.window_theta);
+    config.window_rotary = rotary_of(windowed, theta, origin, config);
+  }
 }
 
 }  // namespace
 
-std::string gguf_name(const std::string& name) {
+std::string gguf_name(const LlamaConfig& config, const std::string& name) {
   for (const NamePair& pair : kOuterNames) {
     if (name == pair.hugging_face) return std::string(pair.gguf);
   }
@@ -280,15 +343,29 @@ std::string gguf_name(const std::string& name) {
     const std::size_t last = name.rfind('.');
     if (dot != std::string::npos && last > dot) {
       const std::string inner = name.substr(dot + 1, last - dot - 1);
+      std::string_view found;
       for (const NamePair& pair : kBlockNames) {
-        if (inner == pair.hugging_face) {
-          return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), pair.gguf,
-                             name.substr(last));
-        }
+        if (inner == pair.hugging_face) found = pair.gguf;
       }
+      for (const NamePair& pair : kOutNormNames) {
+        if (config.out_norms && inner == pair.hugging_face) found = pair.gguf;
+      }
+      if (!found.empty())
+        return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), found, name.substr(last));
     }
   }
   raise(ErrorCategory::kInternal, "no GGUF name for tensor '{}'", name);
+}
+
+// llama.cpp knows Gemma 3 27B, alone in its use of another number, by its 62 layers.
+std::int64_t gguf_query_scalar(const LlamaConfig& config) {
+  if (family_of(config.architecture).default_query_scalar == 0) return 0;
+  constexpr std::int64_t kLayersOf27B = 62;
+  return config.layers == kLayersOf27B ? config.width / config.heads : config.head_width;
+}
+
+float gguf_offset(const LlamaConfig& config, const std::string& name) {
+  return name.ends_with("norm.weight") ? config.norm_offset : 0;
 }
 
 Tensor rows_from_gguf(const Tensor& stored, std::int64_t heads, tensor::Allocator& allocator) {
@@ -311,10 +388,27 @@ bool has_moved_rows(const LlamaConfig& config, const std::string& name, std::int
   return false;
 }
 
+namespace {
+
+// Which layers the window holds for: as the file says, or as llama.cpp takes it.
+void choose_windowed_layers(const GgufFile& file, const std::string& prefix, const Family& family,
+                            LlamaConfig& config) {
+  if (config.sliding_window == 0)
+    raise(ErrorCategory::kBadData, "{}: {}attention.sliding_window is missing or 0", file.origin(), prefix);
+  const std::int64_t interval = file.integer_or(prefix + "attention.sliding_window_pattern", family.full_interval);
+  if (interval < 1)
+    raise(ErrorCategory::kBadData, "{}: {}attention.sliding_window_pattern is {}, at least 1 is needed", file.origin(),
+          prefix, interval);
+  config.windowed = every(interval, config.layers);
+  config.windowed.flip();
+  settle_windows(config);
+}
+
+}  // namespace
+
 LlamaConfig config_from_gguf(const GgufFile& file) {
   LlamaConfig config;
   const Family& family = family_of_gguf(file.text("general.architecture"), file.origin());
-  config.architecture = family.model_type;
   const std::string prefix = std::string(family.gguf) + ".";
   config.layers = file.integer(prefix + "block_count");
   config.width = file.integer(prefix + "embedding_length");
@@ -329,16 +423,23 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.tied_embeddings = !file.has_tensor("output.weight");
   config.attention_bias = file.has_tensor("blk.0.attn_q.bias");
   config.output_bias = file.has_tensor("blk.0.attn_output.bias");
-  config.head_norms = family.head_norms;
+  set_family(family, config);
+  if (config.heads > 0) config.query_scalar = gguf_query_scalar(config);
+  if (family.full_interval > 0) choose_windowed_layers(file, prefix, family, config);
   if (family.unrotated_interval > 0) config.unrotated = every(family.unrotated_interval, config.layers);
   config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;
   config.padding = file.integer_or("tokenizer.ggml.padding_token_id", -1);
-  config.rotary.theta = file.number_or(prefix + "rope.freq_base", 10000.0);
+  config.rotary.theta = file.number_or(prefix + "rope.freq_base", family.default_theta);
   config.rotary.width = file.integer_or(prefix + "rope.dimension_count", config.head_width);
   config.rotary.scaling = scaling_from_name(file.text_or(prefix + "rope.scaling.type", "none"), file.origin());
   config.rotary.factor = file.number_or(prefix + "rope.scaling.factor", 1.0);
   config.rotary.original_context =
       file.number_or(prefix + "rope.scaling.original_context_length", static_cast<double>(config.context_length));
+  if (family.window_theta > 0) {
+    config.window_rotary = {.theta = file.number_or(prefix + "rope.freq_base_swa", family.window_theta),
+                            .width = config.rotary.width,
+                            .original_context = static_cast<double>(config.context_length)};
+  }
   if (file.has_tensor("rope_freqs.weight"))
     config.rotary.frequency_factors = file.tensor("rope_freqs.weight").to_floats();
   if (file.integer_or(prefix + "expert_count", 0) > 0)
@@ -358,9 +459,9 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
 LlamaConfig config_from_json(const Value& json, const std::string& origin) {
   return with_origin(origin, [&] {
     const Family& family = family_of(json.at("model_type").as_string(), origin);
-    refuse_variants(json);
+    refuse_variants(json, family);
     LlamaConfig config = sizes_from_json(json, family);
-    read_rotary(json, origin, config);
+    read_rotary(json, family, origin, config);
     return config;
   });
 }

@@ -13,7 +13,11 @@ namespace instruct::models {
 
 // Hugging Face tensor name to GGUF name ("model.layers.3.mlp.up_proj.weight" to "blk.3.ffn_up.weight"). Raises Internal
 // for a name outside the family.
-std::string gguf_name(const std::string& name);
+std::string gguf_name(const LlamaConfig& config, const std::string& name);
+// What llama.cpp divides scores by the root of, for a family that has such a number; 0 for others.
+std::int64_t gguf_query_scalar(const LlamaConfig& config);
+// A weight of a norm as GGUF keeps it less the one in Hugging Face's files; 0 for other weights.
+float gguf_offset(const LlamaConfig& config, const std::string& name);
 
 // GGUF converters store the rows of a Llama query or key projection so that rotated pairs are neighbours. These put a
 // matrix (or bias) [heads * K, ...] into Hugging Face order and back; any dtype, rows are moved whole.

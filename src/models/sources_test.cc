@@ -18,10 +18,10 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 TEST(Names, AreThoseOfLlamaCpp) {
-  EXPECT_EQ(gguf_name("model.embed_tokens.weight"), "token_embd.weight");
-  EXPECT_EQ(gguf_name("model.layers.12.self_attn.o_proj.weight"), "blk.12.attn_output.weight");
-  EXPECT_EQ(gguf_name("model.layers.0.self_attn.q_proj.bias"), "blk.0.attn_q.bias");
-  EXPECT_EQ(gguf_name("lm_head.weight"), "output.weight");
+  EXPECT_EQ(gguf_name({}, "model.embed_tokens.weight"), "token_embd.weight");
+  EXPECT_EQ(gguf_name({}, "model.layers.12.self_attn.o_proj.weight"), "blk.12.attn_output.weight");
+  EXPECT_EQ(gguf_name({}, "model.layers.0.self_attn.q_proj.bias"), "blk.0.attn_q.bias");
+  EXPECT_EQ(gguf_name({}, "lm_head.weight"), "output.weight");
 }
 
 TEST(MovedRows, PutRotatedPairsSideBySideAndBack) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <numeric>
 #include <string>
@@ -19,6 +20,22 @@ namespace instruct::models {
 
 inline std::filesystem::path golden_model(const std::string& name) {
   return std::filesystem::path(INSTRUCT_GOLDENS) / "models" / name;
+}
+
+// The names of all of them.
+inline std::vector<std::string> golden_models() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(INSTRUCT_GOLDENS) / "models")) {
+    if (std::filesystem::exists(entry.path() / "expected.json")) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+// One without what the name of a test cannot hold.
+inline std::string test_name(const ::testing::TestParamInfo<std::string>& test) {
+  std::string name = test.param;
+  std::erase(name, '-');
+  return name;
 }
 
 class Folder : public ::testing::Test {

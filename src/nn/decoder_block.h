@@ -1,12 +1,16 @@
-// One pre-norm transformer decoder block: attention with rotary positions, then a gated feed-forward.
+// One transformer decoder block: attention with rotary positions, then a gated feed-forward, each behind a norm and
+// where the family has them (Gemma) before another.
 #pragma once
 
+#include <array>
+#include <optional>
 #include <span>
 
 #include "nn/key_value_cache.h"
 #include "nn/linear.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
+#include "ops/rms_norm.h"
 
 namespace instruct::nn {
 
@@ -14,22 +18,24 @@ namespace instruct::nn {
 struct PassInput {
   std::span<const std::int32_t> positions;      // [T]
   const tensor::AttentionPlan* plan = nullptr;  // keys are the T tokens, or cache slots when there is a cache
-  const ops::RotaryTables* rotary = nullptr;
-  KeyValueCache* cache = nullptr;  // with a cache: new keys go to `slots`, attention reads the cache
+  std::array<ops::RotaryTables, 2> rotary;      // a block says which it takes
+  KeyValueCache* cache = nullptr;               // with a cache: new keys go to `slots`, attention reads the cache
   std::span<const std::int32_t> slots;
   std::span<const std::int32_t> adapters;  // [T], of models::Pass
-  ops::AttentionOptions attention;
 };
 
 struct DecoderBlock {
   Variable attention_norm;  // [D] f32
   Linear query, key, value, output;
   Variable query_norm, key_norm;  // [K] f32 of each head, or undefined
+  Variable attention_out_norm;    // [D] f32, of what attention adds, or undefined
   Variable feed_forward_norm;     // [D] f32
   Linear gate, up, down;
-  std::int64_t window = 0;  // of attention, 0: none
-  bool rotates = true;      // queries and keys, by their positions
-  float epsilon = 1e-5F;
+  Variable feed_forward_out_norm;  // [D] f32, of what the feed-forward adds, or undefined
+  ops::Activation activation = ops::Activation::kSilu;
+  ops::RmsNormOptions norm;
+  ops::AttentionOptions attention;
+  std::optional<std::size_t> rotary;  // which tables turn queries and keys by their positions; none: they are not
   std::int64_t index = 0;
 
   // x [T, D] to [T, D]. When `rows` is not empty only those rows leave the block, [rows, D]: the rest serves as keys
@@ -39,6 +45,8 @@ struct DecoderBlock {
 
  private:
   Variable attend(const Context& context, const Variable& x, const PassInput& pass) const;
+  // x + what a part of the block gave, normalised where there is a norm.
+  Variable add_to(const Context& context, const Variable& x, const Variable& part, const Variable& out_norm) const;
   // A projection as attention takes it: normalised by head, where there is a norm, and rotated where the block does.
   Variable place(const Context& context, const Variable& projected, const Variable& head_norm,
                  const PassInput& pass) const;

@@ -20,6 +20,8 @@ constexpr std::int64_t kWidth = 8;
 class DecoderBlockGradient : public ::testing::Test {
  protected:
   DecoderBlockGradient() {
+    block_.rotary = 0;
+    block_.attention = {.head_width = 4, .scale = 0.5F};
     block_.attention_norm = Variable(random({kWidth}));
     block_.feed_forward_norm = Variable(random({kWidth}));
     block_.query = linear(kWidth, kWidth, 1);
@@ -33,10 +35,10 @@ class DecoderBlockGradient : public ::testing::Test {
                      {.begin = 3, .end = kTokens, .self_begin = 3, .visible = {{.begin = 0, .end = 2}}}};
     pass_ = {.positions = positions_,
              .plan = &plan_,
-             .rotary = &tables_,
+             .rotary = {make_rotary_tables({.theta = 100, .width = 4}, 8, engine_.allocator()),
+                        make_rotary_tables({.theta = 7, .width = 4}, 8, engine_.allocator())},
              .cache = nullptr,
-             .slots = {},
-             .attention = {.head_width = 4, .scale = 0.5F}};
+             .slots = {}};
   }
 
   tensor::Tensor random(const tensor::Shape& shape) {
@@ -90,7 +92,6 @@ class DecoderBlockGradient : public ::testing::Test {
   DecoderBlock block_;
   std::vector<std::int32_t> positions_{0, 1, 2, 2, 3};
   tensor::AttentionPlan plan_;
-  ops::RotaryTables tables_ = make_rotary_tables({.theta = 100, .width = 4}, 8, engine_.allocator());
   PassInput pass_;
 };
 
@@ -107,7 +108,7 @@ TEST_F(DecoderBlockGradient, WithCheckpointing) {
 }
 
 TEST_F(DecoderBlockGradient, WithoutRotation) {
-  block_.rotates = false;
+  block_.rotary.reset();
   expect_gradients(false, {});
 }
 
@@ -118,6 +119,21 @@ TEST_F(DecoderBlockGradient, WithHeadNorms) {
   trained_.push_back(block_.key_norm);
   expect_gradients(false, {});
   expect_gradients(true, {1, 4});
+}
+
+// As in Gemma: norms before and behind, weights stored as differences from 1, gelu, positions by the second tables.
+TEST_F(DecoderBlockGradient, WithNormsBehind) {
+  block_.norm.offset = 1;
+  block_.activation = ops::Activation::kGeluTanh;
+  block_.rotary = 1;
+  for (Variable* norm : {&block_.attention_out_norm, &block_.feed_forward_out_norm}) {
+    *norm = Variable::parameter(random({kWidth}));
+    trained_.push_back(*norm);
+  }
+  for (const bool checkpoint : {false, true}) {
+    expect_gradients(checkpoint, {});
+    expect_gradients(checkpoint, {1, 4});
+  }
 }
 
 }  // namespace

@@ -58,18 +58,29 @@ Variable rotate(const Context& context, Variable x, std::int64_t head_width, std
   return x;
 }
 
-Variable swiglu(const Context& context, const Variable& gate, const Variable& up) {
-  require_shape(gate.value().shape() == up.value().shape(), "swiglu", gate.value(), up.value());
+Variable scale(const Context& context, Variable x, float factor) {
+  if (factor == 1.0F) return x;
+  INSTRUCT_KERNEL(scale)(context, factor, x.mutable_value());
+  if (context.records({&x})) {
+    context.tape->record([context, x, factor] {
+      if (x.gradient().defined()) INSTRUCT_KERNEL(scale)(context, factor, x.mutable_gradient());
+    });
+  }
+  return x;
+}
+
+Variable gate(const Context& context, Activation activation, const Variable& gate, const Variable& up) {
+  require_shape(gate.value().shape() == up.value().shape(), "gate", gate.value(), up.value());
   Variable y(Tensor::empty(gate.value().shape(), gate.value().dtype(), context.allocator()),
              context.records({&gate, &up}));
-  INSTRUCT_KERNEL(swiglu)(context, gate.value(), up.value(), y.mutable_value());
+  INSTRUCT_KERNEL(gate)(context, activation, gate.value(), up.value(), y.mutable_value());
   if (y.requires_gradient()) {
     // Keeps gate and up; both are read nowhere else, so their gradients are written over them.
-    context.tape->record([context, gate, up, y] {
+    context.tape->record([context, activation, gate, up, y] {
       if (!y.gradient().defined()) return;
       Tensor dgate = gate.value();
       Tensor dup = up.value();
-      INSTRUCT_KERNEL(swiglu_backward)(context, gate.value(), up.value(), y.gradient(), dgate, dup);
+      INSTRUCT_KERNEL(gate_backward)(context, activation, gate.value(), up.value(), y.gradient(), dgate, dup);
       gate.mutable_gradient() = dgate;
       up.mutable_gradient() = dup;
       y.mutable_gradient() = Tensor();

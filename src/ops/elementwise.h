@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "kernels/activation.h"
 #include "ops/context.h"
 
 namespace instruct::ops {
@@ -21,7 +22,12 @@ struct RotaryTables {
 Variable rotate(const Context& context, Variable x, std::int64_t head_width, std::span<const std::int32_t> positions,
                 const RotaryTables& tables);
 
-// silu(gate) * up, [T, F] (Shazeer, "GLU variants improve transformer", 2020).
-Variable swiglu(const Context& context, const Variable& gate, const Variable& up);
+// factor * x, IN PLACE: the returned variable is x.
+Variable scale(const Context& context, Variable x, float factor);
+
+using kernels::Activation;
+
+// activation(gate) * up, [T, F] (Shazeer, "GLU variants improve transformer", 2020).
+Variable gate(const Context& context, Activation activation, const Variable& gate, const Variable& up);
 
 }  // namespace instruct::ops

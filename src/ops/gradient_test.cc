@@ -71,7 +71,10 @@ TEST_P(Gradient, RmsNorm) {
   for (const std::int64_t width : {1, 5, 64, 77}) {
     const Variable x = input({3, width});
     const Variable w = parameter({width});
-    expect_gradients([&](const Context& c) { return rms_norm(c, x, w, 1e-5F); }, {x, w});
+    for (const float offset : {0.0F, 1.0F}) {
+      expect_gradients([&](const Context& c) { return rms_norm(c, x, w, {.epsilon = 1e-5F, .offset = offset}); },
+                       {x, w});
+    }
   }
 }
 
@@ -98,7 +101,7 @@ TEST_P(Gradient, LinearPlainBiasAndLowRank) {
   }
 }
 
-TEST_P(Gradient, RotateSwigluAdd) {
+TEST_P(Gradient, RotateGateScaleAdd) {
   const std::vector<std::int32_t> positions{0, 1, 2, 7, 3};
   RotaryTables tables{random_tensor({8, 8}, 1.0), random_tensor({8, 8}, 1.0)};
   for (std::int64_t i = 0; i < 64; ++i) {
@@ -111,8 +114,13 @@ TEST_P(Gradient, RotateSwigluAdd) {
   expect_gradients([&](const Context& c) { return rotate(c, add(c, x, zero), 16, positions, tables); }, {x});
   const Variable gate = input({5, 32});
   const Variable up = input({5, 32});
-  const auto swiglu_of_copies = [&](const Context& c) { return swiglu(c, add(c, gate, zero), add(c, up, zero)); };
-  expect_gradients(swiglu_of_copies, {gate, up}, 4e-3, 4e-3);
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    const auto of_copies = [&](const Context& c) {
+      return ops::gate(c, activation, add(c, gate, zero), add(c, up, zero));
+    };
+    expect_gradients(of_copies, {gate, up}, 4e-3, 4e-3);
+  }
+  expect_gradients([&](const Context& c) { return scale(c, add(c, x, zero), 3.5F); }, {x});
   expect_gradients([&](const Context& c) { return add(c, x, add(c, x, gate)); }, {x, gate});
 }
 

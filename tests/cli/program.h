@@ -77,8 +77,7 @@ class Folder {
 
 std::string content_of(const std::filesystem::path& path);
 
-// The tiny models of tests/goldens/models: "llama-tied", "llama3-rope", "qwen2-bias", "qwen2-window", "qwen3-norm",
-// "smollm3-nope".
+// A tiny model, by its folder in tests/goldens/models.
 std::string golden_model(const std::string& name = "llama-tied");
 std::string golden_rows();     // seven dialogues in a format of OpenAI
 std::string golden_adapter();  // of llama-tied

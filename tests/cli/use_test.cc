@@ -280,6 +280,14 @@ TEST(Bench, WhatAProcessThatIsMeasuredRefuses) {
 TEST(Inspect, ModelAdapterSetAndRows) {
   const Folder folder;
   const Value model = run({"inspect", golden_model(), "--json"}).json();
+  const Value gemma = run({"inspect", golden_model("gemma3"), "--json"}).json();
+  EXPECT_EQ(gemma.at("sliding window").as_integer(), 8);
+  EXPECT_EQ(gemma.at("layers with it").as_integer(), 5);
+  EXPECT_THAT(gemma.at("rotary").as_string(), HasSubstr("1000000"));
+  EXPECT_THAT(gemma.at("rotary of these").as_string(), HasSubstr("10000"));
+  EXPECT_EQ(model.find("sliding window"), nullptr);
+  EXPECT_EQ(run({"inspect", golden_model("smollm3-nope"), "--json"}).json().at("layers without rotary positions"),
+            Value(std::int64_t{1}));
   EXPECT_EQ(model.at("layers").as_integer(), 2);
   const Value adapter = run({"inspect", golden_adapter(), "--model", golden_model(), "--json"}).json();
   EXPECT_EQ(adapter.at("kind").as_string(), "adapter");

@@ -55,26 +55,63 @@ void add_all(Stream& stream, const Tensor& a, const Tensor& b, Tensor& y) {
   map_two(stream, a, b, y, [](auto /*d*/, auto left, auto right) HWY_ATTR { return hn::Add(left, right); });
 }
 
-void swiglu_all(Stream& stream, const Tensor& gate, const Tensor& up, Tensor& y) {
-  map_two(stream, gate, up, y, [](auto d, auto z, auto u) HWY_ATTR { return hn::Mul(hn::Mul(z, sigmoid(d, z)), u); });
+void scale_all(Stream& stream, float factor, Tensor& x) {
+  map_one(stream, x, x, [factor](auto d, auto v) HWY_ATTR { return hn::Mul(v, hn::Set(d, factor)); });
 }
 
-// With s = sigmoid(z): dup = dy z s,  dgate = dy u s (1 + z (1 - s)).
-template <class X>
-void swiglu_backward_run(const X* gate, const X* up, const X* dy, X* dgate, X* dup, std::int64_t size) {
+// Activations are z sigmoid(v(z)).
+struct Silu {
+  template <class D, class V>
+  static HWY_INLINE V inner(D /*d*/, V z) {
+    return z;
+  }
+  // z dv/dz
+  template <class D, class V>
+  static HWY_INLINE V slope(D /*d*/, V z) {
+    return z;
+  }
+};
+struct GeluTanh {
+  template <class D, class V>
+  static HWY_INLINE V inner(D d, V z) {
+    const V cubic = hn::MulAdd(hn::Mul(z, z), hn::Set(d, kGeluRate * kGeluCubic), hn::Set(d, kGeluRate));
+    return hn::Mul(z, cubic);
+  }
+  template <class D, class V>
+  static HWY_INLINE V slope(D d, V z) {
+    const V cubic = hn::MulAdd(hn::Mul(z, z), hn::Set(d, 3 * kGeluRate * kGeluCubic), hn::Set(d, kGeluRate));
+    return hn::Mul(z, cubic);
+  }
+};
+// Calls body with what computes the activation.
+template <class Body>
+HWY_INLINE void visit_activation(Activation activation, const Body& body) {
+  activation == Activation::kSilu ? body(Silu()) : body(GeluTanh());
+}
+
+void gate_all(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {
+  visit_activation(activation, [&](auto of) HWY_ATTR {
+    map_two(stream, gate, up, y,
+            [of](auto d, auto z, auto u) HWY_ATTR { return hn::Mul(hn::Mul(z, sigmoid(d, of.inner(d, z))), u); });
+  });
+}
+
+// With s = sigmoid(v): dup = dy z s,  dgate = dy u s (1 + z dv/dz (1 - s)).
+template <class Of, class X>
+void gate_backward_run(Of of, const X* gate, const X* up, const X* dy, X* dgate, X* dup, std::int64_t size) {
   for_lanes(size, [&](auto d, std::int64_t i) HWY_ATTR {
     const auto z = load(d, gate + i);
     const auto u = load(d, up + i);
-    const auto s = sigmoid(d, z);
+    const auto s = sigmoid(d, of.inner(d, z));
     const auto scaled = hn::Mul(load(d, dy + i), s);
-    const auto slope = hn::MulAdd(z, hn::Sub(hn::Set(d, 1.0F), s), hn::Set(d, 1.0F));
+    const auto slope = hn::MulAdd(of.slope(d, z), hn::Sub(hn::Set(d, 1.0F), s), hn::Set(d, 1.0F));
     store(d, hn::Mul(hn::Mul(scaled, u), slope), dgate + i);
     store(d, hn::Mul(scaled, z), dup + i);
   });
 }
 
-void swiglu_backward_all(Stream& stream, const Tensor& gate, const Tensor& up, const Tensor& dy, Tensor& dgate,
-                         Tensor& dup) {
+void gate_backward_all(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, const Tensor& dy,
+                       Tensor& dgate, Tensor& dup) {
   visit_dtype(dy.dtype(), [&](auto type) HWY_ATTR {
     using X = decltype(type);
     const X* z = gate.data<X>();
@@ -82,8 +119,10 @@ void swiglu_backward_all(Stream& stream, const Tensor& gate, const Tensor& up, c
     const X* d = dy.data<X>();
     X* dz = dgate.data<X>();
     X* du = dup.data<X>();
-    for_runs(stream, {&gate, &up, &dy, &dgate, &dup}, [&](const Run& run) HWY_ATTR {
-      swiglu_backward_run(z + run.at[0], u + run.at[1], d + run.at[2], dz + run.at[3], du + run.at[4], run.size);
+    visit_activation(activation, [&](auto of) HWY_ATTR {
+      for_runs(stream, {&gate, &up, &dy, &dgate, &dup}, [&](const Run& run) HWY_ATTR {
+        gate_backward_run(of, z + run.at[0], u + run.at[1], d + run.at[2], dz + run.at[3], du + run.at[4], run.size);
+      });
     });
   });
 }
@@ -233,8 +272,9 @@ namespace instruct::kernels::cpu {
 
 HWY_EXPORT(convert_all);
 HWY_EXPORT(add_all);
-HWY_EXPORT(swiglu_all);
-HWY_EXPORT(swiglu_backward_all);
+HWY_EXPORT(scale_all);
+HWY_EXPORT(gate_all);
+HWY_EXPORT(gate_backward_all);
 HWY_EXPORT(rotate_all);
 HWY_EXPORT(add_bias_all);
 HWY_EXPORT(add_column_sums_all);
@@ -252,13 +292,17 @@ void add_into(Stream& stream, const Tensor& x, Tensor& y) {
   HWY_DYNAMIC_DISPATCH(add_all)(stream, y, x, y);
 }
 
-void swiglu(Stream& stream, const Tensor& gate, const Tensor& up, Tensor& y) {
-  HWY_DYNAMIC_DISPATCH(swiglu_all)(stream, gate, up, y);
+void scale(Stream& stream, float factor, Tensor& x) {
+  HWY_DYNAMIC_DISPATCH(scale_all)(stream, factor, x);
 }
 
-void swiglu_backward(Stream& stream, const Tensor& gate, const Tensor& up, const Tensor& dy, Tensor& dgate,
-                     Tensor& dup) {
-  HWY_DYNAMIC_DISPATCH(swiglu_backward_all)(stream, gate, up, dy, dgate, dup);
+void gate(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(gate_all)(stream, activation, gate, up, y);
+}
+
+void gate_backward(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, const Tensor& dy,
+                   Tensor& dgate, Tensor& dup) {
+  HWY_DYNAMIC_DISPATCH(gate_backward_all)(stream, activation, gate, up, dy, dgate, dup);
 }
 
 void rotate(Stream& stream, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,

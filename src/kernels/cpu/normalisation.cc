@@ -12,21 +12,23 @@
 HWY_BEFORE_NAMESPACE();
 namespace instruct::kernels::cpu::HWY_NAMESPACE {
 
-// Returns 1 / sqrt(mean(x^2) + epsilon) and writes y = x * that * weight.
+// Returns 1 / sqrt(mean(x^2) + epsilon) and writes y = x * that * (weight + offset).
 template <class X>
-float norm_row(const X* x, const float* weight, float epsilon, std::int64_t width, X* y) {
+float norm_row(const X* x, const float* weight, float offset, float epsilon, std::int64_t width, X* y) {
   const float squares = sum_lanes(width, [&](auto d, std::int64_t i, auto sum) HWY_ATTR {
     const auto v = load(d, x + i);
     return hn::MulAdd(v, v, sum);
   });
   const float inverse = 1.0F / std::sqrt(squares / static_cast<float>(width) + epsilon);
   for_lanes(width, [&](auto d, std::int64_t i) HWY_ATTR {
-    store(d, hn::Mul(hn::Mul(load(d, x + i), hn::Set(d, inverse)), load(d, weight + i)), y + i);
+    const auto w = hn::Add(load(d, weight + i), hn::Set(d, offset));
+    store(d, hn::Mul(hn::Mul(load(d, x + i), hn::Set(d, inverse)), w), y + i);
   });
   return inverse;
 }
 
-void norm_all(Stream& stream, const Tensor& x, const Tensor& weight, float epsilon, Tensor& y, Tensor& inverse_rms) {
+void norm_all(Stream& stream, const Tensor& x, const Tensor& weight, float offset, float epsilon, Tensor& y,
+              Tensor& inverse_rms) {
   const float* w = weight.data<float>();
   float* inverse = inverse_rms.data<float>();
   visit_dtype(x.dtype(), [&](auto type) HWY_ATTR {
@@ -35,33 +37,35 @@ void norm_all(Stream& stream, const Tensor& x, const Tensor& weight, float epsil
     X* out = y.data<X>();
     for_row_ranges(stream, x.dim(0), x.dim(1), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
       for (std::int64_t t = begin; t < end; ++t) {
-        inverse[t] = norm_row(in + t * x.row_stride(), w, epsilon, x.dim(1), out + t * y.row_stride());
+        inverse[t] = norm_row(in + t * x.row_stride(), w, offset, epsilon, x.dim(1), out + t * y.row_stride());
       }
     });
   });
 }
 
-// One row of the gradient, dx = r (w dy - n mean(w dy n)) with n = x r. Adds dy n to dweight when it is asked for.
-// `previous` is dx when the gradient is accumulated, else null.
+// One row of the gradient, dx = r (w dy - n mean(w dy n)) with n = x r, w = weight + offset. Adds dy n to dweight when
+// it is asked for. `previous` is dx when the gradient is accumulated, else null.
 template <class X>
-void norm_backward_row(const X* x, const float* weight, float r, const X* dy, std::int64_t width, const X* previous,
-                       X* dx, float* dweight) {
+void norm_backward_row(const X* x, const float* weight, float offset, float r, const X* dy, std::int64_t width,
+                       const X* previous, X* dx, float* dweight) {
   const float products = sum_lanes(width, [&](auto d, std::int64_t i, auto sum) HWY_ATTR {
-    return hn::MulAdd(hn::Mul(load(d, weight + i), load(d, dy + i)), load(d, x + i), sum);
+    const auto w = hn::Add(load(d, weight + i), hn::Set(d, offset));
+    return hn::MulAdd(hn::Mul(w, load(d, dy + i)), load(d, x + i), sum);
   });
   const float mean = products * r / static_cast<float>(width);
   for_lanes(width, [&](auto d, std::int64_t i) HWY_ATTR {
     const auto inverse = hn::Set(d, r);
     const auto gradient = load(d, dy + i);
     const auto n = hn::Mul(load(d, x + i), inverse);
-    const auto centred = hn::NegMulAdd(n, hn::Set(d, mean), hn::Mul(load(d, weight + i), gradient));
+    const auto w = hn::Add(load(d, weight + i), hn::Set(d, offset));
+    const auto centred = hn::NegMulAdd(n, hn::Set(d, mean), hn::Mul(w, gradient));
     if (dweight != nullptr) store(d, hn::MulAdd(gradient, n, load(d, dweight + i)), dweight + i);
     const auto base = previous != nullptr ? load(d, previous + i) : hn::Zero(d);
     store(d, hn::MulAdd(centred, inverse, base), dx + i);
   });
 }
 
-void norm_backward_all(Stream& stream, const Tensor& x, const Tensor& weight, const Tensor& inverse_rms,
+void norm_backward_all(Stream& stream, const Tensor& x, const Tensor& weight, float offset, const Tensor& inverse_rms,
                        const Tensor& dy, Accumulate accumulate_dx, Tensor& dx, Tensor& dweight) {
   const float* w = weight.data<float>();
   const float* inverse = inverse_rms.data<float>();
@@ -74,7 +78,7 @@ void norm_backward_all(Stream& stream, const Tensor& x, const Tensor& weight, co
     const auto do_rows = [&](std::int64_t begin, std::int64_t end, float* partial) HWY_ATTR {
       for (std::int64_t t = begin; t < end; ++t) {
         X* row = out + t * dx.row_stride();
-        norm_backward_row(in + t * x.row_stride(), w, inverse[t], gradient + t * dy.row_stride(), width,
+        norm_backward_row(in + t * x.row_stride(), w, offset, inverse[t], gradient + t * dy.row_stride(), width,
                           accumulate_dx == Accumulate::kYes ? row : nullptr, row, partial);
       }
     };
@@ -96,13 +100,14 @@ namespace instruct::kernels::cpu {
 HWY_EXPORT(norm_all);
 HWY_EXPORT(norm_backward_all);
 
-void rms_norm(Stream& stream, const Tensor& x, const Tensor& weight, float epsilon, Tensor& y, Tensor& inverse_rms) {
-  HWY_DYNAMIC_DISPATCH(norm_all)(stream, x, weight, epsilon, y, inverse_rms);
+void rms_norm(Stream& stream, const Tensor& x, const Tensor& weight, float offset, float epsilon, Tensor& y,
+              Tensor& inverse_rms) {
+  HWY_DYNAMIC_DISPATCH(norm_all)(stream, x, weight, offset, epsilon, y, inverse_rms);
 }
 
-void rms_norm_backward(Stream& stream, const Tensor& x, const Tensor& weight, const Tensor& inverse_rms,
+void rms_norm_backward(Stream& stream, const Tensor& x, const Tensor& weight, float offset, const Tensor& inverse_rms,
                        const Tensor& dy, Accumulate accumulate_dx, Tensor& dx, Tensor& dweight) {
-  HWY_DYNAMIC_DISPATCH(norm_backward_all)(stream, x, weight, inverse_rms, dy, accumulate_dx, dx, dweight);
+  HWY_DYNAMIC_DISPATCH(norm_backward_all)(stream, x, weight, offset, inverse_rms, dy, accumulate_dx, dx, dweight);
 }
 
 }  // namespace instruct::kernels::cpu

@@ -11,6 +11,16 @@ double sigmoid(double z) {
   return 1.0 / (1.0 + std::exp(-z));
 }
 
+// v and dv/dz of z sigmoid(v).
+double inner(Activation activation, double z) {
+  if (activation == Activation::kSilu) return z;
+  return static_cast<double>(kGeluRate) * (z + static_cast<double>(kGeluCubic) * z * z * z);
+}
+double slope(Activation activation, double z) {
+  if (activation == Activation::kSilu) return 1;
+  return static_cast<double>(kGeluRate) * (1 + 3 * static_cast<double>(kGeluCubic) * z * z);
+}
+
 }  // namespace
 
 void rotate(Stream& /*stream*/, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,
@@ -34,22 +44,27 @@ void rotate(Stream& /*stream*/, Tensor& x, std::int64_t head_width, std::span<co
   }
 }
 
-void swiglu(Stream& /*stream*/, const Tensor& gate, const Tensor& up, Tensor& y) {
+void scale(Stream& /*stream*/, float factor, Tensor& x) {
+  for_each_element(x, [&](std::int64_t t, std::int64_t i) { write(x, t, i, factor * read(x, t, i)); });
+}
+
+void gate(Stream& /*stream*/, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {
   for_each_element(y, [&](std::int64_t t, std::int64_t i) {
     const auto z = static_cast<double>(read(gate, t, i));
-    write(y, t, i, static_cast<float>(z * sigmoid(z) * static_cast<double>(read(up, t, i))));
+    const double s = sigmoid(inner(activation, z));
+    write(y, t, i, static_cast<float>(z * s * static_cast<double>(read(up, t, i))));
   });
 }
 
-// d silu / dz = s + z s (1 - s) with s = sigmoid(z).
-void swiglu_backward(Stream& /*stream*/, const Tensor& gate, const Tensor& up, const Tensor& dy, Tensor& dgate,
-                     Tensor& dup) {
+// d(z s) / dz = s + z s (1 - s) dv/dz with s = sigmoid(v).
+void gate_backward(Stream& /*stream*/, Activation activation, const Tensor& gate, const Tensor& up, const Tensor& dy,
+                   Tensor& dgate, Tensor& dup) {
   for_each_element(dy, [&](std::int64_t t, std::int64_t i) {
     const auto z = static_cast<double>(read(gate, t, i));
     const auto u = static_cast<double>(read(up, t, i));
     const auto d = static_cast<double>(read(dy, t, i));
-    const double s = sigmoid(z);
-    write(dgate, t, i, static_cast<float>(d * u * s * (1.0 + z * (1.0 - s))));
+    const double s = sigmoid(inner(activation, z));
+    write(dgate, t, i, static_cast<float>(d * u * s * (1.0 + z * slope(activation, z) * (1.0 - s))));
     write(dup, t, i, static_cast<float>(d * z * s));
   });
 }

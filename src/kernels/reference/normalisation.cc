@@ -6,7 +6,7 @@
 
 namespace instruct::kernels::reference {
 
-void rms_norm(Stream& /*stream*/, const Tensor& x, const Tensor& weight, float epsilon, Tensor& y,
+void rms_norm(Stream& /*stream*/, const Tensor& x, const Tensor& weight, float offset, float epsilon, Tensor& y,
               Tensor& inverse_rms) {
   const std::int64_t width = x.dim(1);
   for (std::int64_t t = 0; t < x.dim(0); ++t) {
@@ -15,21 +15,25 @@ void rms_norm(Stream& /*stream*/, const Tensor& x, const Tensor& weight, float e
     const double mean = squares / static_cast<double>(width);
     const auto inverse = static_cast<float>(1.0 / std::sqrt(mean + static_cast<double>(epsilon)));
     inverse_rms.data<float>()[t] = inverse;
-    for (std::int64_t i = 0; i < width; ++i) write(y, t, i, read(x, t, i) * inverse * weight.data<float>()[i]);
+    for (std::int64_t i = 0; i < width; ++i)
+      write(y, t, i, read(x, t, i) * inverse * (weight.data<float>()[i] + offset));
   }
 }
 
 // With n_i = x_i * r and r = (mean(x^2) + epsilon)^(-1/2):  dr/dx_j = -r^3 x_j / D, so
 //   dx_j = r * w_j * dy_j - (r^3 x_j / D) * sum_i w_i dy_i x_i  =  r * (w_j dy_j - n_j * mean_i(w_i dy_i n_i)).
-void rms_norm_backward(Stream& /*stream*/, const Tensor& x, const Tensor& weight, const Tensor& inverse_rms,
-                       const Tensor& dy, Accumulate accumulate_dx, Tensor& dx, Tensor& dweight) {
+void rms_norm_backward(Stream& /*stream*/, const Tensor& x, const Tensor& weight, float offset,
+                       const Tensor& inverse_rms, const Tensor& dy, Accumulate accumulate_dx, Tensor& dx,
+                       Tensor& dweight) {
   const std::int64_t width = x.dim(1);
   const float* w = weight.data<float>();
   std::vector<double> weight_gradient(static_cast<std::size_t>(width), 0.0);
   for (std::int64_t t = 0; t < x.dim(0); ++t) {
     const auto r = static_cast<double>(inverse_rms.data<float>()[t]);
     const auto n = [&](std::int64_t i) { return static_cast<double>(read(x, t, i)) * r; };
-    const auto dn = [&](std::int64_t i) { return static_cast<double>(w[i]) * static_cast<double>(read(dy, t, i)); };
+    const auto dn = [&](std::int64_t i) {
+      return static_cast<double>(w[i] + offset) * static_cast<double>(read(dy, t, i));
+    };
     double mean = 0;
     for (std::int64_t i = 0; i < width; ++i) mean += dn(i) * n(i) / static_cast<double>(width);
     for (std::int64_t i = 0; i < width; ++i) {

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
 folder = pathlib.Path(sys.argv[1])
 torch.manual_seed(5)
 greedy = {}
-for variant in ("llama-tied", "llama3-rope", "qwen2-bias", "qwen2-window", "qwen3-norm", "smollm3-nope"):
+for variant in sorted(path.parent.name for path in folder.glob("*/expected.json")):
     model = AutoModelForCausalLM.from_pretrained(folder / variant, dtype=torch.float32).eval()
     greedy[variant] = []
     for row in json.loads((folder / variant / "expected.json").read_text())["rows"]:
