@@ -338,7 +338,7 @@ TEST_P(Parity, ExportsReadBackEqual) {
     models::write_gguf(out / name, opened.package, opened.package.chat_template, weights, dtype);
     written.emplace_back(name, tolerance);
   };
-  if (opened.package.config.windowed.empty() || opened.package.config.window_rotary) {
+  if (opened.package.config.windowed.empty() || opened.package.config.out_norms) {
     write_gguf("f32.gguf", DType::kF32, 2e-4);
     write_gguf("q8.gguf", DType::kQ8_0, 3.0);
   } else {

@@ -20,6 +20,7 @@ struct AttentionCase {
   std::int64_t keys = 0;  // S
   Heads heads = {};
   std::int64_t window = 0;
+  float soft_cap = 0;
   DType dtype = DType::kF32;
   Layout layout = Layout::kDense;
 };
@@ -107,8 +108,8 @@ inline constexpr std::array kHeads = {Heads{9, 3, 64}, Heads{4, 4, 16}, Heads{2,
                                       Heads{1, 1, 2}};
 
 inline std::string text(const AttentionCase& c) {
-  return fmt::format("{}; H={} G={} K={} window {} {} {}", c.name, c.heads.query, c.heads.key, c.heads.width, c.window,
-                     info(c.dtype).name, c.layout == Layout::kGaps ? "with gaps" : "dense");
+  return fmt::format("{}; H={} G={} K={} window {} cap {} {} {}", c.name, c.heads.query, c.heads.key, c.heads.width,
+                     c.window, c.soft_cap, info(c.dtype).name, c.layout == Layout::kGaps ? "with gaps" : "dense");
 }
 
 // The tensors of a case.
@@ -121,6 +122,7 @@ struct Inputs {
             .head_width = c.heads.width,
             .scale = 1.0F / std::sqrt(static_cast<float>(c.heads.width)),
             .window = c.window,
+            .soft_cap = c.soft_cap,
             .plan = &c.plan};
   }
 };
@@ -171,7 +173,8 @@ inline Gradients backward(BackwardKernel kernel, const AttentionCase& c, const I
 }
 
 // Scores: |scale q.k| <= 4 sqrt(K), their rounding error grows with the sum over K. It enters the softmax as a relative
-// error of every probability, hence once more in the log of the sum. The output is an average of values below 1.
+// error of every probability, hence once more in the log of the sum. The output is an average of values below 1. A soft
+// cap makes errors smaller and adds a few roundings of a smaller score.
 inline double score_error(const AttentionCase& c) {
   return sum_units(c.heads.width) * kUnit * 4;
 }

@@ -26,7 +26,9 @@ double most_weight(const AttentionCase& c, const Inputs& inputs, const Tensor& l
                        static_cast<double>(k[static_cast<std::size_t>((s * c.heads.key + g) * width + i)]);
             }
             const double sum = static_cast<double>(sums[static_cast<std::size_t>(t * c.heads.query + h)]);
-            weight[static_cast<std::size_t>(s * c.heads.key + g)] += std::min(1.0, std::exp(scale * score - sum));
+            const auto cap = static_cast<double>(c.soft_cap);
+            const double bounded = cap > 0 ? cap * std::tanh(scale * score / cap) : scale * score;
+            weight[static_cast<std::size_t>(s * c.heads.key + g)] += std::min(1.0, std::exp(bounded - sum));
           }
         }
       }
@@ -149,6 +151,28 @@ TEST_P(OnProducts, WindowsOfWideHeadsEqualTheReference) {
   }
 }
 
+// Scores reach 30: a cap of 3 bounds most of them, one of 50 few.
+TEST_P(OnProducts, SoftCapsEqualTheReference) {
+  auto machines = three_machines(GetParam());
+  for (const float cap : {3.0F, 50.0F}) {
+    for (AttentionCase c : {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()),
+                            decode_case(600, 1, 640), decode_case(200, 40, 256), branched_decode_case()}) {
+      c.soft_cap = cap;
+      for (const std::int64_t window : {0, 70}) {
+        c.window = window;
+        for (const Heads& heads : {Heads{4, 2, 16}, Heads{2, 1, 64}}) {
+          c.heads = heads;
+          for (const DType dtype : {DType::kF32, DType::kBF16}) {
+            c.dtype = dtype;
+            check(c, machines);
+            if (HasFatalFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Attention, EveryTargetEqualsTheReference) {
   for_each_target([](const char* target) {
     SCOPED_TRACE(target);
@@ -156,7 +180,10 @@ TEST(Attention, EveryTargetEqualsTheReference) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       for (AttentionCase c : {tree_case("tree", tree_of({35, 9, 12, 3}, {-1, 0, 0, 2})), decode_case(70, 1, 80)}) {
         c.dtype = dtype;
-        check(c, machines);
+        for (const float cap : {0.0F, 5.0F}) {
+          c.soft_cap = cap;
+          check(c, machines);
+        }
       }
     }
   });

@@ -205,6 +205,7 @@ TEST(ReferenceGradient, CrossEntropy) {
 struct Visibility {
   std::size_t heads, key_heads, width;
   std::vector<std::vector<std::size_t>> keys;  // of each query
+  double cap = 0;                              // of the scores
 };
 
 Values attention_formula(const Values& q, const Values& k, const Values& v, const Visibility& see, double scale) {
@@ -218,6 +219,7 @@ Values attention_formula(const Values& q, const Values& k, const Values& v, cons
         const std::size_t at = (s * see.key_heads + group) * see.width;
         double score = 0;
         for (std::size_t i = 0; i < see.width; ++i) score += scale * q[from + i] * k[at + i];
+        if (see.cap > 0) score = see.cap * std::tanh(score / see.cap);
         sum += std::exp(score);
         for (std::size_t i = 0; i < see.width; ++i) output[from + i] += std::exp(score) * v[at + i];
       }
@@ -235,8 +237,14 @@ void check_attention(const tensor::AttentionPlan& plan, std::int64_t keys, std::
   const Tensor k = uniform({keys, static_cast<std::int64_t>(see.key_heads) * width}, 2, 11, machine);
   const Tensor v = uniform({keys, static_cast<std::int64_t>(see.key_heads) * width}, 1, 12, machine);
   const Tensor dy = uniform(q.shape(), 1, 13, machine);
-  const AttentionArgs args{
-      .query = q, .key = k, .value = v, .head_width = width, .scale = 0.75F, .window = window, .plan = &plan};
+  const AttentionArgs args{.query = q,
+                           .key = k,
+                           .value = v,
+                           .head_width = width,
+                           .scale = 0.75F,
+                           .window = window,
+                           .soft_cap = static_cast<float>(see.cap),
+                           .plan = &plan};
   Tensor output = empty_like(q, machine);
   Tensor log_sum = Tensor::empty({queries, static_cast<std::int64_t>(see.heads)}, DType::kF32, *machine.allocator);
   reference::attention(machine.stream, args, output, log_sum);
@@ -266,6 +274,28 @@ TEST(ReferenceGradient, AttentionOfATree) {
 TEST(ReferenceGradient, AttentionWithAWindow) {
   const auto plan = tensor::plan_of({{0, 2, -1}, {2, 3, 0}, {3, 5, 0}, {5, 6, 2}});
   check_attention(plan, 6, 2, {2, 1, 4, {{0}, {0, 1}, {1, 2}, {1, 3}, {3, 4}, {4, 5}}});
+}
+
+TEST(ReferenceGradient, AttentionWithASoftCap) {
+  const auto plan = tensor::plan_of({{0, 2, -1}, {2, 3, 0}});
+  check_attention(plan, 3, 0, {.heads = 2, .key_heads = 1, .width = 4, .keys = {{0}, {0, 1}, {0, 1, 2}}, .cap = 2.0});
+}
+
+TEST(ReferenceGradient, SoftCap) {
+  Machine machine(1);
+  const Tensor x = uniform({3, 5}, 8, 20, machine);
+  const Tensor dy = uniform({3, 5}, 1, 21, machine);
+  const auto formula = [](const Values& v) {
+    Values y;
+    for (const double value : v) y.push_back(3 * std::tanh(value / 3));
+    return y;
+  };
+  Tensor y = Tensor::from_floats(x.to_floats(), x.shape(), *machine.allocator);
+  Tensor dx = Tensor::from_floats(dy.to_floats(), dy.shape(), *machine.allocator);
+  reference::soft_cap(machine.stream, 3, y);
+  reference::soft_cap_backward(machine.stream, 3, y, dx);
+  expect_equal(y, formula(in_double(x)), 4);
+  expect_equal(dx, numeric_gradient([&](const Values& v) { return dot(in_double(dy), formula(v)); }, in_double(x)), 4);
 }
 
 TEST(ReferenceGradient, AttentionOverACache) {

@@ -57,6 +57,7 @@ struct AttentionArgs {
   std::int64_t head_width = 0;
   float scale = 1.0F;
   std::int64_t window = 0;
+  float soft_cap = 0;
   const tensor::AttentionPlan* plan = nullptr;
 
   std::int64_t key_heads() const { return key.dim(1) / head_columns(key.dtype(), head_width); }

@@ -132,13 +132,30 @@ TEST(Config, GemmaHasTwoKindsOfLayers) {
   EXPECT_EQ(config.window_rotary.value().theta, 3e4);
   for (const auto& [key, value, message] : std::vector<Change>{
            {"hidden_activation", "gelu", "'gelu': this program knows gelu_pytorch_tanh for gemma3_text"},
-           {"final_logit_softcapping", 30.0, "final_logit_softcapping: soft caps are not supported"},
+           {"final_logit_softcapping", -30.0, "final_logit_softcapping is -30"},
            {"use_bidirectional_attention", true, "causal"},
            {"sliding_window_pattern", 0, "sliding_window_pattern is 0"}}) {
     Value changed = json;
     changed.set(key, value);
     EXPECT_THAT(message_of([&] { read(changed); }), HasSubstr(message)) << key;
   }
+}
+
+// A configuration of Gemma 2 without a word of caps has those of its class; null says none.
+TEST(Config, SoftCapsAreTheFamilysUnlessSaid) {
+  Value json = golden_config();
+  EXPECT_EQ(read(json).logit_soft_cap, 0);
+  json.set("model_type", "gemma2");
+  json.set("hidden_act", "gelu_pytorch_tanh");
+  json.set("sliding_window", 512);
+  EXPECT_EQ(read(json).attention_soft_cap, 50);
+  EXPECT_EQ(read(json).logit_soft_cap, 30);
+  EXPECT_EQ(read(json).windowed, (std::vector<bool>{true, false}));
+  EXPECT_FALSE(read(json).window_rotary.has_value());
+  json.set("attn_logit_softcapping", Value());
+  json.set("final_logit_softcapping", 20.0);
+  EXPECT_EQ(read(json).attention_soft_cap, 0);
+  EXPECT_EQ(read(json).logit_soft_cap, 20);
 }
 
 TEST(Config, AWindowCountsWhereTheFamilyUsesIt) {

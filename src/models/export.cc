@@ -139,6 +139,11 @@ Value config_json(const Package& package, DType dtype) {
     }
     if (c.window_rotary) config.set("rope_local_base_freq", c.window_rotary->theta);
     if (c.query_scalar > 0) config.set("query_pre_attn_scalar", c.query_scalar);
+    if (c.out_norms) {
+      const auto cap = [](float value) { return value > 0 ? Value(static_cast<double>(value)) : Value(); };
+      config.set("attn_logit_softcapping", cap(c.attention_soft_cap));
+      config.set("final_logit_softcapping", cap(c.logit_soft_cap));
+    }
     if (!c.unrotated.empty()) {
       Value rotated = Value::array();
       for (const bool without : c.unrotated) rotated.push(Value(std::int64_t{without ? 0 : 1}));
@@ -337,6 +342,10 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   if (family.full_interval > 0 && c.windowed.empty() && c.layers >= family.full_interval)
     raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that the sliding window holds for {} layers: use hf",
           c.sliding_window > 0 ? "all" : "no");
+  if ((c.attention_soft_cap > 0) != (family.attention_soft_cap > 0) ||
+      (c.logit_soft_cap > 0) != (family.logit_soft_cap > 0))
+    raise(ErrorCategory::kUnsupported, "a GGUF file of this architecture has {} soft caps: use hf",
+          family.attention_soft_cap > 0 ? "both" : "no");
   if (c.query_scalar != gguf_query_scalar(c))
     raise(ErrorCategory::kUnsupported,
           "a GGUF file cannot say that query_pre_attn_scalar is {}, llama.cpp takes {}: use hf", c.query_scalar,
@@ -368,6 +377,8 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   if (c.sliding_window > 0) number("attention.sliding_window", c.sliding_window);
   writer.set(prefix + "rope.freq_base", static_cast<float>(c.rotary.theta));
   writer.set(prefix + "attention.layer_norm_rms_epsilon", c.norm_epsilon);
+  if (family.attention_soft_cap > 0) writer.set(prefix + "attn_logit_softcapping", c.attention_soft_cap);
+  if (family.logit_soft_cap > 0) writer.set(prefix + "final_logit_softcapping", c.logit_soft_cap);
   using Scaling = nn::RotaryConfig::Scaling;
   if (c.rotary.scaling == Scaling::kLinear || c.rotary.scaling == Scaling::kYarn) {
     writer.set(prefix + "rope.scaling.type", std::string(c.rotary.scaling == Scaling::kLinear ? "linear" : "yarn"));

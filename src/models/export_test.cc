@@ -194,6 +194,9 @@ TEST(ExportOfGemma, WhatGgufCannotSayIsRefused) {
   config.query_scalar = 100;
   EXPECT_THAT(message(), HasSubstr("query_pre_attn_scalar is 100, llama.cpp takes 16: use hf"));
   config = usual;
+  config.logit_soft_cap = 30;
+  EXPECT_THAT(message(), HasSubstr("has no soft caps: use hf"));
+  config = usual;
   config.window_rotary->theta = 5000;
   EXPECT_THAT(message(), HasSubstr("how layers with a window scale their positions: use hf"));
 }

@@ -29,6 +29,8 @@ struct Family {
   // Of the weights of norms, to which Hugging Face's files are relative; GGUF keeps the sum.
   float norm_offset = 0;
   std::string_view activation = "silu";
+  float attention_soft_cap = 0;  // attn_logit_softcapping and final_logit_softcapping, where a file has no such key
+  float logit_soft_cap = 0;
   double default_theta = 10000.0;  // rope_theta
   double window_theta = 0;         // that of the layers with a window (rope_local_base_freq); 0: the same
 };

@@ -116,6 +116,9 @@ void LlamaConfig::check(const std::string& origin) const {
           static_cast<double>(windowed.size()));
   require(query_scalar >= 0 && query_scalar <= 1 << 20, origin, "query_pre_attn_scalar",
           static_cast<double>(query_scalar));
+  for (const auto& [cap, name] :
+       {std::pair{attention_soft_cap, "attn_logit_softcapping"}, std::pair{logit_soft_cap, "final_logit_softcapping"}})
+    require(cap >= 0 && cap <= 1e6F, origin, name, static_cast<double>(cap));
   check_rotary(rotary, head_width, origin);
   if (window_rotary) check_rotary(*window_rotary, head_width, origin);
 }
@@ -136,6 +139,7 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     block.index = i;
     block.attention.head_width = config_.head_width;
     block.attention.scale = static_cast<float>(1.0 / std::sqrt(scalar));
+    block.attention.soft_cap = config_.attention_soft_cap;
     if (config_.windowed.empty() || config_.windowed[static_cast<std::size_t>(i)])
       block.attention.window = config_.sliding_window;
     if (config_.unrotated.empty() || !config_.unrotated[static_cast<std::size_t>(i)])
@@ -220,11 +224,12 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
 
 std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
                                             const ops::Predictions& predictions, std::int64_t vocabulary) {
-  return ops::linear_cross_entropy(context, hidden(context, pass), head(), predictions, vocabulary, head_.integer);
+  return ops::linear_cross_entropy(context, hidden(context, pass), head(), predictions, vocabulary, head_.integer,
+                                   config_.logit_soft_cap);
 }
 
 Tensor Llama::logits(const Context& context, const Pass& pass) {
-  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer);
+  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer, config_.logit_soft_cap);
 }
 
 nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator,

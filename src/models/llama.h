@@ -1,5 +1,5 @@
-// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3, SmolLM3, Gemma 3. Differences are fields
-// of the configuration.
+// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3, SmolLM3, Gemma 2 and 3. Differences are
+// fields of the configuration.
 //
 // Blocks with RMSNorm, rotary positions, grouped-query attention and a gated feed-forward (Touvron et al., "LLaMA",
 // 2023; Gemma Team, "Gemma 3 technical report", 2025).
@@ -46,6 +46,8 @@ struct LlamaConfig {
   float norm_offset = 0;          // added to the weights of norms
   float embedding_scale = 1;      // of the embeddings as inputs
   std::int64_t query_scalar = 0;  // scores are divided by its root; 0: head_width
+  float attention_soft_cap = 0;   // of scores, 0: none (Gemma 2)
+  float logit_soft_cap = 0;       // of logits, 0: none (Gemma 2)
   ops::Activation activation = ops::Activation::kSilu;
   nn::RotaryConfig rotary;
   std::optional<nn::RotaryConfig> window_rotary;  // of the layers with a window, where they have their own

@@ -174,9 +174,6 @@ void refuse_variants(const Value& json, const Family& family) {
       refuse(fmt::format("{} '{}': this program knows {} for {}", key, activation->as_string(), family.activation,
                          family.model_type));
   }
-  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
-    if (given(json, key) != nullptr) refuse(fmt::format("{}: soft caps are not supported", key));
-  }
   if (boolean_or(json, "use_bidirectional_attention", false))
     refuse("use_bidirectional_attention: this program computes causal attention");
   if (boolean_or(json, "mlp_bias", false)) refuse("mlp_bias: feed-forward layers with a bias are not supported");
@@ -272,6 +269,11 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   config.output_bias = config.attention_bias && !family.projections_biased;
   set_family(family, config);
   config.query_scalar = integer_or(json, "query_pre_attn_scalar", family.default_query_scalar);
+  const auto soft_cap = [&](const char* key, float otherwise) {  // null says that there is none
+    return json.find(key) == nullptr ? otherwise : static_cast<float>(number_or(json, key, 0));
+  };
+  config.attention_soft_cap = soft_cap("attn_logit_softcapping", family.attention_soft_cap);
+  config.logit_soft_cap = soft_cap("final_logit_softcapping", family.logit_soft_cap);
   // Mistral names a window to use it; Qwen names one always and says beside it whether, and from which layer on.
   if (family.window_always || boolean_or(json, "use_sliding_window", false))
     config.sliding_window = integer_or(json, "sliding_window", 0);
@@ -357,11 +359,12 @@ std::string gguf_name(const LlamaConfig& config, const std::string& name) {
   raise(ErrorCategory::kInternal, "no GGUF name for tensor '{}'", name);
 }
 
-// llama.cpp knows Gemma 3 27B, alone in its use of another number, by its 62 layers.
+// llama.cpp knows the Gemmas of 27B, alone in their use of another number, by how many layers they have.
 std::int64_t gguf_query_scalar(const LlamaConfig& config) {
-  if (family_of(config.architecture).default_query_scalar == 0) return 0;
-  constexpr std::int64_t kLayersOf27B = 62;
-  return config.layers == kLayersOf27B ? config.width / config.heads : config.head_width;
+  const Family& family = family_of(config.architecture);
+  if (family.default_query_scalar == 0) return 0;
+  const std::int64_t layers_of_27b = family.gguf == "gemma2" ? 46 : 62;
+  return config.layers == layers_of_27b ? config.width / config.heads : config.head_width;
 }
 
 float gguf_offset(const LlamaConfig& config, const std::string& name) {
@@ -425,6 +428,11 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.output_bias = file.has_tensor("blk.0.attn_output.bias");
   set_family(family, config);
   if (config.heads > 0) config.query_scalar = gguf_query_scalar(config);
+  const auto soft_cap = [&](const char* key, float otherwise) {
+    return static_cast<float>(file.number_or(prefix + key, static_cast<double>(otherwise)));
+  };
+  config.attention_soft_cap = soft_cap("attn_logit_softcapping", family.attention_soft_cap);
+  config.logit_soft_cap = soft_cap("final_logit_softcapping", family.logit_soft_cap);
   if (family.full_interval > 0) choose_windowed_layers(file, prefix, family, config);
   if (family.unrotated_interval > 0) config.unrotated = every(family.unrotated_interval, config.layers);
   config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;

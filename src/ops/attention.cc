@@ -63,6 +63,7 @@ Variable attention(const Context& context, const Variable& query, const Variable
                               .head_width = width,
                               .scale = options.scale,
                               .window = options.window,
+                              .soft_cap = options.soft_cap,
                               .plan = &plan};
   const std::int64_t tokens = query.value().dim(0);
   Variable output(Tensor::empty(query.value().shape(), query.value().dtype(), context.allocator()),

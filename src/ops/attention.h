@@ -19,6 +19,7 @@ struct AttentionOptions {
   std::int64_t head_width = 0;
   float scale = 0;          // usually 1/sqrt(head_width)
   std::int64_t window = 0;  // sliding window in positions; 0 for none
+  float soft_cap = 0;       // scores are bounded to soft_cap tanh(score / soft_cap); 0 for none
 };
 
 // query [T, H*K], key and value [S, G*K] with H a multiple of G; returns [T, H*K] (Vaswani et al., 2017; grouped heads:

@@ -74,12 +74,13 @@ struct Aims {
 class Tiled {
  public:
   Tiled(const Context& context, const Tensor& x, const Tensor& weight, std::int64_t vocabulary,
-        const IntegerForms* integer, const Tensor& dx)
+        const IntegerForms* integer, float soft_cap, const Tensor& dx)
       : context_(context),
         x_(x),
         weight_(weight),
         vocabulary_(vocabulary),
         integer_(integer),
+        soft_cap_(soft_cap),
         columns_(integer != nullptr ? weight.dim(0) : std::min(kTileColumns, weight.dim(0))),
         dx_(dx) {}
 
@@ -106,8 +107,9 @@ class Tiled {
     scores_ = Tensor::empty({rows, columns_}, DType::kF32, context_.allocator());
     if (dx_.defined()) {
       totals_ = Tensor::empty({rows, x_.dim(1)}, DType::kF32, context_.allocator());
-      exponentials_ =
-          x_.dtype() == DType::kF32 ? scores_ : Tensor::empty(scores_.shape(), x_.dtype(), context_.allocator());
+      // In the scores' place, unless the slope of the cap asks for these again.
+      const bool in_place = x_.dtype() == DType::kF32 && soft_cap_ == 0;
+      exponentials_ = in_place ? scores_ : Tensor::empty(scores_.shape(), x_.dtype(), context_.allocator());
     }
     for (std::int64_t column = 0; column < vocabulary_; column += columns_) tile(begin, column, aims);
     finish(begin, aims, result);
@@ -117,7 +119,7 @@ class Tiled {
     const std::int64_t end = std::min(column + columns_, weight_.dim(0));
     const std::int64_t width = end - column;
     const Tensor x = x_.rows(begin, begin + scores_.dim(0));
-    const Tensor scores = scores_.columns(0, width);
+    Tensor scores = scores_.columns(0, width);
     const bool first = column == 0;
     Tensor weight;
     if (integer_ != nullptr) {
@@ -126,6 +128,7 @@ class Tiled {
       weight = weight_rows(context_, weight_, column, end, x_.dtype());
       INSTRUCT_KERNEL(matmul)(context_, Matmul{.a = x, .b = weight, .c = scores, .transpose_b = Transpose::kYes});
     }
+    if (soft_cap_ > 0) INSTRUCT_KERNEL(soft_cap)(context_, soft_cap_, scores);
     for (Aim& aim : aims) {
       if (aim.target < column || aim.target >= end) continue;
       float& score = scores_.data<float>()[(aim.row - begin) * scores_.row_stride() + aim.target - column];
@@ -137,6 +140,7 @@ class Tiled {
     if (dx_.defined() && !first) softmax.totals = totals_;
     INSTRUCT_KERNEL(softmax_tile)(context_, softmax);
     if (!dx_.defined()) return;
+    if (soft_cap_ > 0) INSTRUCT_KERNEL(soft_cap_backward)(context_, soft_cap_, scores, softmax.exponentials);
     if (integer_ != nullptr) {
       integer_product(context_, softmax.exponentials, *integer_->transposed, integer_->bits, totals_);
     } else {
@@ -172,7 +176,9 @@ class Tiled {
         result.push_back(static_cast<float>(log_probability));
         rows.push_back(static_cast<std::int32_t>(row));
         targets.push_back(aims[i].target);
-        weights.push_back(static_cast<float>(weight * std::exp(log_probability) - static_cast<double>(aims[i].weight)));
+        const double share = soft_cap_ > 0 ? static_cast<double>(aims[i].logit) / static_cast<double>(soft_cap_) : 0;
+        weights.push_back(static_cast<float>(
+            (1 - share * share) * (weight * std::exp(log_probability) - static_cast<double>(aims[i].weight))));
       }
     }
     if (!dx_.defined()) return;
@@ -188,6 +194,7 @@ class Tiled {
   const Tensor& weight_;
   std::int64_t vocabulary_;
   const IntegerForms* integer_;  // null: the weight itself
+  float soft_cap_;
   std::int64_t columns_;
   Tensor dx_;  // undefined: no gradient is wanted
   std::vector<float> most_;
@@ -199,7 +206,7 @@ class Tiled {
 // D] has a row a target.
 std::vector<float> with_weight_gradient(const Context& context, const Tensor& x, const Variable& weight,
                                         std::span<const std::int32_t> targets, std::span<const float> row_weights,
-                                        std::int64_t vocabulary, Tensor& dx) {
+                                        std::int64_t vocabulary, float soft_cap, Tensor& dx) {
   const Tensor& w = weight.value();
   std::vector<float> log_probabilities(targets.size());
   const std::int64_t fit = fitting_rows(kLogitBytes, w.dim(0));
@@ -211,10 +218,13 @@ std::vector<float> with_weight_gradient(const Context& context, const Tensor& x,
     const Tensor cast = weight_rows(context, w, 0, w.dim(0), x.dtype());
     Tensor scores = Tensor::empty({end - begin, w.dim(0)}, DType::kF32, context.allocator());
     INSTRUCT_KERNEL(matmul)(context, Matmul{.a = chunk, .b = cast, .c = scores, .transpose_b = Transpose::kYes});
-    Tensor dscores = x.dtype() == DType::kF32 ? scores : Tensor::empty(scores.shape(), x.dtype(), context.allocator());
+    if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, soft_cap, scores);
+    const bool in_place = x.dtype() == DType::kF32 && soft_cap == 0;
+    Tensor dscores = in_place ? scores : Tensor::empty(scores.shape(), x.dtype(), context.allocator());
     INSTRUCT_KERNEL(cross_entropy)
     (context, scores, vocabulary, targets.subspan(first, count), row_weights.subspan(first, count),
      std::span(log_probabilities).subspan(first, count), &dscores);
+    if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap_backward)(context, soft_cap, scores, dscores);
     if (dx.defined()) INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dscores, .b = cast, .c = dx.rows(begin, end)});
     GradientTarget target = gradient_target(context, weight);
     INSTRUCT_KERNEL(matmul)
@@ -242,11 +252,13 @@ void check(const Predictions& predictions, std::int64_t rows, std::int64_t vocab
 
 }  // namespace
 
-Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer) {
+Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer,
+              float soft_cap) {
   require_shape(x.dim(1) == weight.dim(1), "logits", x, weight);
   Tensor result = Tensor::empty({x.dim(0), weight.dim(0)}, DType::kF32, context.allocator());
   if (integer.forward != nullptr) {
     integer_product(context, x, *integer.forward, integer.bits, result);
+    if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, soft_cap, result);
     return result;
   }
   // A weight that is converted is converted tile by tile.
@@ -259,6 +271,7 @@ Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, con
                      .c = result.columns(row, end),
                      .transpose_b = Transpose::kYes});
   }
+  if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, soft_cap, result);
   return result;
 }
 
@@ -274,7 +287,7 @@ double log_probability(std::span<const float> logits, std::int32_t token) {
 
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
                                         const Predictions& predictions, std::int64_t vocabulary,
-                                        const IntegerForms& integer) {
+                                        const IntegerForms& integer, float soft_cap) {
   const Tensor& w = weight.value();
   require_shape(x.value().dim(1) == w.dim(1) && vocabulary <= w.dim(0), "linear_cross_entropy", x.value(), w);
   check(predictions, x.value().dim(0), vocabulary);
@@ -283,8 +296,8 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
     const Variable rows = predictions.rows.empty() ? x : select_rows(context, x, predictions.rows);
     Tensor dx;
     if (rows.requires_gradient()) dx = Tensor::empty(rows.value().shape(), rows.value().dtype(), context.allocator());
-    std::vector<float> result =
-        with_weight_gradient(context, rows.value(), weight, predictions.targets, predictions.weights, vocabulary, dx);
+    std::vector<float> result = with_weight_gradient(context, rows.value(), weight, predictions.targets,
+                                                     predictions.weights, vocabulary, soft_cap, dx);
     if (dx.defined()) context.tape->record([rows, dx] { rows.mutable_gradient() = dx; });
     return result;
   }
@@ -292,7 +305,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
   if (context.records({&x})) dx = Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator());
   Aims aims(predictions);
   const std::vector<float> of_aims =
-      Tiled(context, x.value(), w, vocabulary, integer.serve(context) ? &integer : nullptr, dx).run(aims.all);
+      Tiled(context, x.value(), w, vocabulary, integer.serve(context) ? &integer : nullptr, soft_cap, dx).run(aims.all);
   std::vector<float> result;
   for (const std::size_t place : aims.place) result.push_back(of_aims[place]);
   // The gradient is ready; the step only hands it over, in its turn.

@@ -24,13 +24,15 @@ struct Predictions {
 // When a gradient is recorded, the loss is sum_i weight[i] * -log P(target[i]), its gradient is computed in the
 // same pass, and backward() starts from here: no seed is needed. `rows` must then outlive the backward pass. Returns
 // natural-log probabilities of the predictions. `integer`, when it serves the context, is used in the weight's place.
+// With a `soft_cap` logits are bounded to soft_cap tanh(logit / soft_cap).
 // Raises InvalidArgument for a target outside the vocabulary.
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
                                         const Predictions& predictions, std::int64_t vocabulary,
-                                        const IntegerForms& integer = {});
+                                        const IntegerForms& integer = {}, float soft_cap = 0);
 
-// Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` as above.
-Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer = {});
+// Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` and `soft_cap` as above.
+Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer = {},
+              float soft_cap = 0);
 
 // Of one row of logits: its most likely token, the first of equals, and the natural-log probability of a token.
 std::int32_t most_likely(std::span<const float> logits);

@@ -135,6 +135,8 @@ TEST_P(Gradient, AttentionOverATree) {
   expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, options); }, {q, k, v}, 4e-3, 4e-3);
   const AttentionOptions window{.head_width = 8, .scale = 0.35F, .window = 4};
   expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, window); }, {q, k, v}, 4e-3, 4e-3);
+  const AttentionOptions cap{.head_width = 8, .scale = 0.35F, .soft_cap = 1.5F};
+  expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, cap); }, {q, k, v}, 4e-3, 4e-3);
 }
 
 TEST_P(Gradient, EmbeddingAndSelectedRows) {
@@ -164,8 +166,10 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   const Variable w = parameter({21, 12}, 0.4);
   const std::vector<std::int32_t> targets{0, 3, 19, 3, 7, 11, 2, 2, 18};
   const std::vector<float> weights{0.1F, 0.2F, 0.05F, 0.0F, 0.3F, 0.1F, 0.1F, 0.1F, 0.05F};
+  float soft_cap = 0;
   const auto loss = [&](Tape* tape) {
-    const std::vector<float> logp = linear_cross_entropy(engine_.context(tape), x, w, {targets, weights}, 20);
+    const std::vector<float> logp =
+        linear_cross_entropy(engine_.context(tape), x, w, {targets, weights}, 20, {}, soft_cap);
     double sum = 0;
     for (std::size_t i = 0; i < logp.size(); ++i) sum -= static_cast<double>(weights[i]) * static_cast<double>(logp[i]);
     return sum;
@@ -174,6 +178,10 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   EXPECT_LE(check.worst, 1.0) << check.description;
   // Column 20 lies outside the vocabulary of 20: it takes no part.
   for (std::int64_t i = 0; i < 12; ++i) EXPECT_EQ(w.gradient().data<float>()[20 * 12 + i], 0.0F);
+  soft_cap = 1.5F;
+  for (const Variable& variable : {x, w}) variable.mutable_gradient() = Tensor();
+  const GradientCheck capped = check_gradients(loss, {x, w}, 1e-3, 2e-3);
+  EXPECT_LE(capped.worst, 1.0) << capped.description;
 }
 
 // A vocabulary of several tiles, rows with several predictions, the same one twice among them, and rows with none.
@@ -188,19 +196,27 @@ TEST_P(Gradient, CrossEntropyOfAFrozenWeightIsThatOfATrainedOne) {
     targets.push_back(i % 19 == 0 ? 2499 : i * 331 % 2500);
     weights.push_back(static_cast<float>(1 + i % 3));
   }
-  const auto run = [&](const Variable& head) {
-    Tape tape;
-    x.mutable_gradient() = Tensor();
-    const auto logp = linear_cross_entropy(engine_.context(&tape), x, head, {targets, weights, rows}, kVocabulary);
-    tape.backward();
-    return std::pair(logp, x.gradient().to_floats());
-  };
-  const auto [expected, dexpected] = run(Variable::parameter(w));
-  const auto [actual, dactual] = run(Variable(w));
-  // Sums of 2500 terms by tiles and at once, of logits up to 10: some hundreds of roundings of 6e-8.
-  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5F) << i;
-  for (std::size_t i = 0; i < dexpected.size(); ++i) EXPECT_NEAR(dactual[i], dexpected[i], 5e-5F) << i;
-  EXPECT_EQ(linear_cross_entropy(engine_.context(), x, Variable(w), {targets, weights, rows}, kVocabulary), actual);
+  for (const float soft_cap : {0.0F, 3.0F}) {
+    const auto run = [&](const Variable& head) {
+      Tape tape;
+      x.mutable_gradient() = Tensor();
+      const auto logp =
+          linear_cross_entropy(engine_.context(&tape), x, head, {targets, weights, rows}, kVocabulary, {}, soft_cap);
+      tape.backward();
+      return std::pair(logp, x.gradient().to_floats());
+    };
+    const auto [expected, dexpected] = run(Variable::parameter(w));
+    const auto [actual, dactual] = run(Variable(w));
+    // Sums of 2500 terms by tiles and at once, of logits up to 10: some hundreds of roundings of 6e-8.
+    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5F) << i;
+    for (std::size_t i = 0; i < dexpected.size(); ++i) EXPECT_NEAR(dactual[i], dexpected[i], 5e-5F) << i;
+    const auto unrecorded =
+        linear_cross_entropy(engine_.context(), x, Variable(w), {targets, weights, rows}, kVocabulary, {}, soft_cap);
+    EXPECT_EQ(unrecorded, actual);
+    const std::vector<float> plain = logits(engine_.context(), x.value(), w, {}, soft_cap).to_floats();
+    const float most = *std::max_element(plain.begin(), plain.end());
+    EXPECT_EQ(most <= 3.0F, soft_cap > 0) << most;
+  }
 }
 
 // Where a prediction is nearly certain, its gradient is what is left of 1: in bf16 it would drown in the rounding of p.

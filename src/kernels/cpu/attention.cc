@@ -65,6 +65,7 @@ class ForwardTask : HeadTask {
     const std::int64_t heads = log_sum_.dim(1);
     for (std::int64_t r = 0; r < count; ++r) {
       const RowSpan span = visible_columns(family_.visible_keys + q + r, columns);
+      cap_row(scores_ + r * stride_, span, args_.soft_cap);
       log_sum_.data<float>()[(segment.begin + q + r) * heads + head_] =
           softmax_row(scores_ + r * stride_, span, dtype_, probabilities_ + r * stride_ * size_);
     }

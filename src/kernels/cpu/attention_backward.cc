@@ -96,10 +96,12 @@ class BackwardTask : HeadTask {
     for (std::int64_t r = 0; r < count; ++r) {
       const float delta =
           dot_row(head_row(targets_.output, first + r, head_), doutputs_ + r * width_ * size_, width_, dtype_);
-      softmax_gradient_row(scores_ + r * stride_, dprobabilities_ + r * stride_,
-                           visible_columns(visible_keys_ + q + r, columns),
-                           targets_.log_sum.data<float>()[(first + r) * heads + head_], delta, args_.scale, dtype_,
-                           probabilities_ + r * stride_ * size_, dscores_ + r * stride_ * size_);
+      const RowSpan span = visible_columns(visible_keys_ + q + r, columns);
+      cap_row(scores_ + r * stride_, span, args_.soft_cap);
+      softmax_gradient_row(scores_ + r * stride_, dprobabilities_ + r * stride_, span,
+                           targets_.log_sum.data<float>()[(first + r) * heads + head_], delta, args_.scale,
+                           args_.soft_cap, dtype_, probabilities_ + r * stride_ * size_,
+                           dscores_ + r * stride_ * size_);
     }
     for (std::int64_t r = count; r < rows; ++r) {
       std::memset(probabilities_ + r * stride_ * size_, 0, static_cast<std::size_t>(columns * size_));

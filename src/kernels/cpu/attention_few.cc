@@ -108,8 +108,10 @@ void FewQueries::run(std::int64_t task) {
     count += keys.end - keys.begin;
   }
   const RowSpan span{.begin = 0, .end = count, .width = count};
-  for (std::int64_t r = 0; r < rows; ++r)
+  for (std::int64_t r = 0; r < rows; ++r) {
+    cap_row(scores + r * kStretch, span, args_.soft_cap);
     log_sums[r] = softmax_row(scores + r * kStretch, span, DType::kF32, weights + r * kStretch);
+  }
   std::fill_n(values, rows * width, 0.0F);
   count = 0;
   for (const KeyRange& keys : stretch.keys) {

@@ -13,6 +13,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#include "hwy/contrib/math/math-inl.h"
 #include "kernels/cpu/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -108,9 +109,22 @@ float softmax_row(float* scores, RowSpan span, T* probabilities) {
   return largest + std::log(sum);
 }
 
+void cap_row(float* scores, RowSpan span, float cap) {
+  const F f;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
+  const float inverse = 1.0F / cap;
+  std::int64_t i = span.begin;
+  for (; i + lanes <= span.end; i += lanes) {
+    const V share = hn::Tanh(f, hn::Mul(hn::LoadU(f, scores + i), hn::Set(f, inverse)));
+    hn::StoreU(hn::Mul(share, hn::Set(f, cap)), f, scores + i);
+  }
+  for (; i < span.end; ++i) scores[i] = cap * std::tanh(scores[i] * inverse);
+}
+
+// `inverse_cap` is 0 where there is no cap.
 template <typename T>
 void gradient_row(const float* scores, const float* dprobabilities, RowSpan span, float log_sum, float delta,
-                  float scale, T* probabilities, T* dscores) {
+                  float scale, float inverse_cap, T* probabilities, T* dscores) {
   const F f;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(f));
   zero(probabilities, 0, span.begin);
@@ -120,15 +134,19 @@ void gradient_row(const float* scores, const float* dprobabilities, RowSpan span
   const V mean = hn::Set(f, delta);
   const V factor = hn::Set(f, scale);
   for (; i + lanes <= span.end; i += lanes) {
-    const V p = exp(f, hn::Sub(hn::LoadU(f, scores + i), shift));
-    const V d = hn::Mul(hn::Mul(p, factor), hn::Sub(hn::LoadU(f, dprobabilities + i), mean));
+    const V score = hn::LoadU(f, scores + i);
+    const V p = exp(f, hn::Sub(score, shift));
+    const V share = hn::Mul(score, hn::Set(f, inverse_cap));
+    const V slope = hn::NegMulAdd(hn::Mul(share, share), factor, factor);
+    const V d = hn::Mul(hn::Mul(p, slope), hn::Sub(hn::LoadU(f, dprobabilities + i), mean));
     store(p, probabilities + i);
     store(d, dscores + i);
   }
   for (; i < span.end; ++i) {
     const float p = std::exp(scores[i] - log_sum);
     store_scalar(p, probabilities + i);
-    store_scalar(p * scale * (dprobabilities[i] - delta), dscores + i);
+    const float share = scores[i] * inverse_cap;
+    store_scalar(p * (scale - share * share * scale) * (dprobabilities[i] - delta), dscores + i);
   }
   zero(probabilities, span.end, span.width);
   zero(dscores, span.end, span.width);
@@ -321,12 +339,13 @@ float softmax_row_f32(float* s, RowSpan span, float* p) {
 float softmax_row_bf16(float* s, RowSpan span, std::uint16_t* p) {
   return softmax_row(s, span, p);
 }
-void gradient_row_f32(const float* s, const float* d, RowSpan span, float l, float e, float c, float* p, float* o) {
-  gradient_row(s, d, span, l, e, c, p, o);
+void gradient_row_f32(const float* s, const float* d, RowSpan span, float l, float e, float c, float i, float* p,
+                      float* o) {
+  gradient_row(s, d, span, l, e, c, i, p, o);
 }
-void gradient_row_bf16(const float* s, const float* d, RowSpan span, float l, float e, float c, std::uint16_t* p,
-                       std::uint16_t* o) {
-  gradient_row(s, d, span, l, e, c, p, o);
+void gradient_row_bf16(const float* s, const float* d, RowSpan span, float l, float e, float c, float i,
+                       std::uint16_t* p, std::uint16_t* o) {
+  gradient_row(s, d, span, l, e, c, i, p, o);
 }
 float dot_f32(const float* a, const float* b, std::int64_t n) {
   return dot(a, b, n);
@@ -379,6 +398,7 @@ namespace instruct::kernels::cpu {
 
 HWY_EXPORT(softmax_row_f32);
 HWY_EXPORT(softmax_row_bf16);
+HWY_EXPORT(cap_row);
 HWY_EXPORT(gradient_row_f32);
 HWY_EXPORT(gradient_row_bf16);
 HWY_EXPORT(dot_f32);
@@ -421,14 +441,19 @@ float softmax_row(float* scores, RowSpan span, tensor::DType dtype, void* probab
                         : HWY_DYNAMIC_DISPATCH(softmax_row_f32)(scores, span, full(probabilities));
 }
 
+void cap_row(float* scores, RowSpan span, float cap) {
+  if (cap > 0) HWY_DYNAMIC_DISPATCH(cap_row)(scores, span, cap);
+}
+
 void softmax_gradient_row(const float* scores, const float* dprobabilities, RowSpan span, float log_sum, float delta,
-                          float scale, tensor::DType dtype, void* probabilities, void* dscores) {
+                          float scale, float cap, tensor::DType dtype, void* probabilities, void* dscores) {
+  const float inverse = cap > 0 ? 1.0F / cap : 0.0F;
   if (is_bf16(dtype)) {
     HWY_DYNAMIC_DISPATCH(gradient_row_bf16)
-    (scores, dprobabilities, span, log_sum, delta, scale, half(probabilities), half(dscores));
+    (scores, dprobabilities, span, log_sum, delta, scale, inverse, half(probabilities), half(dscores));
   } else {
     HWY_DYNAMIC_DISPATCH(gradient_row_f32)
-    (scores, dprobabilities, span, log_sum, delta, scale, full(probabilities), full(dscores));
+    (scores, dprobabilities, span, log_sum, delta, scale, inverse, full(probabilities), full(dscores));
   }
 }
 

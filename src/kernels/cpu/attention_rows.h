@@ -20,9 +20,13 @@ struct RowSpan {
 // scores are used as scratch.
 float softmax_row(float* scores, RowSpan span, tensor::DType dtype, void* probabilities);
 
-// With p = exp(scores - log_sum): writes p and dscores = p * (dprobabilities - delta) * scale, both as `dtype`.
+// scores = cap tanh(scores / cap) in the span; nothing for a cap of 0.
+void cap_row(float* scores, RowSpan span, float cap);
+
+// With p = exp(scores - log_sum): writes p and dscores = p * (dprobabilities - delta) * scale, both as `dtype`; dscores
+// also times 1 - (scores / cap)^2 where the scores went through a cap.
 void softmax_gradient_row(const float* scores, const float* dprobabilities, RowSpan span, float log_sum, float delta,
-                          float scale, tensor::DType dtype, void* probabilities, void* dscores);
+                          float scale, float cap, tensor::DType dtype, void* probabilities, void* dscores);
 
 // sum over i < count of a[i] * b[i], both of `dtype`.
 float dot_row(const void* a, const void* b, std::int64_t count, tensor::DType dtype);

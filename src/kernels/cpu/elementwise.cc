@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "hwy/contrib/math/math-inl.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vectors-inl.h"
 #include "kernels/kernels.h"
@@ -57,6 +58,19 @@ void add_all(Stream& stream, const Tensor& a, const Tensor& b, Tensor& y) {
 
 void scale_all(Stream& stream, float factor, Tensor& x) {
   map_one(stream, x, x, [factor](auto d, auto v) HWY_ATTR { return hn::Mul(v, hn::Set(d, factor)); });
+}
+
+void soft_cap_all(Stream& stream, float cap, Tensor& x) {
+  map_one(stream, x, x, [cap](auto d, auto v) HWY_ATTR {
+    return hn::Mul(hn::Set(d, cap), hn::Tanh(d, hn::Mul(v, hn::Set(d, 1.0F / cap))));
+  });
+}
+
+void soft_cap_backward_all(Stream& stream, float cap, const Tensor& y, Tensor& dx) {
+  map_two(stream, dx, y, dx, [cap](auto d, auto gradient, auto v) HWY_ATTR {
+    const auto share = hn::Mul(v, hn::Set(d, 1.0F / cap));
+    return hn::NegMulAdd(hn::Min(hn::Mul(share, share), hn::Set(d, 1.0F)), gradient, gradient);
+  });
 }
 
 // Activations are z sigmoid(v(z)).
@@ -273,6 +287,8 @@ namespace instruct::kernels::cpu {
 HWY_EXPORT(convert_all);
 HWY_EXPORT(add_all);
 HWY_EXPORT(scale_all);
+HWY_EXPORT(soft_cap_all);
+HWY_EXPORT(soft_cap_backward_all);
 HWY_EXPORT(gate_all);
 HWY_EXPORT(gate_backward_all);
 HWY_EXPORT(rotate_all);
@@ -294,6 +310,14 @@ void add_into(Stream& stream, const Tensor& x, Tensor& y) {
 
 void scale(Stream& stream, float factor, Tensor& x) {
   HWY_DYNAMIC_DISPATCH(scale_all)(stream, factor, x);
+}
+
+void soft_cap(Stream& stream, float cap, Tensor& x) {
+  HWY_DYNAMIC_DISPATCH(soft_cap_all)(stream, cap, x);
+}
+
+void soft_cap_backward(Stream& stream, float cap, const Tensor& y, Tensor& dx) {
+  HWY_DYNAMIC_DISPATCH(soft_cap_backward_all)(stream, cap, y, dx);
 }
 
 void gate(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {

@@ -9,6 +9,17 @@
 namespace instruct::kernels::reference {
 namespace {
 
+// What the softmax is taken of, and its slope.
+struct Score {
+  double value = 0;
+  double slope = 1;
+};
+Score capped(double score, double cap) {
+  if (cap == 0) return {score, 1};
+  const double share = std::tanh(score / cap);
+  return {cap * share, 1 - share * share};
+}
+
 // Keys that query `t` of a segment sees, in order of position; the sliding window keeps the last `window` of them.
 std::vector<std::int64_t> visible_keys(const tensor::QuerySegment& segment, std::int64_t t, std::int64_t window) {
   std::vector<std::int64_t> keys;
@@ -96,7 +107,7 @@ void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Te
       for (std::int64_t i = 0; i < width; ++i) {
         sum += static_cast<double>(read(args.query, t, column + i)) * head_element(args.key, key, key_column, i, width);
       }
-      scores.push_back(static_cast<double>(args.scale) * sum);
+      scores.push_back(capped(static_cast<double>(args.scale) * sum, static_cast<double>(args.soft_cap)).value);
     }
     const double maximum = *std::max_element(scores.begin(), scores.end());
     double sum = 0;
@@ -116,7 +127,8 @@ void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Te
 }
 
 // With s = scale q.k, p = exp(s - log_sum), o = sum_k p_k v_k:
-//   dv_k += p_k do,  ds_k = p_k (do.v_k - do.o),  dq += scale ds_k k,  dk += scale ds_k q.
+//   dv_k += p_k do,  ds_k = p_k (do.v_k - do.o),  dq += scale ds_k k,  dk += scale ds_k q,
+// ds_k times the slope of the cap where there is one.
 // p is recomputed from log_sum and do.o from the kept output, so no attention matrix is stored.
 void attention_backward(Stream& /*stream*/, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
                         const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue) {
@@ -130,9 +142,10 @@ void attention_backward(Stream& /*stream*/, const AttentionArgs& args, const Ten
     const double delta = dot(doutput, t, column, output, t, column, width);
     std::vector<double> query_gradient(static_cast<std::size_t>(width), 0.0);
     for (const std::int64_t key : keys) {
-      const double score = scale * dot(args.query, t, column, args.key, key, key_column, width);
-      const double p = std::exp(score - static_cast<double>(read(log_sum, t, head)));
-      const double ds = scale * p * (dot(doutput, t, column, args.value, key, key_column, width) - delta);
+      const Score score = capped(scale * dot(args.query, t, column, args.key, key, key_column, width),
+                                 static_cast<double>(args.soft_cap));
+      const double p = std::exp(score.value - static_cast<double>(read(log_sum, t, head)));
+      const double ds = scale * score.slope * p * (dot(doutput, t, column, args.value, key, key_column, width) - delta);
       for (std::int64_t i = 0; i < width; ++i) {
         const auto at = static_cast<std::size_t>(key * key_width + key_column + i);
         value_gradient[at] += p * static_cast<double>(read(doutput, t, column + i));

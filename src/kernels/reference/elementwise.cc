@@ -1,4 +1,5 @@
 // Elementwise kernels, plain: each output element from its own inputs, in f32 or double.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/kernels.h"
@@ -46,6 +47,21 @@ void rotate(Stream& /*stream*/, Tensor& x, std::int64_t head_width, std::span<co
 
 void scale(Stream& /*stream*/, float factor, Tensor& x) {
   for_each_element(x, [&](std::int64_t t, std::int64_t i) { write(x, t, i, factor * read(x, t, i)); });
+}
+
+void soft_cap(Stream& /*stream*/, float cap, Tensor& x) {
+  for_each_element(x, [&](std::int64_t i, std::int64_t j) {
+    const auto most = static_cast<double>(cap);
+    write(x, i, j, static_cast<float>(most * std::tanh(static_cast<double>(read(x, i, j)) / most)));
+  });
+}
+
+// d tanh(u) / du = 1 - tanh(u)^2.
+void soft_cap_backward(Stream& /*stream*/, float cap, const Tensor& y, Tensor& dx) {
+  for_each_element(dx, [&](std::int64_t i, std::int64_t j) {
+    const double share = static_cast<double>(read(y, i, j)) / static_cast<double>(cap);
+    write(dx, i, j, static_cast<float>(static_cast<double>(read(dx, i, j)) * (1 - std::min(1.0, share * share))));
+  });
 }
 
 void gate(Stream& /*stream*/, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {

@@ -12,7 +12,7 @@ from importlib.metadata import version
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
 
 out = pathlib.Path(sys.argv[1])
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -35,6 +35,8 @@ VARIANTS = {
     "qwen2-window": (Qwen2Config, Qwen2ForCausalLM, dict(tie_word_embeddings=False, use_sliding_window=True, sliding_window=8,
                                                          max_window_layers=1)),
     "qwen3-norm": (Qwen3Config, Qwen3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=1000000.0, head_dim=16)),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM, dict(head_dim=16, query_pre_attn_scalar=16, sliding_window=8, tie_word_embeddings=True,
+                                                     attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, dict(num_hidden_layers=6, head_dim=16, query_pre_attn_scalar=16, sliding_window=8,
                                                          tie_word_embeddings=True)),
     "smollm3-nope": (SmolLM3Config, SmolLM3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=2000000.0, num_hidden_layers=4)),
