@@ -37,15 +37,24 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
   };
   if (dtype == DType::kI8) return weight;
   const std::int64_t block_bytes = tensor::info(dtype).block_bytes;
+  const std::int64_t scale_at = dtype == DType::kQ6_K   ? 208
+                                : dtype == DType::kQ3_K ? 108
+                                : dtype == DType::kQ2_K ? 80
+                                                        : 0;
   for (std::int64_t at = 0; at < weight.bytes(); at += block_bytes) {
-    put_half(dtype == DType::kQ6_K ? at + 208 : at);
-    if (tensor::integer_format(dtype)->has_minimum) put_half(at + 2);
+    if (dtype == DType::kMXFP4) {
+      weight.raw()[at] = static_cast<std::byte>(120 + random.next_below(8));
+      continue;
+    }
+    put_half(at + scale_at);
+    if (tensor::integer_format(dtype)->has_minimum) put_half(at + scale_at + 2);
   }
   return weight;
 }
 
-constexpr std::array kFormats = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
-                                 DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+constexpr std::array kFormats = {DType::kQ8_0,   DType::kQ4_0,   DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                 DType::kQ4_K,   DType::kQ5_K,   DType::kQ6_K, DType::kQ2_K, DType::kQ3_K,
+                                 DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4};
 
 // Block-quantised weights, and those with a scale for 64 inputs of an output.
 Tensor scales_of(const Tensor& weight, Allocator& allocator) {
@@ -64,8 +73,9 @@ IntegerWeight reference_pack(Stream& stream, const Tensor& weight) {
              : reference::pack_integer_weight(stream, weight);
 }
 
-constexpr std::array kAllFormats = {DType::kI8,   DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
-                                    DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+constexpr std::array kAllFormats = {DType::kI8,   DType::kQ8_0,   DType::kQ4_0,   DType::kQ4_1, DType::kQ5_0,
+                                    DType::kQ5_1, DType::kQ4_K,   DType::kQ5_K,   DType::kQ6_K, DType::kQ2_K,
+                                    DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4};
 
 class IntegerFormats : public ::testing::TestWithParam<std::tuple<DType, ActivationBits>> {
  protected:

@@ -364,7 +364,8 @@ Tensor quantised(DType dtype, std::int64_t rows, std::int64_t width, RandomStrea
   auto bytes = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(bytes_of(dtype, rows * width)));
   std::vector<float> values;
   for (std::int64_t i = 0; i < rows * width; ++i) values.push_back(static_cast<float>(2 * random.next_uniform() - 1));
-  if (dtype == DType::kQ4_K || dtype == DType::kQ5_K || dtype == DType::kQ6_K) {
+  constexpr std::array kEncoded = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1};
+  if (std::find(kEncoded.begin(), kEncoded.end(), dtype) == kEncoded.end()) {
     for (std::byte& byte : *bytes) byte = static_cast<std::byte>(random.next() & 0xBFU);
   } else {
     tensor::encode_elements(dtype, values, bytes->data());
@@ -375,8 +376,9 @@ Tensor quantised(DType dtype, std::int64_t rows, std::int64_t width, RandomStrea
 TEST(DequantiseRows, EqualsTheReferenceForBlockTypes) {
   auto machines = three_machines();
   RandomStream random(59, RandomPurpose::kTest);
-  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K,
-                            DType::kQ5_K, DType::kQ6_K}) {
+  for (const DType dtype :
+       {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+        DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4}) {
     for (const std::int64_t blocks : {1, 3, 18}) {
       const std::int64_t width = blocks * info(dtype).block_elements;
       const Tensor source = quantised(dtype, 40, width, random);

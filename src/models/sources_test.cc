@@ -155,8 +155,14 @@ Tensor random_blocks(const tensor::Shape& shape, DType dtype, tensor::Allocator&
   for (std::int64_t i = 0; i < blocks.bytes(); ++i) blocks.raw()[i] = static_cast<std::byte>(random.next_below(256));
   const tensor::Half scale = tensor::to_half(1e-4F);
   for (std::int64_t block = 0; block < blocks.bytes(); block += tensor::info(dtype).block_bytes) {
-    if (dtype == DType::kQ6_K) {
-      std::memcpy(blocks.raw() + block + 208, &scale, 2);
+    if (dtype == DType::kQ6_K || dtype == DType::kQ3_K) {
+      std::memcpy(blocks.raw() + block + (dtype == DType::kQ6_K ? 208 : 108), &scale, 2);
+    } else if (dtype == DType::kQ2_K) {
+      for (int i = 0; i < 2; ++i) std::memcpy(blocks.raw() + block + 80 + 2 * i, &scale, 2);
+    } else if (dtype == DType::kMXFP4) {
+      blocks.raw()[block] = std::byte{115};  // 2^-13
+    } else if (dtype == DType::kIQ4_NL || dtype == DType::kIQ4_XS) {
+      std::memcpy(blocks.raw() + block, &scale, 2);
     } else {
       for (int i = 0; i < 2; ++i) std::memcpy(blocks.raw() + block + 2 * i, &scale, 2);
     }
@@ -226,8 +232,10 @@ void write_k_quantised(const fs::path& quantised, const fs::path& plain, DType d
   writers[1].write(plain);
 }
 
-TEST_F(Packages, KQuantisedFilesAreTheModelOfTheirValues) {
-  for (const DType dtype : {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+TEST_F(Packages, QuantisedFilesAreTheModelOfTheirValues) {
+  for (const DType dtype : {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL,
+                            DType::kIQ4_XS, DType::kMXFP4}) {
+    SCOPED_TRACE(tensor::info(dtype).name);
     write_k_quantised(folder_ / "k.gguf", folder_ / "plain.gguf", dtype);
     const std::vector<float> expected = Opened(folder_ / "plain.gguf").logits();
     EXPECT_GT(largest_gap(expected, std::vector<float>(expected.size())), 0.01F);

@@ -127,6 +127,66 @@ void read_q6_k(Bytes block, IntegerBlock& out) {
   }
 }
 
+// Of 128 elements, two bits each: a byte holds those of elements 32 apart.
+void read_pairs_k(Bytes q, IntegerBlock& out) {
+  for (std::size_t i = 0; i < 256; ++i)
+    out.integers[i] = static_cast<std::uint8_t>(q[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3);
+}
+
+void read_q2_k(Bytes block, IntegerBlock& out) {
+  const float d = half_at(block, 80);
+  const float dmin = half_at(block, 82);
+  for (std::size_t j = 0; j < 16; ++j) {
+    out.scales[j] = d * static_cast<float>(low(block[j]));
+    out.minimums[j] = -(dmin * static_cast<float>(high(block[j])));
+  }
+  read_pairs_k(block + 16, out);
+}
+
+// The third bit has its own bytes; the six bits of a scale lie in two places.
+void read_q3_k(Bytes block, IntegerBlock& out) {
+  const float d = half_at(block, 108);
+  Bytes packed = block + 96;
+  for (std::size_t j = 0; j < 16; ++j) {
+    const int bits = (j < 8 ? low(packed[j]) : high(packed[j - 8])) | (packed[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
+    out.scales[j] = d * static_cast<float>(bits - 32);
+  }
+  read_pairs_k(block + 32, out);
+  for (std::size_t i = 0; i < 256; ++i)
+    out.integers[i] |= static_cast<std::uint8_t>((block[i % 32] >> (i / 32) & 1) << 2);
+}
+
+// Sixteen values that are closer together near zero (ggml's table for IQ4), and those of a 4-bit float of two bits of
+// exponent and one of mantissa, doubled (Open Compute Project, "Microscaling formats", 2023); plus the format's zero.
+constexpr std::uint8_t kIq4Values[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+constexpr std::uint8_t kFp4Values[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+
+void read_table(Bytes q, const std::uint8_t (&values)[16], std::uint8_t* integers) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    integers[i] = values[low(q[i])];
+    integers[i + 16] = values[high(q[i])];
+  }
+}
+
+void read_iq4_nl(Bytes block, IntegerBlock& out) {
+  out.scales[0] = half_at(block, 0);
+  read_table(block + 2, kIq4Values, out.integers);
+}
+
+void read_iq4_xs(Bytes block, IntegerBlock& out) {
+  const float d = half_at(block, 0);
+  for (std::size_t j = 0; j < 8; ++j) {
+    const int four = j % 2 == 0 ? low(block[4 + j / 2]) : high(block[4 + j / 2]);
+    out.scales[j] = d * static_cast<float>((four | (block[2 + j / 4] >> (j % 4 * 2) & 3) << 4) - 32);
+    read_table(block + 8 + 16 * j, kIq4Values, out.integers + 32 * j);
+  }
+}
+
+void read_mxfp4(Bytes block, IntegerBlock& out) {
+  out.scales[0] = std::ldexp(1.0F, block[0] - 128);
+  read_table(block + 1, kFp4Values, out.integers);
+}
+
 // The values of one block; Group is the format's, known here so that the loops over it are unrolled.
 template <std::size_t Group>
 void decode_groups(const IntegerFormat& format, const IntegerBlock& block, std::size_t groups, float* values) {
@@ -264,7 +324,12 @@ const IntegerFormat* integer_format(DType dtype) {
       {DType::kQ5_1, {.bits = 5, .has_minimum = true, .read = read_q5_1}},
       {DType::kQ4_K, {.bits = 4, .has_minimum = true, .half_scales = false, .read = read_q4_k}},
       {DType::kQ5_K, {.bits = 5, .has_minimum = true, .half_scales = false, .read = read_q5_k}},
-      {DType::kQ6_K, {.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k}}};
+      {DType::kQ6_K, {.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k}},
+      {DType::kQ2_K, {.bits = 4, .group = 16, .has_minimum = true, .half_scales = false, .read = read_q2_k}},
+      {DType::kQ3_K, {.bits = 4, .zero = 4, .group = 16, .half_scales = false, .read = read_q3_k}},
+      {DType::kIQ4_NL, {.bits = 8, .zero = 128, .read = read_iq4_nl}},
+      {DType::kIQ4_XS, {.bits = 8, .zero = 128, .half_scales = false, .read = read_iq4_xs}},
+      {DType::kMXFP4, {.bits = 5, .zero = 16, .half_scales = false, .read = read_mxfp4}}};
   const auto found = formats.find(dtype);
   return found == formats.end() ? nullptr : &found->second;
 }

@@ -27,6 +27,11 @@ constexpr std::array<DTypeInfo, kDTypeCount> kInfo{{
     {"q4_k", 256, 144},
     {"q5_k", 256, 176},
     {"q6_k", 256, 210},
+    {"q2_k", 256, 84},
+    {"q3_k", 256, 110},
+    {"iq4_nl", 32, 18},
+    {"iq4_xs", 256, 136},
+    {"mxfp4", 32, 17},
 }};
 
 }  // namespace

@@ -26,8 +26,13 @@ enum class DType : std::uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  kQ2_K,
+  kQ3_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kMXFP4,
 };
-inline constexpr int kDTypeCount = 16;
+inline constexpr int kDTypeCount = 21;
 
 struct DTypeInfo {
   std::string_view name;        // "f32", "bf16", "q4_1", ...

@@ -11,9 +11,13 @@ import gguf
 import numpy as np
 
 random = np.random.default_rng(7)
-TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"]
+TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
 # Where a block's half-precision scales are: random bits there would be NaN or huge half of the time.
-SCALES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+SCALES = {"Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+          "Q2_K": [80, 82], "Q3_K": [108], "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": []}
+
+
+def size_of(name): return gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]][0]
 
 
 def blocks(name, count):
@@ -21,6 +25,7 @@ def blocks(name, count):
     data = random.integers(0, 256, (count, size), dtype=np.uint8)
     for at in SCALES[name]:
         data[:, at:at + 2] = (random.standard_normal((count, 1)) * 0.1).astype("<f2").view(np.uint8)
+    if name == "MXFP4": data[:, 0] = random.integers(100, 150, count)  # an exponent, of any size else
     return data
 
 
@@ -34,7 +39,7 @@ def hard_values():
 
 golden = {"versions": {"gguf": version("gguf")}, "decode": {}, "encode": {}}
 for name in TYPES:
-    stored = blocks(name, 2 if name.endswith("_K") else 3)
+    stored = blocks(name, 2 if size_of(name) == 256 else 3)
     values = gguf.quants.dequantize(stored, gguf.GGMLQuantizationType[name])
     golden["decode"][name.lower()] = {"blocks": stored.tobytes().hex(), "values": values.astype("<f4").tobytes().hex()}
 values = hard_values()
