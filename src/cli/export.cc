@@ -1,6 +1,8 @@
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <iostream>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -23,11 +25,13 @@ struct Options {
 tensor::DType stored_type(const Options& options) {
   const std::string name = options.quantise.empty() ? (options.format == "gguf" ? "f16" : "bf16") : options.quantise;
   const auto dtype = tensor::dtype_from_name(name);
-  const std::string known = options.format == "gguf" ? "f32, f16, bf16, q8_0 or q4_0" : "f32, f16 or bf16";
+  const std::string known =
+      options.format == "gguf" ? "f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0" : "f32, f16 or bf16";
   using tensor::DType;
-  const bool possible = dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
-                        (options.format == "gguf" && (dtype == DType::kQ8_0 || dtype == DType::kQ4_0));
-  if (!possible)
+  std::vector<DType> possible{DType::kF32, DType::kF16, DType::kBF16};
+  if (options.format == "gguf")
+    possible.insert(possible.end(), {DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0});
+  if (!dtype || std::find(possible.begin(), possible.end(), *dtype) == possible.end())
     raise(ErrorCategory::kInvalidArgument, "--quantize {}: --format {} takes {}", name, options.format, known);
   return *dtype;
 }
@@ -77,7 +81,8 @@ void add_export_command(CLI::App& app) {
   command->add_option("--format,-f", options->format, "gguf, hf, peft or gguf-lora")
       ->required()
       ->check(CLI::IsMember({"gguf", "hf", "peft", "gguf-lora"}));
-  command->add_option("--quantize", options->quantise, "type of the matrices: f32, f16, bf16, and for gguf q8_0, q4_0");
+  command->add_option("--quantize", options->quantise,
+                      "type of the matrices: f32, f16, bf16, and for gguf q8_0, q5_1, q5_0, q4_1, q4_0");
   command->add_option("--output,-o", options->output, "file (gguf, gguf-lora) or folder")->required();
   command->add_flag("--overwrite", options->overwrite, "replace what is there");
   command->add_flag("--json", options->json, "say what was written as JSON");

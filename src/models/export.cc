@@ -317,12 +317,19 @@ std::uint32_t file_type(DType dtype) {
       return 1;
     case DType::kQ4_0:
       return 2;
+    case DType::kQ4_1:
+      return 3;
     case DType::kQ8_0:
       return 7;
+    case DType::kQ5_0:
+      return 8;
+    case DType::kQ5_1:
+      return 9;
     case DType::kBF16:
       return 32;
     default:
-      raise(ErrorCategory::kUnsupported, "GGUF export as {} is not supported: use f32, f16, bf16, q8_0 or q4_0",
+      raise(ErrorCategory::kUnsupported,
+            "GGUF export as {} is not supported: use f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0",
             tensor::info(dtype).name);
   }
 }
@@ -452,7 +459,7 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
   for (const NamedWeight& entry : package.model->weights()) {
     const tensor::Shape shape = entry.variable.value().shape();
     DType stored = shape.rank() == 1 ? DType::kF32 : dtype;
-    if (stored == DType::kQ4_0 && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight"))
+    if (tensor::is_quantised(stored) && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight"))
       stored = DType::kQ8_0;
     if (shape[shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
     writer.add(gguf_name(package.config, entry.name), shape, stored,

@@ -66,8 +66,9 @@ TEST_P(Export, ReadsBackAsTheMergedModel) {
 }
 
 // How far a stored weight may be from the exact one: half a unit of the float types; half a step of q8_0, whose step is
-// a 127th of the block's largest weight; a step of q4_0, whose largest weight of the other sign has no code of its own.
-// The f16 scale of a block is off by 2^-11 of itself.
+// a 127th of the block's largest weight; a step of q4_0 and q5_0, whose largest weight of the other sign has no code of
+// its own; half a step of q4_1 and q5_1, from the least to the largest weight. The f16 scale of a block is off by 2^-11
+// of itself, and so is the least weight.
 float allowed(DType dtype, float weight, float largest) {
   const float scale = largest * 0x1p-11F;
   switch (dtype) {
@@ -79,6 +80,12 @@ float allowed(DType dtype, float weight, float largest) {
       return std::abs(weight) * 0x1p-8F;
     case DType::kQ8_0:
       return largest / 127 / 2 * 1.001F + scale;
+    case DType::kQ5_0:
+      return largest / 16 * 1.001F + scale;
+    case DType::kQ4_1:
+      return largest / 15 * 1.001F + 3 * scale;
+    case DType::kQ5_1:
+      return largest / 31 * 1.001F + 3 * scale;
     default:
       return largest / 8 * 1.001F + scale;
   }
@@ -105,7 +112,8 @@ TEST_P(Export, StoredWeightsAreWithinAStepOfTheMergedOnes) {
   tensor::Allocator& allocator = opened.engine.allocator();
   const auto weights = merged_weights(opened.package, &adapter, allocator);
   const auto names = opened.package.model->weights();
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType dtype :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0}) {
     write_gguf(folder_ / "m.gguf", opened.package, "", weights, dtype);
     const auto file = formats::GgufFile::open(folder_ / "m.gguf");
     const auto gguf = make_gguf_source(file, opened.package.config, tensor::make_host_allocator());

@@ -321,6 +321,14 @@ TEST(Export, EveryFormatIsReadBackWithTheSameScores) {
     ASSERT_EQ(run(with(base, {"--format", "gguf", "--quantize", type, "--output", file})).code, 0) << type;
     check({"--model", file}, 1.0);
   }
+  for (const char* type : {"q5_1", "q5_0", "q4_1", "q4_0"}) {
+    const std::string file = folder / (std::string(type) + ".gguf");
+    ASSERT_EQ(run(with(base, {"--format", "gguf", "--quantize", type, "--output", file})).code, 0) << type;
+    EXPECT_NE(run({"inspect", file, "--json"}).json().at("parameters by type").find(type), nullptr) << type;
+  }
+  const Outcome unknown = run(with(base, {"--format", "gguf", "--quantize", "q3_k", "--output", folder / "q3.gguf"}));
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("--format gguf takes f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0"));
   ASSERT_EQ(run(with(base, {"--format", "hf", "--quantize", "f32", "--output", folder / "hf"})).code, 0);
   check({"--model", folder / "hf"}, 1e-3);
   ASSERT_EQ(run(with(base, {"--format", "peft", "--output", folder / "peft"})).code, 0);
