@@ -10,11 +10,12 @@
 
 #include "base/file.h"
 #include "base/value.h"
+#include "formats/tensor_file.h"
 #include "tensor/tensor.h"
 
 namespace instruct::formats {
 
-class SafetensorsFile {
+class SafetensorsFile final : public TensorFile {
  public:
   // Raises BadData naming file and tensor for anything malformed: header out of bounds, bytes that belong to two
   // tensors or none, a size that does not fit shape and type. A dtype this program cannot read is Unsupported when the
@@ -23,19 +24,16 @@ class SafetensorsFile {
   static std::shared_ptr<const SafetensorsFile> parse(std::span<const std::byte> bytes, std::string origin,
                                                       std::shared_ptr<const void> owner);
 
-  const std::string& origin() const { return origin_; }
-  // Lets the system start reading the tensors from disk.
-  void read_ahead() const {
+  const std::string& origin() const override { return origin_; }
+  void read_ahead() const override {
     if (map_ != nullptr) map_->read_ahead();
   }
-  // Gives back memory that reading has filled; tensors can still be read.
-  void release() const {
+  void release() const override {
     if (map_ != nullptr) map_->release();
   }
-  std::vector<std::string> names() const;
-  bool has(const std::string& name) const { return entries_.contains(name); }
-  // A view into the file (a copy where the file left it unaligned). Raises NotFound or Unsupported.
-  tensor::Tensor tensor(const std::string& name) const;
+  std::vector<std::string> names() const override;
+  bool has(const std::string& name) const override { return entries_.contains(name); }
+  tensor::Tensor tensor(const std::string& name) const override;
   // The "__metadata__" object, or an empty object.
   const Value& metadata() const { return metadata_; }
 

@@ -86,17 +86,18 @@ class GgufSource final : public WeightSource {
 class FolderSource final : public WeightSource {
  public:
   explicit FolderSource(const fs::path& folder) : folder_(folder) {
-    const fs::path index = folder / "model.safetensors.index.json";
-    if (fs::exists(index)) {
-      with_origin(index.string(), [&] { add_shards(parse_json(read_file(index, 1 << 30), index.string())); });
-    } else if (fs::exists(folder / "model.safetensors")) {
-      add(formats::SafetensorsFile::open(folder / "model.safetensors"));
-    } else {
-      const bool pickled =
-          fs::exists(folder / "pytorch_model.bin") || fs::exists(folder / "pytorch_model.bin.index.json");
-      raise(ErrorCategory::kNotFound, "{}: model.safetensors is missing{}", folder.string(),
-            pickled ? ": pytorch_model.bin is not read; save the model as safetensors first" : "");
+    for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
+      const fs::path index = folder / (std::string(name) + ".index.json");
+      if (fs::exists(index)) {
+        with_origin(index.string(), [&] { add_shards(parse_json(read_file(index, 1 << 30), index.string())); });
+        return;
+      }
+      if (fs::exists(folder / name)) {
+        add(opened(folder / name));
+        return;
+      }
     }
+    raise(ErrorCategory::kNotFound, "{}: model.safetensors is missing, and so is pytorch_model.bin", folder.string());
   }
   bool has(const std::string& name) const override { return files_.contains(name); }
   Tensor get(const std::string& name) const override {
@@ -113,13 +114,17 @@ class FolderSource final : public WeightSource {
   std::string origin() const override { return folder_.string(); }
 
  private:
+  static std::shared_ptr<const formats::TensorFile> opened(const fs::path& path) {
+    if (path.extension() == ".bin") return formats::PytorchFile::open(path);
+    return formats::SafetensorsFile::open(path);
+  }
   void add_shards(const Value& index) {
     std::map<std::string, std::vector<std::string>> shards;
     for (const auto& [name, shard] : index.at("weight_map").as_object()) shards[shard.as_string()].push_back(name);
     for (const auto& [shard, names] : shards) {
       if (shard.empty() || fs::path(shard).filename() != fs::path(shard) || !fs::exists(folder_ / shard))
         raise(ErrorCategory::kNotFound, "shard '{}' is missing: was the download complete?", shard);
-      const auto file = formats::SafetensorsFile::open(folder_ / shard);
+      const auto file = opened(folder_ / shard);
       for (const std::string& name : names) {
         if (!file->has(name))
           raise(ErrorCategory::kNotFound, "tensor '{}' is not in shard '{}', where the index says it is", name, shard);
@@ -127,13 +132,13 @@ class FolderSource final : public WeightSource {
       add(file);
     }
   }
-  void add(const std::shared_ptr<const formats::SafetensorsFile>& file) {
+  void add(const std::shared_ptr<const formats::TensorFile>& file) {
     for (const std::string& name : file->names()) files_[name] = file;
     shards_.push_back(file);
   }
   fs::path folder_;
-  std::map<std::string, std::shared_ptr<const formats::SafetensorsFile>> files_;  // by tensor
-  std::vector<std::shared_ptr<const formats::SafetensorsFile>> shards_;
+  std::map<std::string, std::shared_ptr<const formats::TensorFile>> files_;  // by tensor
+  std::vector<std::shared_ptr<const formats::TensorFile>> shards_;
 };
 
 nn::RotaryConfig::Scaling scaling_from_name(const std::string& name, const std::string& origin) {

@@ -6,6 +6,7 @@
 
 #include "base/value.h"
 #include "formats/gguf.h"
+#include "formats/pytorch.h"
 #include "formats/safetensors.h"
 #include "models/llama.h"
 
@@ -33,7 +34,7 @@ LlamaConfig config_from_json(const Value& json, const std::string& origin);
 
 std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const formats::GgufFile> file, const LlamaConfig& config,
                                                std::shared_ptr<tensor::Allocator> allocator);
-// Single or sharded safetensors in a folder.
+// Single or sharded safetensors in a folder, or pytorch_model.bin where there are none.
 std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder);
 
 }  // namespace instruct::models

@@ -118,6 +118,21 @@ TEST_F(Packages, WeightsThatContradictTheConfigurationAreNamed) {
   EXPECT_EQ(message_with("tie_word_embeddings", false), "no error");  // no head is stored, so it is tied
 }
 
+// What torch.save wrote of the same weights (tests/goldens/pytorch/make.py).
+TEST_F(Packages, PytorchFilesAreTheSameModel) {
+  const fs::path model = copy_of("llama-tied");
+  const std::vector<float> expected = Opened(model).logits();
+  fs::remove(model / "model.safetensors");
+  fs::copy(INSTRUCT_GOLDENS "/pytorch/llama-tied.bin", model / "pytorch_model.bin");
+  EXPECT_EQ(Opened(model).logits(), expected);
+  fs::rename(model / "pytorch_model.bin", model / "pytorch_model-00001-of-00001.bin");
+  Value map = Value::object();
+  for (const std::string& name : formats::PytorchFile::open(model / "pytorch_model-00001-of-00001.bin")->names())
+    map.set(name, "pytorch_model-00001-of-00001.bin");
+  write_file_atomic(model / "pytorch_model.bin.index.json", dump_json(Value::object({{"weight_map", map}})));
+  EXPECT_EQ(Opened(model).logits(), expected);
+}
+
 TEST_F(Packages, MissingFilesAreNamed) {
   const fs::path model = copy_of("llama-tied");
   const auto without = [&](const char* name) {
@@ -130,7 +145,7 @@ TEST_F(Packages, MissingFilesAreNamed) {
   EXPECT_THAT(without("config.json"), HasSubstr("has no config.json"));
   EXPECT_THAT(without("model.safetensors"), HasSubstr("model.safetensors is missing"));
   write_file_atomic(model / "pytorch_model.bin", "");
-  EXPECT_THAT(without("model.safetensors"), HasSubstr("pytorch_model.bin is not read"));
+  EXPECT_THAT(without("model.safetensors"), HasSubstr("pytorch_model.bin: byte 0: no ZIP archive"));
   EXPECT_THAT(message_of([&] { Opened opened(model / "adapter"); }), HasSubstr("it is an adapter"));
   EXPECT_THAT(message_of([&] { Opened opened(folder_ / "none"); }), HasSubstr("does not exist"));
   Value tokenizer = parse_json(read_file(model / "tokenizer.json"), "tokenizer.json");
