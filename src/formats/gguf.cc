@@ -41,10 +41,10 @@ struct GgmlType {
   DType dtype;
 };
 constexpr GgmlType kTypes[] = {
-    {0, DType::kF32},   {1, DType::kF16},   {2, DType::kQ4_0},    {3, DType::kQ4_1},    {6, DType::kQ5_0},
-    {7, DType::kQ5_1},  {8, DType::kQ8_0},  {10, DType::kQ2_K},   {11, DType::kQ3_K},   {12, DType::kQ4_K},
-    {13, DType::kQ5_K}, {14, DType::kQ6_K}, {20, DType::kIQ4_NL}, {23, DType::kIQ4_XS}, {24, DType::kI8},
-    {26, DType::kI32},  {27, DType::kI64},  {30, DType::kBF16},   {39, DType::kMXFP4},
+    {0, DType::kF32},   {1, DType::kF16},   {2, DType::kQ4_0},   {3, DType::kQ4_1},   {6, DType::kQ5_0},
+    {7, DType::kQ5_1},  {8, DType::kQ8_0},  {10, DType::kQ2_K},  {11, DType::kQ3_K},  {12, DType::kQ4_K},
+    {13, DType::kQ5_K}, {14, DType::kQ6_K}, {20, DType::kIQ4NL}, {23, DType::kIQ4XS}, {24, DType::kI8},
+    {26, DType::kI32},  {27, DType::kI64},  {30, DType::kBF16},  {39, DType::kMXFP4},
 };
 
 class Cursor {

@@ -52,9 +52,9 @@ Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t columns, Rando
   return weight;
 }
 
-constexpr std::array kFormats = {DType::kQ8_0,   DType::kQ4_0,   DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                                 DType::kQ4_K,   DType::kQ5_K,   DType::kQ6_K, DType::kQ2_K, DType::kQ3_K,
-                                 DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4};
+constexpr std::array kFormats = {DType::kQ8_0,  DType::kQ4_0,  DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                 DType::kQ4_K,  DType::kQ5_K,  DType::kQ6_K, DType::kQ2_K, DType::kQ3_K,
+                                 DType::kIQ4NL, DType::kIQ4XS, DType::kMXFP4};
 
 // Block-quantised weights, and those with a scale for 64 inputs of an output.
 Tensor scales_of(const Tensor& weight, Allocator& allocator) {
@@ -73,9 +73,9 @@ IntegerWeight reference_pack(Stream& stream, const Tensor& weight) {
              : reference::pack_integer_weight(stream, weight);
 }
 
-constexpr std::array kAllFormats = {DType::kI8,   DType::kQ8_0,   DType::kQ4_0,   DType::kQ4_1, DType::kQ5_0,
-                                    DType::kQ5_1, DType::kQ4_K,   DType::kQ5_K,   DType::kQ6_K, DType::kQ2_K,
-                                    DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4};
+constexpr std::array kAllFormats = {DType::kI8,   DType::kQ8_0,  DType::kQ4_0,  DType::kQ4_1, DType::kQ5_0,
+                                    DType::kQ5_1, DType::kQ4_K,  DType::kQ5_K,  DType::kQ6_K, DType::kQ2_K,
+                                    DType::kQ3_K, DType::kIQ4NL, DType::kIQ4XS, DType::kMXFP4};
 
 class IntegerFormats : public ::testing::TestWithParam<std::tuple<DType, ActivationBits>> {
  protected:

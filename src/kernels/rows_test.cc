@@ -378,7 +378,7 @@ TEST(DequantiseRows, EqualsTheReferenceForBlockTypes) {
   RandomStream random(59, RandomPurpose::kTest);
   for (const DType dtype :
        {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
-        DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4}) {
+        DType::kQ2_K, DType::kQ3_K, DType::kIQ4NL, DType::kIQ4XS, DType::kMXFP4}) {
     for (const std::int64_t blocks : {1, 3, 18}) {
       const std::int64_t width = blocks * info(dtype).block_elements;
       const Tensor source = quantised(dtype, 40, width, random);

@@ -176,7 +176,7 @@ Tensor random_blocks(const tensor::Shape& shape, DType dtype, tensor::Allocator&
       for (int i = 0; i < 2; ++i) std::memcpy(blocks.raw() + block + 80 + 2 * i, &scale, 2);
     } else if (dtype == DType::kMXFP4) {
       blocks.raw()[block] = std::byte{115};  // 2^-13
-    } else if (dtype == DType::kIQ4_NL || dtype == DType::kIQ4_XS) {
+    } else if (dtype == DType::kIQ4NL || dtype == DType::kIQ4XS) {
       std::memcpy(blocks.raw() + block, &scale, 2);
     } else {
       for (int i = 0; i < 2; ++i) std::memcpy(blocks.raw() + block + 2 * i, &scale, 2);
@@ -248,8 +248,8 @@ void write_k_quantised(const fs::path& quantised, const fs::path& plain, DType d
 }
 
 TEST_F(Packages, QuantisedFilesAreTheModelOfTheirValues) {
-  for (const DType dtype : {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kIQ4_NL,
-                            DType::kIQ4_XS, DType::kMXFP4}) {
+  for (const DType dtype : {DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kQ2_K, DType::kQ3_K, DType::kIQ4NL,
+                            DType::kIQ4XS, DType::kMXFP4}) {
     SCOPED_TRACE(tensor::info(dtype).name);
     write_k_quantised(folder_ / "k.gguf", folder_ / "plain.gguf", dtype);
     const std::vector<float> expected = Opened(folder_ / "plain.gguf").logits();

@@ -327,8 +327,8 @@ const IntegerFormat* integer_format(DType dtype) {
       {DType::kQ6_K, {.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k}},
       {DType::kQ2_K, {.bits = 4, .group = 16, .has_minimum = true, .half_scales = false, .read = read_q2_k}},
       {DType::kQ3_K, {.bits = 4, .zero = 4, .group = 16, .half_scales = false, .read = read_q3_k}},
-      {DType::kIQ4_NL, {.bits = 8, .zero = 128, .read = read_iq4_nl}},
-      {DType::kIQ4_XS, {.bits = 8, .zero = 128, .half_scales = false, .read = read_iq4_xs}},
+      {DType::kIQ4NL, {.bits = 8, .zero = 128, .read = read_iq4_nl}},
+      {DType::kIQ4XS, {.bits = 8, .zero = 128, .half_scales = false, .read = read_iq4_xs}},
       {DType::kMXFP4, {.bits = 5, .zero = 16, .half_scales = false, .read = read_mxfp4}}};
   const auto found = formats.find(dtype);
   return found == formats.end() ? nullptr : &found->second;

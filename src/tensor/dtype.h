@@ -28,8 +28,8 @@ enum class DType : std::uint8_t {
   kQ6_K,
   kQ2_K,
   kQ3_K,
-  kIQ4_NL,
-  kIQ4_XS,
+  kIQ4NL,
+  kIQ4XS,
   kMXFP4,
 };
 inline constexpr int kDTypeCount = 21;
