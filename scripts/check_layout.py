@@ -16,7 +16,7 @@ OUTSIDE = {
 }
 ANYWHERE = ("fmt/",)
 TESTS_ONLY = ("gtest/", "gmock/", "rapidcheck")
-SYSTEM = re.compile(r"[a-z_0-9]+|(sys|linux)/\w+\.h|(cpuid|fcntl|immintrin|poll|pthread|sched|signal|spawn|termios|unistd)\.h")
+SYSTEM = re.compile(r"[a-z_0-9]+|(sys|linux)/\w+\.h|(cpuid|fcntl|immintrin|poll|pthread|sched|signal|spawn|termios|ucontext|unistd)\.h")
 
 
 def table(root):
