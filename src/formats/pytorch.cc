@@ -142,7 +142,8 @@ tensor::Tensor PytorchFile::tensor(const std::string& name) const {
   const tensor::Shape shape{std::span<const std::int64_t>(sizes)};
   const std::byte* data = entry.bytes.data() + entry.offset * type.bytes;
   const bool aligned = reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(type.bytes) == 0;
-  if (aligned && is_contiguous(entry)) return tensor::Tensor::borrow(data, shape, *type.dtype, owner_);
+  if (shape.elements() == 0 || (aligned && is_contiguous(entry)))
+    return tensor::Tensor::borrow(data, shape, *type.dtype, owner_);
   const auto copy = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(shape.elements() * type.bytes));
   std::byte* target = copy->data();
   copy_strided(entry, static_cast<std::size_t>(type.bytes), 0, entry.offset, target);
