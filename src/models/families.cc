@@ -9,6 +9,19 @@
 namespace instruct::models {
 namespace {
 
+// With what all Gemmas share.
+constexpr Family gemma(Family family) {
+  family.tied_by_default = true;
+  family.window_always = true;
+  family.default_head_width = 256;
+  family.default_query_scalar = 256;
+  family.out_norms = true;
+  family.scaled_embeddings = true;
+  family.norm_offset = 1;
+  family.activation = "gelu_pytorch_tanh";
+  return family;
+}
+
 constexpr Family kFamilies[] = {
     {.model_type = "llama", .architecture = "LlamaForCausalLM", .gguf = "llama", .gguf_moves_rows = true},
     {.model_type = "mistral",
@@ -34,35 +47,21 @@ constexpr Family kFamilies[] = {
      .tied_by_default = true,
      .window_of_unrotated = true,
      .unrotated_interval = 4},
-    {.model_type = "gemma2",
-     .architecture = "Gemma2ForCausalLM",
-     .gguf = "gemma2",
-     .tied_by_default = true,
-     .window_always = true,
-     .full_interval = 2,
-     .default_head_width = 256,
-     .default_query_scalar = 256,
-     .out_norms = true,
-     .scaled_embeddings = true,
-     .norm_offset = 1,
-     .activation = "gelu_pytorch_tanh",
-     .attention_soft_cap = 50,
-     .logit_soft_cap = 30},
-    {.model_type = "gemma3_text",
-     .architecture = "Gemma3ForCausalLM",
-     .gguf = "gemma3",
-     .head_norms = true,
-     .tied_by_default = true,
-     .window_always = true,
-     .full_interval = 6,
-     .default_head_width = 256,
-     .default_query_scalar = 256,
-     .out_norms = true,
-     .scaled_embeddings = true,
-     .norm_offset = 1,
-     .activation = "gelu_pytorch_tanh",
-     .default_theta = 1e6,
-     .window_theta = 1e4},
+    gemma({.model_type = "gemma2",
+           .architecture = "Gemma2ForCausalLM",
+           .gguf = "gemma2",
+           .full_interval = 2,
+           .even_scalar_layers = 46,
+           .attention_soft_cap = 50,
+           .logit_soft_cap = 30}),
+    gemma({.model_type = "gemma3_text",
+           .architecture = "Gemma3ForCausalLM",
+           .gguf = "gemma3",
+           .head_norms = true,
+           .full_interval = 6,
+           .even_scalar_layers = 62,
+           .default_theta = 1e6,
+           .window_theta = 1e4}),
 };
 
 const Family& find(std::string_view name, std::string_view Family::*key, const std::string& origin) {

@@ -24,8 +24,10 @@ struct Family {
   std::int64_t full_interval = 0;         // every so many layers one without the window, unless layer_types says which
   std::int64_t default_head_width = 0;    // 0: hidden_size / num_attention_heads
   std::int64_t default_query_scalar = 0;  // query_pre_attn_scalar; 0: the head's width
-  bool out_norms = false;                 // what attention and feed-forward add is normalised
-  bool scaled_embeddings = false;         // by the root of hidden_size
+  // How many layers the one has that llama.cpp takes hidden_size / num_attention_heads for instead; 0: none.
+  std::int64_t even_scalar_layers = 0;
+  bool out_norms = false;          // what attention and feed-forward add is normalised
+  bool scaled_embeddings = false;  // by the root of hidden_size
   // Of the weights of norms, to which Hugging Face's files are relative; GGUF keeps the sum.
   float norm_offset = 0;
   std::string_view activation = "silu";

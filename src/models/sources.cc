@@ -368,8 +368,7 @@ std::string gguf_name(const LlamaConfig& config, const std::string& name) {
 std::int64_t gguf_query_scalar(const LlamaConfig& config) {
   const Family& family = family_of(config.architecture);
   if (family.default_query_scalar == 0) return 0;
-  const std::int64_t layers_of_27b = family.gguf == "gemma2" ? 46 : 62;
-  return config.layers == layers_of_27b ? config.width / config.heads : config.head_width;
+  return config.layers == family.even_scalar_layers ? config.width / config.heads : config.head_width;
 }
 
 float gguf_offset(const LlamaConfig& config, const std::string& name) {
