@@ -82,6 +82,25 @@ inline AttentionCase branched_decode_case() {
   return made;
 }
 
+// Rows that are seen whole, as encoders see them.
+inline AttentionCase whole_case(std::string name, const std::vector<std::int64_t>& lengths) {
+  AttentionCase made{.name = std::move(name), .plan = tensor::plan_of_whole_rows(rows_of(lengths)), .heads = {}};
+  made.keys = query_count(made.plan);
+  return made;
+}
+
+// Blocks of queries that see chosen blocks of keys and none of their own, some behind them.
+inline AttentionCase blocks_case() {
+  AttentionCase made{.name = "blocks of keys", .plan = {}, .keys = 260, .heads = {}};
+  using tensor::OwnKeys;
+  made.plan.queries = {
+      {.begin = 0, .end = 64, .self_begin = 0, .visible = {{0, 260}}, .own = OwnKeys::kNone},
+      {.begin = 64, .end = 128, .self_begin = 0, .visible = {{0, 40}, {130, 135}, {200, 260}}, .own = OwnKeys::kNone},
+      {.begin = 128, .end = 131, .self_begin = 0, .visible = {{0, 40}, {250, 260}}, .own = OwnKeys::kNone},
+      {.begin = 131, .end = 170, .self_begin = 0, .visible = {{17, 18}}, .own = OwnKeys::kNone}};
+  return made;
+}
+
 inline std::vector<AttentionCase> plans() {
   std::vector<AttentionCase> cases;
   for (const std::int64_t length : {0, 1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 128, 200}) {
@@ -96,6 +115,10 @@ inline std::vector<AttentionCase> plans() {
   cases.push_back(decode_case(33, 6, 64));
   cases.push_back(decode_case(100, 70, 300));
   cases.push_back(branched_decode_case());
+  for (const std::int64_t length : {1, 3, 5, 31, 32, 33, 64, 65, 200})
+    cases.push_back(whole_case(fmt::format("a row of {} seen whole", length), {length}));
+  cases.push_back(whole_case("rows seen whole", {5, 64, 1, 90, 3, 17}));
+  cases.push_back(blocks_case());
   // Ranges that end within the stretches that the direct path cuts keys into.
   AttentionCase scattered{
       .name = "three queries after ranges of 300 and 310 keys", .plan = {}, .keys = 710, .heads = {}};

@@ -15,7 +15,7 @@ double most_weight(const AttentionCase& c, const Inputs& inputs, const Tensor& l
   for (const tensor::QuerySegment& segment : c.plan.queries) {
     for (std::int64_t t = segment.begin; t < segment.end; ++t) {
       std::vector<tensor::KeyRange> ranges = segment.visible;
-      ranges.push_back({segment.self_begin, segment.self_begin + t - segment.begin + 1});
+      ranges.push_back({segment.self_begin, segment.self_begin + segment.own_keys_of(t - segment.begin + 1)});
       for (const tensor::KeyRange& range : ranges) {
         for (std::int64_t s = range.begin; s < range.end; ++s) {
           for (std::int64_t h = 0; h < c.heads.query; ++h) {
@@ -89,8 +89,9 @@ TEST_P(OnProducts, PlansEqualTheReference) {
 TEST_P(OnProducts, WindowsEqualTheReference) {
   auto machines = three_machines(GetParam());
   for (const std::int64_t window : {1, 2, 17, 64, 70, 1000}) {
-    for (AttentionCase c : {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()),
-                            decode_case(200, 1, 256), decode_case(200, 40, 256), branched_decode_case()}) {
+    for (AttentionCase c :
+         {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()), decode_case(200, 1, 256),
+          decode_case(200, 40, 256), branched_decode_case(), whole_case("rows seen whole", {130, 3, 40})}) {
       c.window = window;
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         c.dtype = dtype;
@@ -127,6 +128,7 @@ TEST_P(OnProducts, WideHeadsEqualTheReference) {
   cases.push_back(tree_case("rows on both sides of a cut", rows_of({540, 20, 300})));
   cases.push_back(tree_case("long prefix", tree_of({530, 40, 9, 70, 3}, {-1, 0, 0, 2, 0})));
   cases.push_back(decode_case(550, 70, 700));
+  cases.push_back(whole_case("long rows seen whole", {540, 20, 300}));
   for (AttentionCase c : cases) {
     const bool is_long = c.keys > 256;
     c.heads = is_long ? Heads{2, 1, 32} : Heads{4, 2, 64};
@@ -141,7 +143,7 @@ TEST_P(OnProducts, WindowsOfWideHeadsEqualTheReference) {
   auto machines = three_machines(GetParam());
   for (const std::int64_t window : {1, 17, 32, 33, 200, 513}) {
     for (AttentionCase c : {tree_case("row of 540", rows_of({540})), tree_case("tree", depth_three_tree()),
-                            decode_case(200, 40, 256), branched_decode_case()}) {
+                            decode_case(200, 40, 256), branched_decode_case(), whole_case("whole rows", {300, 40})}) {
       c.window = window;
       c.heads = {.query = 2, .key = 1, .width = 32};
       c.dtype = DType::kBF16;

@@ -104,8 +104,42 @@ TEST_P(OfRmsNorm, EqualsTheNumericOne) {
   expect_equal(dweight, expected_weight, 40);
 }
 
+TEST(ReferenceGradient, LayerNorm) {
+  Machine machine(1);
+  const Tensor x = uniform({3, 7}, 2, 1, machine);
+  const Tensor weight = uniform({7}, 1, 2, machine);
+  const Tensor bias = uniform({7}, 1, 9, machine);
+  const Tensor dy = uniform({3, 7}, 1, 3, machine);
+  constexpr float kEpsilon = 0.01F;
+  const auto formula = [&](const Values& v, const Values& w) {
+    Values y(v.size());
+    for (std::size_t t = 0; t < 3; ++t) {
+      double mean = 0;
+      double squares = 0;
+      for (std::size_t i = 0; i < 7; ++i) mean += v[t * 7 + i] / 7;
+      for (std::size_t i = 0; i < 7; ++i) squares += (v[t * 7 + i] - mean) * (v[t * 7 + i] - mean) / 7;
+      for (std::size_t i = 0; i < 7; ++i)
+        y[t * 7 + i] =
+            (v[t * 7 + i] - mean) / std::sqrt(squares + static_cast<double>(kEpsilon)) * w[i] + in_double(bias)[i];
+    }
+    return y;
+  };
+  Tensor y = empty_like(x, machine);
+  Tensor mean = Tensor::empty({3}, DType::kF32, *machine.allocator);
+  Tensor inverse = Tensor::empty({3}, DType::kF32, *machine.allocator);
+  reference::layer_norm(machine.stream, x, weight, bias, kEpsilon, y, mean, inverse);
+  expect_equal(y, formula(in_double(x), in_double(weight)), 12);
+  Tensor dx = empty_like(x, machine);
+  Tensor dweight = Tensor::zeros({7}, DType::kF32, *machine.allocator);
+  reference::layer_norm_backward(machine.stream, x, weight, mean, inverse, dy, Accumulate::kNo, dx, dweight);
+  const Loss of_x = [&](const Values& v) { return dot(in_double(dy), formula(v, in_double(weight))); };
+  const Loss of_weight = [&](const Values& v) { return dot(in_double(dy), formula(in_double(x), v)); };
+  expect_equal(dx, numeric_gradient(of_x, in_double(x)), 40);
+  expect_equal(dweight, numeric_gradient(of_weight, in_double(weight)), 40);
+}
+
 class OfGate : public ::testing::TestWithParam<Activation> {};
-INSTANTIATE_TEST_SUITE_P(ReferenceGradient, OfGate, ::testing::Values(Activation::kSilu, Activation::kGeluTanh));
+INSTANTIATE_TEST_SUITE_P(ReferenceGradient, OfGate, ::testing::ValuesIn(kActivations));
 
 TEST_P(OfGate, EqualsTheNumericOne) {
   Machine machine(1);
@@ -115,6 +149,9 @@ TEST_P(OfGate, EqualsTheNumericOne) {
   const Tensor dy = uniform({3, 6}, 1, 6, machine);
   const auto of = [activation](double z) {
     if (activation == Activation::kSilu) return z / (1 + std::exp(-z));
+    if (activation == Activation::kGelu) return 0.5 * z * (1 + std::erf(z / std::sqrt(2)));
+    if (activation == Activation::kRelu) return z < 0 ? 0 : z;
+    if (activation == Activation::kTanh) return 1 - 2 / (std::exp(2 * z) + 1);
     return 0.5 * z * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (z + 0.044715 * z * z * z)));
   };
   const auto formula = [&of](const Values& z, const Values& u) {

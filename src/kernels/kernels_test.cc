@@ -107,6 +107,50 @@ KernelCase rms_norm_backward_case(Accumulate accumulate, bool with_weight, float
           .fast = call(cpu::rms_norm_backward)};
 }
 
+// |x - mean| <= 2 and a deviation of half at least, so |n| <= 4; mean and deviation carry the error of a sum. One
+// column has no deviation: what is divided by sqrt(epsilon) is rounding alone, so widths begin at 3.
+KernelCase layer_norm_case(bool with_bias) {
+  const auto bound = [](std::int64_t, std::int64_t d) { return Bound{4, (8 + sum_units(d)) * kUnit * 8}; };
+  const auto call = [=](auto kernel) {
+    return [=](Stream& s, Tensors& o) { kernel(s, o[0], o[1], with_bias ? o[2] : Tensor(), 1e-5F, o[3], o[4], o[5]); };
+  };
+  return {.name = with_bias ? "layer_norm" : "layer_norm without bias",
+          .operands = {{Kind::kX, Role::kIn, matrix, 0.5F, 1},
+                       {Kind::kF32, Role::kIn, row},
+                       {Kind::kF32, Role::kIn, row},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, bound},
+                       {Kind::kF32, Role::kOut, column, 0, 1, bound},
+                       {Kind::kF32, Role::kOut, column, 0, 1, bound}},
+          .reference = call(reference::layer_norm),
+          .fast = call(cpu::layer_norm),
+          .widths = {8, 63, 64, 65, 384, 1000}};
+}
+
+// |x - mean| <= 2, |w|, |dy| <= 1, r <= 1.5: |n| <= 3, so terms of dx stay below 1.5 (1 + 1 + 3 * 3).
+KernelCase layer_norm_backward_case(Accumulate accumulate, bool with_weight) {
+  const auto dx_bound = [](std::int64_t, std::int64_t d) { return Bound{4, (8 + sum_units(d)) * kUnit * 16.5}; };
+  const auto dw_bound = [](std::int64_t t, std::int64_t) {
+    return Bound{4, sum_units(t) * kUnit * 3 * (4 + std::sqrt(static_cast<double>(t)))};
+  };
+  const auto call = [=](auto kernel) {
+    return [=](Stream& s, Tensors& o) {
+      Tensor none;
+      kernel(s, o[0], o[1], o[2], o[3], o[4], accumulate, o[5], with_weight ? o[6] : none);
+    };
+  };
+  return {.name = fmt::format("layer_norm_backward{}{}", accumulate == Accumulate::kYes ? " accumulating" : "",
+                              with_weight ? " with weight" : ""),
+          .operands = {{Kind::kX, Role::kIn, matrix},
+                       {Kind::kF32, Role::kIn, row},
+                       {Kind::kF32, Role::kIn, column},
+                       {Kind::kF32, Role::kIn, column, 1.0F, 0.5F},
+                       {Kind::kX, Role::kIn, matrix},
+                       {Kind::kX, Role::kInOut, matrix, 0, 1, dx_bound},
+                       {Kind::kF32, Role::kInOut, row, 0, 1, dw_bound}},
+          .reference = call(reference::layer_norm_backward),
+          .fast = call(cpu::layer_norm_backward)};
+}
+
 KernelCase rotate_case(std::int64_t head_width, Direction direction, std::vector<std::int64_t> widths) {
   const auto table = [=](std::int64_t, std::int64_t) { return Shape{32, head_width / 2}; };
   const auto call = [=](auto kernel) {
@@ -123,17 +167,54 @@ KernelCase rotate_case(std::int64_t head_width, Direction direction, std::vector
 }
 
 std::string text(Activation activation) {
-  return activation == Activation::kSilu ? "silu" : "gelu_tanh";
+  switch (activation) {
+    case Activation::kSilu:
+      return "silu";
+    case Activation::kGelu:
+      return "gelu";
+    case Activation::kGeluTanh:
+      return "gelu_tanh";
+    case Activation::kRelu:
+      return "relu";
+    case Activation::kTanh:
+      break;
+  }
+  return "tanh";
 }
 
 // silu by a handful of operations, among them exp at two units and 1 + e, each relative to the value. The exponent of
-// gelu is off by four of its own units, up to 37 of them where what it gives is not yet zero (z = -4.5).
+// gelu's tanh form is off by four of its own units, up to 37 of them where what it gives is not yet zero (z = -4.5).
+// The exact form takes a probability that is off by 7.5e-8, 1.3 units, times |z| where that is not yet zero
+// (below 5.5).
+std::function<Bound(std::int64_t, std::int64_t)> activation_bound(Activation activation) {
+  if (activation == Activation::kGeluTanh) return operations(16 + 4 * 37, 1, 1);
+  if (activation == Activation::kGelu) return operations(16, 8, 5.5);
+  return operations(16);
+}
+
+KernelCase activate_case(Activation activation) {
+  return {.name = "activate " + text(activation),
+          .operands = {{Kind::kX, Role::kIn, matrix, 0, 30},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, activation_bound(activation)}},
+          .reference = [activation](Stream& s, Tensors& o) { reference::activate(s, activation, o[0], o[1]); },
+          .fast = [activation](Stream& s, Tensors& o) { cpu::activate(s, activation, o[0], o[1]); }};
+}
+
+KernelCase activate_backward_case(Activation activation) {
+  return {.name = "activate_backward " + text(activation),
+          .operands = {{Kind::kX, Role::kIn, matrix, 0, 8},
+                       {Kind::kX, Role::kIn, matrix},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, operations(16, 16, 8)}},
+          .reference = [activation](Stream& s,
+                                    Tensors& o) { reference::activate_backward(s, activation, o[0], o[1], o[2]); },
+          .fast = [activation](Stream& s, Tensors& o) { cpu::activate_backward(s, activation, o[0], o[1], o[2]); }};
+}
+
 KernelCase gate_case(Activation activation) {
-  const bool silu = activation == Activation::kSilu;
   return {.name = "gate " + text(activation),
           .operands = {{Kind::kX, Role::kIn, matrix, 0, 30},
                        {Kind::kX, Role::kIn, matrix},
-                       {Kind::kX, Role::kOut, matrix, 0, 1, silu ? operations(16) : operations(16 + 4 * 37, 1, 1)}},
+                       {Kind::kX, Role::kOut, matrix, 0, 1, activation_bound(activation)}},
           .reference = [activation](Stream& s, Tensors& o) { reference::gate(s, activation, o[0], o[1], o[2]); },
           .fast = [activation](Stream& s, Tensors& o) { cpu::gate(s, activation, o[0], o[1], o[2]); }};
 }
@@ -229,7 +310,13 @@ std::vector<KernelCase> activation_cases() {
     cases.push_back(rotate_case(2, direction, {2, 10}));
     cases.push_back(rotate_case(80, direction, {80, 320}));
   }
-  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+  for (const bool with_bias : {false, true}) cases.push_back(layer_norm_case(with_bias));
+  for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+    for (const bool with_weight : {false, true}) cases.push_back(layer_norm_backward_case(accumulate, with_weight));
+  }
+  for (const Activation activation : kActivations) {
+    cases.push_back(activate_case(activation));
+    cases.push_back(activate_backward_case(activation));
     cases.push_back(gate_case(activation));
     for (const bool in_place : {false, true}) cases.push_back(gate_backward_case(activation, in_place));
   }

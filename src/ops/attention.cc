@@ -6,14 +6,18 @@ namespace instruct::ops {
 namespace {
 
 // Every query covered once and in order, every key index inside the tensor.
-void check_plan(const tensor::AttentionPlan& plan, std::int64_t queries, std::int64_t keys) {
+void check_plan(const tensor::AttentionPlan& plan, std::int64_t queries, std::int64_t keys, std::int64_t window) {
   std::int64_t next = 0;
   for (const tensor::QuerySegment& segment : plan.queries) {
     bool good = segment.begin == next && segment.end >= segment.begin && segment.self_begin >= 0 &&
-                segment.self_begin + segment.end - segment.begin <= keys;
+                segment.self_begin + segment.own_keys() <= keys;
+    std::int64_t visible = 0;
     for (const tensor::KeyRange& range : segment.visible) {
       good = good && range.begin >= 0 && range.begin <= range.end && range.end <= keys;
+      visible += range.end - range.begin;
     }
+    // A softmax of nothing has no value, and keys of another text no distance.
+    good = good && (segment.own != tensor::OwnKeys::kNone || (visible > 0 && window == 0));
     if (!good) {
       raise(ErrorCategory::kInvalidArgument, "attention: plan segment [{}, {}) does not fit {} queries and {} keys",
             segment.begin, segment.end, queries, keys);
@@ -56,7 +60,7 @@ Variable attention(const Context& context, const Variable& query, const Variable
                     (same_dtype || context.tape == nullptr),
                 "attention", query.value(), key.value());
   require_shape(key.value().shape() == value.value().shape(), "attention", key.value(), value.value());
-  check_plan(plan, query.value().dim(0), key.value().dim(0));
+  check_plan(plan, query.value().dim(0), key.value().dim(0), options.window);
   kernels::AttentionArgs args{.query = query.value(),
                               .key = key.value(),
                               .value = value.value(),

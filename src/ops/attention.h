@@ -18,7 +18,7 @@ void store_heads(const Context& context, const Tensor& x, std::span<const std::i
 struct AttentionOptions {
   std::int64_t head_width = 0;
   float scale = 0;          // usually 1/sqrt(head_width)
-  std::int64_t window = 0;  // sliding window in positions; 0 for none
+  std::int64_t window = 0;  // keys less than so many positions away are seen; 0: all
   float soft_cap = 0;       // scores are bounded to soft_cap tanh(score / soft_cap); 0 for none
 };
 

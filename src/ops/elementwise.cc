@@ -69,6 +69,22 @@ Variable scale(const Context& context, Variable x, float factor) {
   return x;
 }
 
+Variable activate(const Context& context, Activation activation, const Variable& x) {
+  Variable y(Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator()), context.records({&x}));
+  INSTRUCT_KERNEL(activate)(context, activation, x.value(), y.mutable_value());
+  if (y.requires_gradient()) {
+    // Keeps x.
+    context.tape->record([context, activation, x, y] {
+      if (!y.gradient().defined()) return;
+      Tensor dx = y.gradient();
+      INSTRUCT_KERNEL(activate_backward)(context, activation, x.value(), y.gradient(), dx);
+      pass_gradient(context, x, dx);
+      y.mutable_gradient() = Tensor();
+    });
+  }
+  return y;
+}
+
 Variable gate(const Context& context, Activation activation, const Variable& gate, const Variable& up) {
   require_shape(gate.value().shape() == up.value().shape(), "gate", gate.value(), up.value());
   Variable y(Tensor::empty(gate.value().shape(), gate.value().dtype(), context.allocator()),

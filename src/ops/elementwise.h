@@ -1,4 +1,4 @@
-// Residual addition, rotary embedding and the gated activation.
+// Residual addition, rotary embedding, activations and their gates.
 #pragma once
 
 #include <span>
@@ -26,6 +26,9 @@ Variable rotate(const Context& context, Variable x, std::int64_t head_width, std
 Variable scale(const Context& context, Variable x, float factor);
 
 using kernels::Activation;
+
+// activation(x), any shape.
+Variable activate(const Context& context, Activation activation, const Variable& x);
 
 // activation(gate) * up, [T, F] (Shazeer, "GLU variants improve transformer", 2020).
 Variable gate(const Context& context, Activation activation, const Variable& gate, const Variable& up);

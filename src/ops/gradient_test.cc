@@ -7,6 +7,7 @@
 #include "ops/elementwise.h"
 #include "ops/engine.h"
 #include "ops/gradient_check.h"
+#include "ops/layer_norm.h"
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
@@ -78,6 +79,19 @@ TEST_P(Gradient, RmsNorm) {
   }
 }
 
+TEST_P(Gradient, LayerNorm) {
+  for (const std::int64_t width : {5, 64, 77}) {
+    const Variable x = input({3, width});
+    const Variable w = parameter({width});
+    const Variable b = parameter({width});
+    expect_gradients([&](const Context& c) { return layer_norm(c, x, w, b, 1e-5F); }, {x, w, b});
+    expect_gradients([&](const Context& c) { return layer_norm(c, x, w, Variable(), 1e-5F); }, {x, w});
+    const Variable frozen(w.value());
+    expect_gradients([&](const Context& c) { return layer_norm(c, x, frozen, Variable(), 1e-5F); }, {x});
+    expect_gradients([&](const Context& c) { return layer_norm(c, Variable(x.value()), frozen, b, 1e-5F); }, {b});
+  }
+}
+
 TEST_P(Gradient, LinearPlainBiasAndLowRank) {
   const Variable x = input({5, 33});
   const Variable w = parameter({17, 33}, 0.2);
@@ -114,7 +128,8 @@ TEST_P(Gradient, RotateGateScaleAdd) {
   expect_gradients([&](const Context& c) { return rotate(c, add(c, x, zero), 16, positions, tables); }, {x});
   const Variable gate = input({5, 32});
   const Variable up = input({5, 32});
-  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+  for (const Activation activation : kernels::kActivations) {
+    expect_gradients([&](const Context& c) { return activate(c, activation, x); }, {x}, 4e-3, 4e-3);
     const auto of_copies = [&](const Context& c) {
       return ops::gate(c, activation, add(c, gate, zero), add(c, up, zero));
     };
@@ -137,6 +152,28 @@ TEST_P(Gradient, AttentionOverATree) {
   expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, window); }, {q, k, v}, 4e-3, 4e-3);
   const AttentionOptions cap{.head_width = 8, .scale = 0.35F, .soft_cap = 1.5F};
   expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, cap); }, {q, k, v}, 4e-3, 4e-3);
+}
+
+// Rows that are seen whole (encoders), and keys of another text (cross-attention, blocks of an encoder).
+TEST_P(Gradient, AttentionOverWholeRows) {
+  const std::vector<tensor::Segment> rows{{0, 6, -1}, {6, 7, -1}, {7, 90, -1}};
+  tensor::AttentionPlan plan = tensor::plan_of_whole_rows(rows);
+  const Variable q = input({90, 32});
+  const Variable k = input({90, 16});
+  const Variable v = input({90, 16});
+  for (const std::int64_t window : {0, 5}) {
+    const AttentionOptions options{.head_width = 8, .scale = 0.35F, .window = window};
+    expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, options); }, {q, k, v}, 4e-3, 4e-3);
+  }
+  plan.queries = {
+      {.begin = 0, .end = 70, .self_begin = 0, .visible = {{3, 9}, {40, 44}}, .own = tensor::OwnKeys::kNone},
+      {.begin = 70, .end = 90, .self_begin = 0, .visible = {{8, 30}}, .own = tensor::OwnKeys::kNone}};
+  const AttentionOptions options{.head_width = 8, .scale = 0.35F};
+  expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, options); }, {q, k, v}, 4e-3, 4e-3);
+  const AttentionOptions window{.head_width = 8, .scale = 0.35F, .window = 5};
+  EXPECT_THROW(attention(engine_.context(), q, k, v, plan, window), Error);
+  plan.queries[0].visible.clear();
+  EXPECT_THROW(attention(engine_.context(), q, k, v, plan, options), Error);
 }
 
 TEST_P(Gradient, EmbeddingAndSelectedRows) {

@@ -26,6 +26,19 @@ AttentionPlan plan_of(const std::vector<Segment>& segments) {
   return plan;
 }
 
+AttentionPlan plan_of_whole_rows(const std::vector<Segment>& segments) {
+  AttentionPlan plan;
+  for (const Segment& segment : segments) {
+    INSTRUCT_CHECK(segment.parent < 0);
+    plan.queries.push_back({.begin = segment.begin,
+                            .end = segment.end,
+                            .self_begin = segment.begin,
+                            .visible = {},
+                            .own = OwnKeys::kWhole});
+  }
+  return plan;
+}
+
 std::vector<std::int32_t> positions_of(const std::vector<Segment>& segments) {
   std::vector<std::int32_t> positions;
   std::vector<std::int64_t> depth_at_end(segments.size());

@@ -24,13 +24,22 @@ struct KeyRange {
   bool operator==(const KeyRange&) const = default;
 };
 
-// Queries [begin, end) see every key of `visible` and then their own run: query begin + i sees keys
-// [self_begin, self_begin + i]. Key indices may point into a cache that is longer than the query list.
+// Which keys of its own run [self_begin, self_begin + end - begin) the query begin + i of a segment sees: those up to
+// its own place i (decoders), all of them (encoders), or none (keys of another text).
+enum class OwnKeys : std::uint8_t { kCausal, kWhole, kNone };
+
+// Queries [begin, end) see every key of `visible` and then what `own` says of their own run. Key indices may point into
+// a cache that is longer than the query list.
 struct QuerySegment {
   std::int64_t begin = 0;
   std::int64_t end = 0;
   std::int64_t self_begin = 0;
   std::vector<KeyRange> visible;
+  OwnKeys own = OwnKeys::kCausal;
+
+  // Length of the own run, and how much of it the first `queries` queries see.
+  std::int64_t own_keys() const { return own == OwnKeys::kNone ? 0 : end - begin; }
+  std::int64_t own_keys_of(std::int64_t queries) const { return own == OwnKeys::kCausal ? queries : own_keys(); }
 };
 
 // What attention needs to know about a batch.
@@ -40,6 +49,8 @@ struct AttentionPlan {
 
 // The plan of a tree whose keys are its own tokens (training and scoring). Neighbouring ancestors merge to one range.
 AttentionPlan plan_of(const std::vector<Segment>& segments);
+// The plan of rows whose tokens see their whole row, in both directions (encoders). No segment has a parent.
+AttentionPlan plan_of_whole_rows(const std::vector<Segment>& segments);
 // Position (depth) of every token.
 std::vector<std::int32_t> positions_of(const std::vector<Segment>& segments);
 

@@ -58,13 +58,13 @@ class ForwardTask : HeadTask {
   void block(const QuerySegment& segment, std::int64_t q) {
     const std::int64_t count = std::min(kBlock, segment.end - segment.begin - q);
     const std::int64_t rows = round_up(count, 16);
-    const std::int64_t columns = round_up(family_.visible_keys + q + count, kBlock);
+    const std::int64_t columns = round_up(family_.visible_keys + segment.own_keys_of(q + count), kBlock);
     gather(args_.query, segment.begin + q, count, head_, queries_);
     zero_rows(queries_, count, rows);
     against(queries_, keys_, rows, columns, stride_, args_.scale, scores_);
     const std::int64_t heads = log_sum_.dim(1);
     for (std::int64_t r = 0; r < count; ++r) {
-      const RowSpan span = visible_columns(family_.visible_keys + q + r, columns);
+      const RowSpan span = visible_columns(segment, family_.visible_keys, q + r, columns);
       cap_row(scores_ + r * stride_, span, args_.soft_cap);
       log_sum_.data<float>()[(segment.begin + q + r) * heads + head_] =
           softmax_row(scores_ + r * stride_, span, dtype_, probabilities_ + r * stride_ * size_);

@@ -76,15 +76,15 @@ class BackwardTask : HeadTask {
     const std::int64_t length = segment.end - segment.begin;
     gather_own(args_.key, segment, visible_keys_, keys_);
     gather_own(args_.value, segment, visible_keys_, values_);
-    clear(visible_keys_, round_up(visible_keys_ + length, kBlock));
+    clear(visible_keys_, round_up(visible_keys_ + segment.own_keys(), kBlock));
     for (std::int64_t q = 0; q < length; q += kBlock) block(segment, q);
-    scatter(visible_keys_, segment.self_begin, length);
+    scatter(visible_keys_, segment.self_begin, segment.own_keys());
   }
 
   void block(const QuerySegment& segment, std::int64_t q) {
     const std::int64_t count = std::min(kBlock, segment.end - segment.begin - q);
     const std::int64_t rows = round_up(count, 16);
-    const std::int64_t columns = round_up(visible_keys_ + q + count, kBlock);
+    const std::int64_t columns = round_up(visible_keys_ + segment.own_keys_of(q + count), kBlock);
     const std::int64_t first = segment.begin + q;
     gather(args_.query, first, count, head_, queries_);
     gather(targets_.doutput, first, count, head_, doutputs_);
@@ -96,7 +96,7 @@ class BackwardTask : HeadTask {
     for (std::int64_t r = 0; r < count; ++r) {
       const float delta =
           dot_row(head_row(targets_.output, first + r, head_), doutputs_ + r * width_ * size_, width_, dtype_);
-      const RowSpan span = visible_columns(visible_keys_ + q + r, columns);
+      const RowSpan span = visible_columns(segment, visible_keys_, q + r, columns);
       cap_row(scores_ + r * stride_, span, args_.soft_cap);
       softmax_gradient_row(scores_ + r * stride_, dprobabilities_ + r * stride_, span,
                            targets_.log_sum.data<float>()[(first + r) * heads + head_], delta, args_.scale,

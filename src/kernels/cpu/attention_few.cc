@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/rounding.h"
 
@@ -38,7 +39,7 @@ std::vector<KeyRange> key_rows(const tensor::QuerySegment& segment, std::int64_t
     }
   };
   for (const KeyRange& range : segment.visible) visit(range);
-  visit({segment.self_begin, segment.self_begin + (token - segment.begin) + 1});
+  visit({segment.self_begin, segment.self_begin + segment.own_keys_of(token - segment.begin + 1)});
   return rows;
 }
 
@@ -56,8 +57,7 @@ void FewQueries::add(const tensor::QuerySegment& segment) {
   std::int64_t visible = 0;
   for (const KeyRange& range : segment.visible) visible += range.end - range.begin;
   for (std::int64_t token = segment.begin; token < segment.end; ++token) {
-    const std::int64_t last = visible + (token - segment.begin) + 1;
-    const std::int64_t first = args_.window > 0 ? std::max<std::int64_t>(0, last - args_.window) : 0;
+    const auto [first, last] = seen_columns(segment, visible, token - segment.begin, args_.window);
     const std::int64_t count = ceil_div(last - first, kStretch);
     Query query{.token = token, .stretches = count, .parts = {}};
     if (count > 1) query.parts.resize(static_cast<std::size_t>(count * heads_ * (1 + args_.head_width)));

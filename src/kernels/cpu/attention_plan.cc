@@ -1,6 +1,7 @@
 #include "kernels/cpu/attention_plan.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace instruct::kernels::cpu {
 
@@ -26,11 +27,12 @@ std::vector<Family> families_of(const std::vector<QuerySegment>& queries) {
 std::vector<Tree> trees_of(const std::vector<Family>& families, const std::vector<QuerySegment>& queries) {
   std::vector<Tree> trees;
   for (std::size_t f = 0; f < families.size(); ++f) {
-    std::int64_t begin = queries[families[f].first].self_begin;
-    std::int64_t end = begin;
+    std::int64_t begin = std::numeric_limits<std::int64_t>::max();
+    std::int64_t end = 0;
     for (std::size_t i = families[f].first; i < families[f].last; ++i) {
+      if (queries[i].own == tensor::OwnKeys::kNone) continue;
       begin = std::min(begin, queries[i].self_begin);
-      end = std::max(end, queries[i].self_begin + queries[i].end - queries[i].begin);
+      end = std::max(end, queries[i].self_begin + queries[i].own_keys());
     }
     for (const KeyRange& range : queries[families[f].first].visible) {
       begin = std::min(begin, range.begin);

@@ -2,6 +2,7 @@
 // share some. Internal to kernels/cpu.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -11,6 +12,23 @@
 namespace instruct::kernels::cpu {
 
 using tensor::QuerySegment;
+
+// Columns [begin, end) of a segment's row of keys: the visible ones, then its own run.
+struct ColumnRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+// Those that query `query` of the segment sees behind `visible` keys, of which the window leaves those near.
+inline ColumnRange seen_columns(const QuerySegment& segment, std::int64_t visible, std::int64_t query,
+                                std::int64_t window) {
+  const std::int64_t position = visible + query;
+  ColumnRange seen{.begin = 0, .end = visible + segment.own_keys_of(query + 1)};
+  if (window > 0) {
+    seen.begin = std::max<std::int64_t>(0, position + 1 - window);
+    seen.end = std::min(seen.end, position + window);
+  }
+  return seen;
+}
 
 // Segments of a few queries (decoding steps) take a direct path over the cache, for which nothing is gathered.
 inline bool is_few(const QuerySegment& segment) {

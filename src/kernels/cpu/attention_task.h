@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/products.h"
 #include "kernels/cpu/rounding.h"
@@ -78,17 +79,18 @@ class HeadTask {
   }
   // A segment's own behind the first `visible`, and zeros up to the end of the block.
   void gather_own(const Tensor& matrix, const QuerySegment& segment, std::int64_t visible, std::byte* target) const {
-    const std::int64_t length = segment.end - segment.begin;
+    const std::int64_t length = segment.own_keys();
     gather(matrix, segment.self_begin, length, key_head_, target + visible * width_ * size_);
     zero_rows(target, visible + length, round_up(visible + length, kBlock));
   }
   void zero_rows(std::byte* buffer, std::int64_t first, std::int64_t last) const {
     std::memset(buffer + first * width_ * size_, 0, static_cast<std::size_t>((last - first) * width_ * size_));
   }
-  // Columns a query at position `position` may see, in a row of `width` columns.
-  RowSpan visible_columns(std::int64_t position, std::int64_t width) const {
-    const std::int64_t begin = args_.window > 0 ? std::max<std::int64_t>(0, position + 1 - args_.window) : 0;
-    return {.begin = begin, .end = position + 1, .width = width};
+  // Columns that query `query` of a segment may see behind `visible` shared keys, in a row of `width` columns.
+  RowSpan visible_columns(const QuerySegment& segment, std::int64_t visible, std::int64_t query,
+                          std::int64_t width) const {
+    const ColumnRange seen = seen_columns(segment, visible, query, args_.window);
+    return {.begin = seen.begin, .end = seen.end, .width = width};
   }
 
   // result [rows, columns] (stride `stride`, f32) = alpha * left [rows, width] * keys [columns, width]^T.

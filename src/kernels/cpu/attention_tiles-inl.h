@@ -53,7 +53,12 @@ INSTRUCT_TILES inline __m512i to_bf16_pairs(__m512 first, __m512 second) {
 
 // The queries of a panel that see `column`, a bit each.
 inline std::uint32_t queries_that_see(const View& view, std::int64_t column) {
-  const std::int64_t first = std::clamp<std::int64_t>(column - view.position, 0, kPanelQueries);
+  std::int64_t earliest = column - view.position;
+  if (view.end > 0) {
+    if (column >= view.end) return 0;
+    earliest = view.window > 0 ? earliest - view.window + 1 : 0;
+  }
+  const std::int64_t first = std::clamp<std::int64_t>(earliest, 0, kPanelQueries);
   const std::int64_t last = view.window > 0 ? std::min(view.count, column - view.position + view.window) : view.count;
   return first_lanes<std::uint32_t>(last) & ~first_lanes<std::uint32_t>(first);
 }
@@ -71,8 +76,10 @@ inline LaneMasks masks_of(const View& view, std::int64_t column) {
 inline Columns seen_by_all(const View& view, const Columns& columns) {
   const std::int64_t begin =
       view.window > 0 ? std::max<std::int64_t>(0, view.position + kPanelQueries - view.window) : 0;
+  std::int64_t seen_by_first = view.position + 1;
+  if (view.end > 0) seen_by_first = view.window > 0 ? std::min(view.end, view.position + view.window) : view.end;
   Columns all{.begin = std::clamp((begin + 1) / 2 * 2, columns.begin, columns.end),
-              .end = std::clamp((view.position + 1) / 2 * 2, columns.begin, columns.end)};
+              .end = std::clamp(seen_by_first / 2 * 2, columns.begin, columns.end)};
   if (view.count < kPanelQueries || all.end <= all.begin) all = {columns.begin, columns.begin};
   return all;
 }

@@ -145,8 +145,9 @@ void forward_panel(const ForwardPanel&) {
 
 Columns seen_by_any(const View& view) {
   const std::int64_t begin = view.window > 0 ? std::max<std::int64_t>(0, view.position + 1 - view.window) : 0;
-  return {.begin = begin / kTileDepth * kTileDepth,
-          .end = ceil_div(view.position + view.count, kTileDepth) * kTileDepth};
+  std::int64_t end = view.position + view.count;
+  if (view.end > 0) end = view.window > 0 ? std::min(view.end, end - 1 + view.window) : view.end;
+  return {.begin = begin / kTileDepth * kTileDepth, .end = ceil_div(end, kTileDepth) * kTileDepth};
 }
 
 }  // namespace instruct::kernels::cpu::tiles

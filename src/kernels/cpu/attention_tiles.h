@@ -21,12 +21,13 @@ inline constexpr std::int64_t kForwardKeys = 256;   // keys whose scores are kep
 inline constexpr std::int64_t kBackwardPanels = 8;  // panels that share each load of the keys' gradients
 inline constexpr std::int64_t kBackwardKeys = 128;  // keys after whose step the queries' gradients are stored
 
-// Which keys neighbouring queries see: query i of `count` those in columns up to position + i, and of these the last
-// `window` (all when it is 0).
+// Which keys neighbouring queries see: query i of `count` those in columns up to its own, position + i, or with an
+// `end` those in columns before that; of these the ones less than `window` columns away (all when it is 0).
 struct View {
   std::int64_t position = 0;
   std::int64_t count = 0;
   std::int64_t window = 0;
+  std::int64_t end = 0;
 };
 
 // Columns [begin, end).

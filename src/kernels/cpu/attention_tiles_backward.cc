@@ -14,7 +14,7 @@ constexpr std::int64_t kBlockQueries = kBackwardPanels * kPanelQueries;
 // Panel number `panel` of a block of queries.
 View panel_of(const View& view, std::int64_t panel) {
   const std::int64_t first = panel * kPanelQueries;
-  return {view.position + first, std::min(kPanelQueries, view.count - first), view.window};
+  return {view.position + first, std::min(kPanelQueries, view.count - first), view.window, view.end};
 }
 
 // The scratch of backward_block, cut up.

@@ -73,8 +73,28 @@ void soft_cap_backward_all(Stream& stream, float cap, const Tensor& y, Tensor& d
   });
 }
 
-// Activations are z sigmoid(v(z)).
-struct Silu {
+// Value and derivative of an activation.
+template <class V>
+struct Point {
+  V value;
+  V slope;
+};
+
+// Those of the form z sigmoid(v(z)). With s = sigmoid(v): s + z s (1 - s) dv/dz.
+template <class Inner>
+struct OfSigmoid {
+  template <class D, class V>
+  static HWY_INLINE V value(D d, V z) {
+    return hn::Mul(z, sigmoid(d, Inner::inner(d, z)));
+  }
+  template <class D, class V>
+  static HWY_INLINE Point<V> point(D d, V z) {
+    const V s = sigmoid(d, Inner::inner(d, z));
+    const V one = hn::Set(d, 1.0F);
+    return {hn::Mul(z, s), hn::Mul(s, hn::MulAdd(Inner::slope(d, z), hn::Sub(one, s), one))};
+  }
+};
+struct SiluInner {
   template <class D, class V>
   static HWY_INLINE V inner(D /*d*/, V z) {
     return z;
@@ -85,7 +105,7 @@ struct Silu {
     return z;
   }
 };
-struct GeluTanh {
+struct GeluTanhInner {
   template <class D, class V>
   static HWY_INLINE V inner(D d, V z) {
     const V cubic = hn::MulAdd(hn::Mul(z, z), hn::Set(d, kGeluRate * kGeluCubic), hn::Set(d, kGeluRate));
@@ -97,30 +117,95 @@ struct GeluTanh {
     return hn::Mul(z, cubic);
   }
 };
+// z P(Z < z). P(Z < -|z|) = e^(-z^2 / 2) p(t) / 2 with t = 1 / (1 + 0.3275911 |z| / sqrt(2)), off by 7.5e-8 at most
+// (Abramowitz & Stegun, 7.1.26, for erfc).
+struct Gelu {
+  template <class D, class V>
+  static HWY_INLINE V value(D d, V z) {
+    return point(d, z).value;
+  }
+  template <class D, class V>
+  static HWY_INLINE Point<V> point(D d, V z) {
+    const V one = hn::Set(d, 1.0F);
+    const V t = hn::Div(one, hn::MulAdd(hn::Abs(z), hn::Set(d, 0.231641888F), one));
+    V p = hn::MulAdd(t, hn::Set(d, 0.5F * 1.061405429F), hn::Set(d, 0.5F * -1.453152027F));
+    p = hn::MulAdd(t, p, hn::Set(d, 0.5F * 1.421413741F));
+    p = hn::MulAdd(t, p, hn::Set(d, 0.5F * -0.284496736F));
+    p = hn::MulAdd(t, p, hn::Set(d, 0.5F * 0.254829592F));
+    const V bell = exp(d, hn::Mul(hn::Mul(z, z), hn::Set(d, -0.5F)));
+    const V tail = hn::Mul(hn::Mul(t, p), bell);
+    const V below = hn::IfThenElse(hn::Lt(z, hn::Zero(d)), tail, hn::Sub(one, tail));
+    constexpr float kDensity = 0.3989422804F;  // 1 / sqrt(2 pi)
+    return {hn::Mul(z, below), hn::MulAdd(hn::Mul(z, hn::Set(d, kDensity)), bell, below)};
+  }
+};
+struct Relu {
+  template <class D, class V>
+  static HWY_INLINE V value(D d, V z) {
+    return hn::IfThenElse(hn::Lt(z, hn::Zero(d)), hn::Zero(d), z);  // NaN stays
+  }
+  template <class D, class V>
+  static HWY_INLINE Point<V> point(D d, V z) {
+    const V zero = hn::Zero(d);
+    return {value(d, z), hn::IfThenElse(hn::Gt(z, zero), hn::Set(d, 1.0F), zero)};
+  }
+};
+struct Tanh {
+  template <class D, class V>
+  static HWY_INLINE V value(D d, V z) {
+    return hn::Tanh(d, z);
+  }
+  template <class D, class V>
+  static HWY_INLINE Point<V> point(D d, V z) {
+    const V y = value(d, z);
+    return {y, hn::NegMulAdd(y, y, hn::Set(d, 1.0F))};
+  }
+};
 // Calls body with what computes the activation.
 template <class Body>
 HWY_INLINE void visit_activation(Activation activation, const Body& body) {
-  activation == Activation::kSilu ? body(Silu()) : body(GeluTanh());
+  switch (activation) {
+    case Activation::kSilu:
+      return body(OfSigmoid<SiluInner>());
+    case Activation::kGelu:
+      return body(Gelu());
+    case Activation::kGeluTanh:
+      return body(OfSigmoid<GeluTanhInner>());
+    case Activation::kRelu:
+      return body(Relu());
+    case Activation::kTanh:
+      return body(Tanh());
+  }
+}
+
+void activate_all(Stream& stream, Activation activation, const Tensor& x, Tensor& y) {
+  visit_activation(activation, [&](auto of) HWY_ATTR {
+    map_one(stream, x, y, [of](auto d, auto z) HWY_ATTR { return of.value(d, z); });
+  });
+}
+
+void activate_backward_all(Stream& stream, Activation activation, const Tensor& x, const Tensor& dy, Tensor& dx) {
+  visit_activation(activation, [&](auto of) HWY_ATTR {
+    map_two(stream, x, dy, dx,
+            [of](auto d, auto z, auto gradient) HWY_ATTR { return hn::Mul(gradient, of.point(d, z).slope); });
+  });
 }
 
 void gate_all(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {
   visit_activation(activation, [&](auto of) HWY_ATTR {
-    map_two(stream, gate, up, y,
-            [of](auto d, auto z, auto u) HWY_ATTR { return hn::Mul(hn::Mul(z, sigmoid(d, of.inner(d, z))), u); });
+    map_two(stream, gate, up, y, [of](auto d, auto z, auto u) HWY_ATTR { return hn::Mul(of.value(d, z), u); });
   });
 }
 
-// With s = sigmoid(v): dup = dy z s,  dgate = dy u s (1 + z dv/dz (1 - s)).
+// dup = dy f(z), dgate = dy u f'(z).
 template <class Of, class X>
 void gate_backward_run(Of of, const X* gate, const X* up, const X* dy, X* dgate, X* dup, std::int64_t size) {
   for_lanes(size, [&](auto d, std::int64_t i) HWY_ATTR {
-    const auto z = load(d, gate + i);
+    const auto point = of.point(d, load(d, gate + i));
     const auto u = load(d, up + i);
-    const auto s = sigmoid(d, of.inner(d, z));
-    const auto scaled = hn::Mul(load(d, dy + i), s);
-    const auto slope = hn::MulAdd(of.slope(d, z), hn::Sub(hn::Set(d, 1.0F), s), hn::Set(d, 1.0F));
-    store(d, hn::Mul(hn::Mul(scaled, u), slope), dgate + i);
-    store(d, hn::Mul(scaled, z), dup + i);
+    const auto gradient = load(d, dy + i);
+    store(d, hn::Mul(hn::Mul(gradient, u), point.slope), dgate + i);
+    store(d, hn::Mul(gradient, point.value), dup + i);
   });
 }
 
@@ -289,6 +374,8 @@ HWY_EXPORT(add_all);
 HWY_EXPORT(scale_all);
 HWY_EXPORT(soft_cap_all);
 HWY_EXPORT(soft_cap_backward_all);
+HWY_EXPORT(activate_all);
+HWY_EXPORT(activate_backward_all);
 HWY_EXPORT(gate_all);
 HWY_EXPORT(gate_backward_all);
 HWY_EXPORT(rotate_all);
@@ -318,6 +405,14 @@ void soft_cap(Stream& stream, float cap, Tensor& x) {
 
 void soft_cap_backward(Stream& stream, float cap, const Tensor& y, Tensor& dx) {
   HWY_DYNAMIC_DISPATCH(soft_cap_backward_all)(stream, cap, y, dx);
+}
+
+void activate(Stream& stream, Activation activation, const Tensor& x, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(activate_all)(stream, activation, x, y);
+}
+
+void activate_backward(Stream& stream, Activation activation, const Tensor& x, const Tensor& dy, Tensor& dx) {
+  HWY_DYNAMIC_DISPATCH(activate_backward_all)(stream, activation, x, dy, dx);
 }
 
 void gate(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {

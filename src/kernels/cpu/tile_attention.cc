@@ -69,6 +69,14 @@ class GroupTask {
                 static_cast<std::size_t>((end - visible - count) * width_ * 2));
     pack(target, visible / tiles::kTileDepth * tiles::kTileDepth, end);
   }
+  // What `count` queries from `q` on see behind the first `visible` keys.
+  tiles::View view_of(const QuerySegment& segment, std::int64_t visible, std::int64_t q, std::int64_t count) const {
+    const bool causal = segment.own == tensor::OwnKeys::kCausal;
+    return {.position = visible + q,
+            .count = count,
+            .window = args_.window,
+            .end = causal ? 0 : visible + segment.own_keys()};
+  }
   // Whole tiles: rows [first, last) must be there.
   void pack(Gathered& gathered, std::int64_t first, std::int64_t last) const {
     if (gathered.transposed.data == nullptr) return;
@@ -108,19 +116,21 @@ class ForwardTask : GroupTask {
     gather_visible(args_.value, visible, values_);
     for (const QueryPart& part : parts) {
       const QuerySegment& segment = queries[part.segment];
-      gather_own(args_.key, segment, visible_keys, part.end, keys_);
-      gather_own(args_.value, segment, visible_keys, part.end, values_);
+      const std::int64_t own = segment.own_keys_of(part.end);
+      gather_own(args_.key, segment, visible_keys, own, keys_);
+      gather_own(args_.value, segment, visible_keys, own, values_);
       for (std::int64_t head = first_head_; head < last_head_; ++head) {
         for (std::int64_t q = part.begin; q < part.end; q += tiles::kPanelQueries) {
-          panel(segment.begin + q, head, visible_keys + q, std::min(tiles::kPanelQueries, part.end - q));
+          panel(segment, head, view_of(segment, visible_keys, q, std::min(tiles::kPanelQueries, part.end - q)), q);
         }
       }
     }
   }
 
  private:
-  void panel(std::int64_t row, std::int64_t head, std::int64_t position, std::int64_t count) {
-    tiles::forward_panel({.view = {.position = position, .count = count, .window = args_.window},
+  void panel(const QuerySegment& segment, std::int64_t head, const tiles::View& view, std::int64_t q) {
+    const std::int64_t row = segment.begin + q;
+    tiles::forward_panel({.view = view,
                           .width = width_,
                           .scale = args_.scale,
                           .keys = rows_of(keys_),
@@ -199,22 +209,22 @@ class BackwardTask : GroupTask {
 
   void segment(const QuerySegment& segment) {
     const std::int64_t length = segment.end - segment.begin;
-    gather_own(args_.key, segment, visible_keys_, length, keys_);
-    gather_own(args_.value, segment, visible_keys_, length, values_);
+    gather_own(args_.key, segment, visible_keys_, segment.own_keys(), keys_);
+    gather_own(args_.value, segment, visible_keys_, segment.own_keys(), values_);
     constexpr std::int64_t kQueries = tiles::kBackwardPanels * tiles::kPanelQueries;
     for (std::int64_t head = first_head_; head < last_head_; ++head) {
       for (std::int64_t q = 0; q < length; q += kQueries) {
-        block(segment.begin + q, head, visible_keys_ + q, std::min(kQueries, length - q));
+        block(segment.begin + q, head, view_of(segment, visible_keys_, q, std::min(kQueries, length - q)));
       }
     }
-    scatter(visible_keys_, segment.self_begin, length);
+    scatter(visible_keys_, segment.self_begin, segment.own_keys());
   }
 
-  void block(std::int64_t row, std::int64_t head, std::int64_t position, std::int64_t count) {
+  void block(std::int64_t row, std::int64_t head, const tiles::View& view) {
     const auto rows = [&](const Tensor& matrix) {
       return tiles::HeadRows{head_row(matrix, row, head), matrix.row_stride()};
     };
-    tiles::backward_block({.view = {.position = position, .count = count, .window = args_.window},
+    tiles::backward_block({.view = view,
                            .width = width_,
                            .scale = args_.scale,
                            .keys = rows_of(keys_),
@@ -402,7 +412,8 @@ void TileAttention::run(std::int64_t task) const {
   const std::int64_t group = args_.query.dim(1) / args_.head_width / head_groups_;
   const std::int64_t head = task % head_groups_ * group;
   std::int64_t most = 0;
-  for (const QueryPart& part : piece.parts) most = std::max(most, part.end);
+  for (const QueryPart& part : piece.parts)
+    most = std::max(most, args_.plan->queries[part.segment].own_keys_of(part.end));
   ForwardTask(stream_, args_, head, head + group, piece.visible_keys + most, output_, log_sum_)
       .run(piece.parts, piece.visible_keys);
 }

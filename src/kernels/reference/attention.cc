@@ -20,17 +20,23 @@ Score capped(double score, double cap) {
   return {cap * share, 1 - share * share};
 }
 
-// Keys that query `t` of a segment sees, in order of position; the sliding window keeps the last `window` of them.
+// Keys that query `t` of a segment sees, in order of position; the sliding window keeps those less than `window` away.
 std::vector<std::int64_t> visible_keys(const tensor::QuerySegment& segment, std::int64_t t, std::int64_t window) {
   std::vector<std::int64_t> keys;
   for (const tensor::KeyRange& range : segment.visible) {
     for (std::int64_t key = range.begin; key < range.end; ++key) keys.push_back(key);
   }
-  const std::int64_t last = segment.self_begin + (t - segment.begin);
-  for (std::int64_t key = segment.self_begin; key <= last; ++key) keys.push_back(key);
-  const auto count = static_cast<std::int64_t>(keys.size());
-  if (window > 0 && count > window) keys.erase(keys.begin(), keys.begin() + (count - window));
-  return keys;
+  const auto position = static_cast<std::int64_t>(keys.size()) + t - segment.begin;  // of the query itself
+  std::int64_t own = 0;
+  if (segment.own == tensor::OwnKeys::kCausal) own = t - segment.begin + 1;
+  if (segment.own == tensor::OwnKeys::kWhole) own = segment.end - segment.begin;
+  for (std::int64_t i = 0; i < own; ++i) keys.push_back(segment.self_begin + i);
+  if (window == 0) return keys;
+  std::vector<std::int64_t> near;
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(keys.size()); ++i) {
+    if (std::abs(i - position) < window) near.push_back(keys[static_cast<std::size_t>(i)]);
+  }
+  return near;
 }
 
 // Dot product of `width` elements at column offsets of two rows.

@@ -1,6 +1,7 @@
 // Elementwise kernels, plain: each output element from its own inputs, in f32 or double.
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "kernels/kernels.h"
 #include "kernels/reference/loops.h"
@@ -8,18 +9,43 @@
 namespace instruct::kernels::reference {
 namespace {
 
+// Of an activation.
+struct Point {
+  double value = 0;
+  double slope = 0;
+};
+
 double sigmoid(double z) {
   return 1.0 / (1.0 + std::exp(-z));
 }
 
-// v and dv/dz of z sigmoid(v).
-double inner(Activation activation, double z) {
-  if (activation == Activation::kSilu) return z;
-  return static_cast<double>(kGeluRate) * (z + static_cast<double>(kGeluCubic) * z * z * z);
+// z sigmoid(v) and its derivative s + z s (1 - s) dv/dz, s = sigmoid(v).
+Point of_sigmoid(double z, double v, double slope) {
+  const double s = sigmoid(v);
+  return {z * s, s * (1.0 + z * slope * (1.0 - s))};
 }
-double slope(Activation activation, double z) {
-  if (activation == Activation::kSilu) return 1;
-  return static_cast<double>(kGeluRate) * (1 + 3 * static_cast<double>(kGeluCubic) * z * z);
+
+Point at(Activation activation, double z) {
+  switch (activation) {
+    case Activation::kSilu:
+      return of_sigmoid(z, z, 1);
+    case Activation::kGeluTanh: {
+      const auto rate = static_cast<double>(kGeluRate);
+      const auto cubic = static_cast<double>(kGeluCubic);
+      return of_sigmoid(z, rate * (z + cubic * z * z * z), rate * (1 + 3 * cubic * z * z));
+    }
+    case Activation::kGelu: {  // P' is the density
+      const double below = std::erfc(-z / std::numbers::sqrt2) / 2;
+      const double density = std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi);
+      return {z * below, below + z * density};
+    }
+    case Activation::kRelu:
+      return {std::max(z, 0.0), z > 0 ? 1.0 : 0.0};
+    case Activation::kTanh:
+      break;
+  }
+  const double y = std::tanh(z);
+  return {y, 1 - y * y};
 }
 
 }  // namespace
@@ -66,22 +92,33 @@ void soft_cap_backward(Stream& /*stream*/, float cap, const Tensor& y, Tensor& d
 
 void gate(Stream& /*stream*/, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {
   for_each_element(y, [&](std::int64_t t, std::int64_t i) {
-    const auto z = static_cast<double>(read(gate, t, i));
-    const double s = sigmoid(inner(activation, z));
-    write(y, t, i, static_cast<float>(z * s * static_cast<double>(read(up, t, i))));
+    const double value = at(activation, static_cast<double>(read(gate, t, i))).value;
+    write(y, t, i, static_cast<float>(value * static_cast<double>(read(up, t, i))));
   });
 }
 
-// d(z s) / dz = s + z s (1 - s) dv/dz with s = sigmoid(v).
 void gate_backward(Stream& /*stream*/, Activation activation, const Tensor& gate, const Tensor& up, const Tensor& dy,
                    Tensor& dgate, Tensor& dup) {
   for_each_element(dy, [&](std::int64_t t, std::int64_t i) {
     const auto z = static_cast<double>(read(gate, t, i));
     const auto u = static_cast<double>(read(up, t, i));
     const auto d = static_cast<double>(read(dy, t, i));
-    const double s = sigmoid(inner(activation, z));
-    write(dgate, t, i, static_cast<float>(d * u * s * (1.0 + z * slope(activation, z) * (1.0 - s))));
-    write(dup, t, i, static_cast<float>(d * z * s));
+    const Point point = at(activation, z);
+    write(dgate, t, i, static_cast<float>(d * u * point.slope));
+    write(dup, t, i, static_cast<float>(d * point.value));
+  });
+}
+
+void activate(Stream& /*stream*/, Activation activation, const Tensor& x, Tensor& y) {
+  for_each_element(y, [&](std::int64_t t, std::int64_t i) {
+    write(y, t, i, static_cast<float>(at(activation, static_cast<double>(read(x, t, i))).value));
+  });
+}
+
+void activate_backward(Stream& /*stream*/, Activation activation, const Tensor& x, const Tensor& dy, Tensor& dx) {
+  for_each_element(dy, [&](std::int64_t t, std::int64_t i) {
+    const double slope = at(activation, static_cast<double>(read(x, t, i))).slope;
+    write(dx, t, i, static_cast<float>(static_cast<double>(read(dy, t, i)) * slope));
   });
 }
 
