@@ -5,70 +5,13 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "models/weight_loader.h"
 #include "ops/checkpoint.h"
 #include "ops/rms_norm.h"
 #include "ops/rows.h"
-#include "ops/weights.h"
 
 namespace instruct::models {
 namespace {
-
-// Reads weights into the form the options ask for, checking shapes.
-class Loader {
- public:
-  Loader(const WeightSource& source, const WeightOptions& options, tensor::Allocator& allocator)
-      : source_(source), options_(options), allocator_(allocator), threads_(options.threads) {}
-
-  Variable matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
-    const Tensor stored = get(name, tensor::Shape{rows, columns});
-    const bool quantised = tensor::is_quantised(stored.dtype());
-    const bool keep = !options_.trainable &&
-                      (stored.dtype() == options_.dtype || packs(stored) || (quantised && options_.keep_quantised));
-    kept_ = kept_ || (keep && !packs(stored));
-    return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_, threads_));
-  }
-  // What is computed with the file's own bytes had better stay in memory.
-  bool kept() const { return kept_; }
-  // Norm weights and biases: always f32.
-  Variable vector(const std::string& name, std::int64_t size) {
-    return variable(ops::converted_copy(get(name, tensor::Shape{size}), DType::kF32, allocator_, threads_));
-  }
-  ops::IntegerForms packed(const Variable& weight) {
-    if (!packs(weight.value())) return {};
-    return ops::pack_for_integers(weight.value(), options_.integers, allocator_, threads_);
-  }
-  nn::Linear linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias) {
-    nn::Linear layer{.name = name, .weight = matrix(name + ".weight", outputs, inputs)};
-    layer.integer = packed(layer.weight);
-    if (bias) layer.bias = vector(name + ".bias", outputs);
-    return layer;
-  }
-
- private:
-  Tensor get(const std::string& name, const tensor::Shape& shape) {
-    Tensor stored = source_.get(name);
-    if (!(stored.shape() == shape)) {
-      raise(ErrorCategory::kBadData, "{}: tensor '{}' is {}, the configuration says {}", source_.origin(), name,
-            stored.shape().text(), shape.text());
-    }
-    return stored;
-  }
-  bool packs(const Tensor& stored) const {
-    if (options_.trainable || !integers_) return false;
-    if (options_.integers == ops::IntegerUse::kNone) return false;
-    return options_.integers == ops::IntegerUse::kGradients8 || tensor::is_quantised(stored.dtype());
-  }
-  Variable variable(Tensor value) const {
-    return options_.trainable ? Variable::parameter(std::move(value)) : Variable(std::move(value));
-  }
-
-  const WeightSource& source_;
-  const WeightOptions& options_;
-  tensor::Allocator& allocator_;
-  ThreadPool threads_;
-  bool integers_ = ops::has_integer_products();
-  bool kept_ = false;
-};
 
 void require(bool condition, const std::string& origin, const char* what, double value) {
   if (!condition)
@@ -126,7 +69,7 @@ void LlamaConfig::check(const std::string& origin) const {
 Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions& options, tensor::Allocator& allocator)
     : config_(std::move(config)), dtype_(options.dtype) {
   config_.check(source.origin());
-  Loader loader(source, options, allocator);
+  WeightLoader loader(source, options, allocator);
   const std::int64_t d = config_.width;
   const std::int64_t q = config_.heads * config_.head_width;
   const std::int64_t kv = config_.key_value_heads * config_.head_width;
@@ -258,14 +201,10 @@ std::vector<nn::Linear*> Llama::linears() {
 
 std::vector<NamedWeight> Llama::weights() const {
   std::vector<NamedWeight> result{{"model.embed_tokens.weight", embedding_}};
-  const auto add = [&result](const nn::Linear& layer) {
-    result.push_back({layer.name + ".weight", layer.weight});
-    if (layer.bias.defined()) result.push_back({layer.name + ".bias", layer.bias});
-  };
   for (const nn::DecoderBlock& block : blocks_) {
     const std::string prefix = fmt::format("model.layers.{}.", block.index);
     result.push_back({prefix + "input_layernorm.weight", block.attention_norm});
-    for (const nn::Linear* layer : {&block.query, &block.key, &block.value, &block.output}) add(*layer);
+    for (const nn::Linear* layer : {&block.query, &block.key, &block.value, &block.output}) add_weights(*layer, result);
     if (config_.head_norms) {
       result.push_back({prefix + "self_attn.q_norm.weight", block.query_norm});
       result.push_back({prefix + "self_attn.k_norm.weight", block.key_norm});
@@ -277,10 +216,10 @@ std::vector<NamedWeight> Llama::weights() const {
     } else {
       result.push_back({prefix + "post_attention_layernorm.weight", block.feed_forward_norm});
     }
-    for (const nn::Linear* layer : {&block.gate, &block.up, &block.down}) add(*layer);
+    for (const nn::Linear* layer : {&block.gate, &block.up, &block.down}) add_weights(*layer, result);
   }
   result.push_back({"model.norm.weight", norm_});
-  if (!config_.tied_embeddings) add(head_);
+  if (!config_.tied_embeddings) add_weights(head_, result);
   return result;
 }
 

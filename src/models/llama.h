@@ -12,17 +12,14 @@
 #include <string>
 #include <vector>
 
-#include "models/weight_source.h"
+#include "models/weight_loader.h"
 #include "nn/decoder_block.h"
 #include "nn/rotary.h"
 #include "ops/cross_entropy.h"
 
 namespace instruct::models {
 
-using autograd::Variable;
 using ops::Context;
-using tensor::DType;
-using tensor::Tensor;
 
 struct LlamaConfig {
   std::string architecture;  // Hugging Face model_type (families.h)
@@ -57,17 +54,6 @@ struct LlamaConfig {
   void check(const std::string& origin) const;
 };
 
-// How weights are held in memory.
-struct WeightOptions {
-  DType dtype = DType::kF32;    // of activations and of converted weights: f32 or bf16
-  bool keep_quantised = false;  // leave block-quantised matrices as they are and convert by tile in each product
-  bool trainable = false;       // every weight gets a gradient (full tuning); implies private, converted copies
-  // Matrices packed for products on integers, where the processor has them: quantised ones for forward passes
-  // alone, all for training over a frozen base.
-  ops::IntegerUse integers = ops::IntegerUse::kNone;
-  int threads = 0;  // that convert and pack; 0 takes all processors
-};
-
 // One pass over a batch of tokens. Everything referred to must outlive the backward pass.
 struct Pass {
   std::span<const std::int32_t> tokens;     // [T]
@@ -78,12 +64,6 @@ struct Pass {
   std::span<const std::int32_t> rows;      // tokens whose output is wanted; empty for all
   std::span<const std::int32_t> adapters;  // [T] of an adapters::AdapterSet, -1: none; empty where there is no set
   bool checkpoint = false;                 // recording, keep only the input of each block and compute the rest again
-};
-
-// A weight with its Hugging Face name.
-struct NamedWeight {
-  std::string name;
-  Variable variable;
 };
 
 class Llama {

@@ -1,5 +1,8 @@
 #include "ops/elementwise.h"
 
+#include <algorithm>
+
+#include "base/error.h"
 #include "ops/dispatch.h"
 
 namespace instruct::ops {
@@ -67,6 +70,46 @@ Variable scale(const Context& context, Variable x, float factor) {
     });
   }
   return x;
+}
+
+Variable dropout(const Context& context, Variable x, float rate, const RandomStream& random) {
+  if (rate == 0 || !context.records({&x})) return x;
+  INSTRUCT_KERNEL(dropout)(context, x.value(), random, rate, x.mutable_value());
+  // Keeps nothing: what is dropped is drawn again.
+  context.tape->record([context, x, rate, random] {
+    if (x.gradient().defined()) INSTRUCT_KERNEL(dropout)(context, x.gradient(), random, rate, x.mutable_gradient());
+  });
+  return x;
+}
+
+std::vector<Variable> split_columns(const Context& context, const Variable& x, std::span<const std::int64_t> widths) {
+  std::vector<Variable> parts;
+  std::int64_t first = 0;
+  for (const std::int64_t width : widths) {
+    parts.emplace_back(x.value().columns(first, first + width), context.records({&x}));
+    first += width;
+  }
+  require_shape(first == x.value().dim(1), "split_columns", x.value(), parts.back().value());
+  if (!context.records({&x})) return parts;
+  context.tape->record([context, x, parts] {
+    const bool any = std::any_of(parts.begin(), parts.end(), [](const Variable& p) { return p.gradient().defined(); });
+    if (!any) return;
+    INSTRUCT_CHECK(!x.gradient().defined());  // x is read through its parts alone
+    Tensor dx = Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator());
+    std::int64_t begin = 0;
+    for (const Variable& part : parts) {
+      Tensor target = dx.columns(begin, begin + part.value().dim(1));
+      begin += part.value().dim(1);
+      if (part.gradient().defined()) {
+        INSTRUCT_KERNEL(convert)(context, part.gradient(), target);
+      } else {
+        for (std::int64_t row = 0; row < dx.dim(0); ++row) target.rows(row, row + 1).fill_zero();
+      }
+      part.mutable_gradient() = Tensor();
+    }
+    x.mutable_gradient() = dx;
+  });
+  return parts;
 }
 
 Variable activate(const Context& context, Activation activation, const Variable& x) {

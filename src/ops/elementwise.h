@@ -2,7 +2,9 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
+#include "base/random.h"
 #include "kernels/activation.h"
 #include "ops/context.h"
 
@@ -24,6 +26,14 @@ Variable rotate(const Context& context, Variable x, std::int64_t head_width, std
 
 // factor * x, IN PLACE: the returned variable is x.
 Variable scale(const Context& context, Variable x, float factor);
+
+// Elements dropped with probability `rate` and the others divided by 1 - rate, IN PLACE, when a gradient is recorded
+// (Srivastava et al., "Dropout", 2014): the returned variable is x.
+Variable dropout(const Context& context, Variable x, float rate, const RandomStream& random);
+
+// x [T, D] cut into neighbouring parts of so many columns, without copying: what is written into a part is written into
+// x.
+std::vector<Variable> split_columns(const Context& context, const Variable& x, std::span<const std::int64_t> widths);
 
 using kernels::Activation;
 

@@ -1,0 +1,54 @@
+// Heads of encoders: from last hidden states to scores of labels, of tokens or of words.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/encoder.h"
+
+namespace instruct::models {
+
+// What a head scores.
+enum class HeadKind {
+  kText,    // labels of a text, from what is pooled of it
+  kTokens,  // labels of tokens
+  kMasked,  // words of the vocabulary, for masked tokens
+};
+
+// dense, activation, norm, out: what a family has of these. All but `out` may be missing.
+struct EncoderHead {
+  nn::Linear dense;  // [D, D]
+  ops::Activation activation = ops::Activation::kTanh;
+  nn::LayerNorm norm;
+  std::string norm_name;
+  nn::Linear out;  // [N, D]; of words: the embeddings themselves
+  HeadKind kind = HeadKind::kText;
+  std::string bias_name;  // of `out`, where it has a name of its own
+
+  // x [M, D], what is pooled or tokens, to scores [M, N]. x is read by nothing else.
+  Variable operator()(const ops::Context& context, const Variable& x, const nn::Dropout& dropout) const;
+  // Every weight that is not the encoder's.
+  std::vector<NamedWeight> weights() const;
+};
+
+// Which layers get new weights: none (what the file lacks is an error), those that the file lacks or has in another
+// size, or all.
+enum class Draw { kNothing, kMissing, kAll };
+
+struct HeadOptions {
+  HeadKind kind = HeadKind::kText;
+  std::int64_t labels = 0;  // N; of words: ignored
+  std::string prefix = {};  // in front of the names, where a model has several heads
+  Draw draw = Draw::kNothing;
+  std::uint64_t seed = 0;  // of what is drawn: normal with the configuration's deviation, biases 0
+};
+
+// From the file the encoder came from; its weights are parameters. A pooler that the encoder has is the head's dense
+// layer. Raises NotFound for a layer that is missing, BadData for one of another size.
+EncoderHead load_head(const Encoder& encoder, const WeightSource& source, const HeadOptions& head,
+                      const WeightOptions& options, tensor::Allocator& allocator);
+// Whether the file has a head of this kind.
+bool has_head(const EncoderConfig& config, const WeightSource& source, HeadKind kind, const std::string& prefix = "");
+
+}  // namespace instruct::models

@@ -1,0 +1,120 @@
+// Encoders against transformers (tests/goldens/encoders/make.py): hidden states of every layer, scores of both heads,
+// and every gradient.
+#include "models/encoder.h"
+
+#include <gtest/gtest.h>
+
+#include "formats/safetensors.h"
+#include "models/encoder_head.h"
+#include "models/sources.h"
+#include "models/test_support.h"
+#include "ops/cross_entropy.h"
+
+namespace instruct::models {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path golden_encoder(const std::string& name) {
+  return fs::path(INSTRUCT_GOLDENS) / "encoders" / name;
+}
+std::vector<std::string> golden_encoders() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(fs::path(INSTRUCT_GOLDENS) / "encoders")) {
+    if (fs::exists(entry.path() / "expected.safetensors")) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// An encoder with rows of its golden, side by side.
+class EncoderParity : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { load({}); }
+  void load(const WeightOptions& options, ops::Backend backend = ops::Backend::kCpu) {
+    const fs::path folder = golden_encoder(GetParam());
+    engine_ = std::make_unique<ops::Engine>(2, backend);
+    source_ = make_folder_source(folder);
+    expected_ = formats::SafetensorsFile::open(folder / "expected.safetensors");
+    const Value json = parse_json(read_file(folder / "config.json"), "config.json");
+    encoder_ = std::make_unique<Encoder>(encoder_config_from_json(json, "config.json"), *source_, options,
+                                         engine_->allocator());
+    options_ = options;
+    segments_.clear();
+    tokens_.clear();
+    types_.clear();
+    firsts_.clear();
+    for (int i = 0; expected_->has(fmt::format("ids.{}", i)); ++i) {
+      const auto begin = static_cast<std::int64_t>(tokens_.size());
+      firsts_.push_back(static_cast<std::int32_t>(begin));
+      for (const std::int64_t id : integers(fmt::format("ids.{}", i))) tokens_.push_back(static_cast<std::int32_t>(id));
+      for (const std::int64_t id : integers(fmt::format("types.{}", i)))
+        types_.push_back(static_cast<std::int32_t>(id));
+      segments_.push_back({begin, static_cast<std::int64_t>(tokens_.size()), -1});
+    }
+    plan_ = tensor::plan_of_whole_rows(segments_);
+    positions_ = tensor::positions_of(segments_);
+    for (std::int32_t& position : positions_) position += static_cast<std::int32_t>(encoder_->config().first_position);
+  }
+  std::vector<std::int64_t> integers(const std::string& name) const {
+    const Tensor values = expected_->tensor(name);
+    return {values.data<std::int64_t>(), values.data<std::int64_t>() + values.elements()};
+  }
+  EncoderPass pass() const { return {.tokens = tokens_, .positions = positions_, .types = types_, .plan = &plan_}; }
+  void expect_rows(const Tensor& got, const std::string& name, std::size_t row, float tolerance) const {
+    const Tensor part = got.rows(segments_[row].begin, segments_[row].end);
+    EXPECT_LE(largest_gap(part.to_floats(), expected_->tensor(name).to_floats()), tolerance) << name;
+  }
+  EncoderHead head(HeadKind kind) {
+    return load_head(*encoder_, *source_, {.kind = kind, .labels = 3}, options_, engine_->allocator());
+  }
+
+  std::unique_ptr<ops::Engine> engine_;
+  std::unique_ptr<WeightSource> source_;
+  std::shared_ptr<const formats::SafetensorsFile> expected_;
+  std::unique_ptr<Encoder> encoder_;
+  WeightOptions options_;
+  std::vector<tensor::Segment> segments_;
+  tensor::AttentionPlan plan_;
+  std::vector<std::int32_t> tokens_, types_, positions_, firsts_;
+};
+INSTANTIATE_TEST_SUITE_P(Models, EncoderParity, ::testing::ValuesIn(golden_encoders()), test_name);
+
+TEST_P(EncoderParity, HiddenStatesOfEveryLayerAreTheOfficialOnes) {
+  for (const ops::Backend backend : {ops::Backend::kCpu, ops::Backend::kReference}) {
+    load({}, backend);
+    std::vector<Tensor> layers;
+    const Variable last = encoder_->hidden(engine_->context(), pass(), &layers);
+    layers.push_back(last.value());
+    ASSERT_EQ(static_cast<std::int64_t>(layers.size()), encoder_->config().layers + 1);
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+      for (std::size_t row = 0; row < segments_.size(); ++row)
+        expect_rows(layers[layer], fmt::format("hidden.{}.{}", layer, row), row, 1e-4F);
+    }
+  }
+}
+
+TEST_P(EncoderParity, HeadsGiveTheOfficialScores) {
+  const ops::Context context = engine_->context();
+  const EncoderHead classify = head(HeadKind::kText);
+  EncoderPass first = pass();
+  first.rows = firsts_;
+  const std::vector<float> scores = classify(context, encoder_->hidden(context, first), {}).value().to_floats();
+  const EncoderHead words = head(HeadKind::kMasked);
+  std::vector<std::int32_t> seconds = firsts_;
+  for (std::int32_t& token : seconds) ++token;
+  first.rows = seconds;
+  const Tensor predicted = words(context, encoder_->hidden(context, first), {}).value();
+  for (std::size_t row = 0; row < segments_.size(); ++row) {
+    const auto at = static_cast<std::int64_t>(row);
+    EXPECT_LE(largest_gap({scores.begin() + 3 * at, scores.begin() + 3 * at + 3},
+                          expected_->tensor(fmt::format("logits.{}", row)).to_floats()),
+              1e-4F);
+    EXPECT_LE(largest_gap(predicted.rows(at, at + 1).to_floats(),
+                          expected_->tensor(fmt::format("masked.{}", row)).to_floats()),
+              1e-4F);
+  }
+}
+
+}  // namespace
+}  // namespace instruct::models
