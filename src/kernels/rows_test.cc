@@ -131,6 +131,69 @@ TEST(CrossEntropy, TakesMinusInfinity) {
   }
 }
 
+// z up to 20: its exponential is off by as many units, and each column adds a few.
+TEST(SigmoidCrossEntropy, EqualsTheReference) {
+  Machine machine(3);
+  for (const std::int64_t columns : {1, 3, 16, 77}) {
+    for (const std::int64_t rows : {0, 1, 5, 70}) {
+      RandomStream random(static_cast<std::uint64_t>(rows * 100 + columns), RandomPurpose::kTest);
+      Tensor logits = Tensor::empty({rows, columns}, DType::kF32, *machine.allocator);
+      fill_uniform(logits, random, 0, 20);
+      Tensor truth = Tensor::empty({rows, columns}, DType::kF32, *machine.allocator);
+      for (std::int64_t i = 0; i < truth.elements(); ++i)
+        set_element(truth, i, random.next_uniform() < 0.3 ? 1.0F : 0.0F);
+      std::vector<float> weights;
+      for (std::int64_t m = 0; m < rows; ++m) weights.push_back(static_cast<float>(random.next_uniform()));
+      std::vector<float> wanted(weights.size()), got(weights.size());
+      Tensor expected = Tensor::empty(logits.shape(), DType::kF32, *machine.allocator);
+      Tensor actual = Tensor::empty(logits.shape(), DType::kF32, *machine.allocator);
+      reference::sigmoid_cross_entropy(machine.stream, logits, truth, weights, wanted, expected);
+      cpu::sigmoid_cross_entropy(machine.stream, logits, truth, weights, got, actual);
+      EXPECT_EQ(mismatch(actual, expected, {24, 8 * kUnit}), "");
+      for (std::size_t m = 0; m < got.size(); ++m)
+        EXPECT_NEAR(got[m], wanted[m], 4 * kUnit * std::abs(static_cast<double>(wanted[m])));
+      // The gradient is the slope of the loss.
+      if (rows == 0) continue;
+      constexpr float kStep = 1e-2F;
+      const float before = logits.data<float>()[0];
+      std::vector<float> high(weights.size()), low(weights.size());
+      Tensor none;
+      set_element(logits, 0, before + kStep);
+      reference::sigmoid_cross_entropy(machine.stream, logits, truth, weights, high, none);
+      set_element(logits, 0, before - kStep);
+      reference::sigmoid_cross_entropy(machine.stream, logits, truth, weights, low, none);
+      EXPECT_NEAR(expected.data<float>()[0], -weights[0] * (high[0] - low[0]) / (2 * kStep), 1e-2);
+    }
+  }
+}
+
+TEST(MeanRows, EqualsTheReferenceAndItsGradientIsTheTransposed) {
+  Machine machine(3);
+  const std::vector<tensor::KeyRange> ranges{{1, 2}, {4, 9}, {9, 30}};
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const std::int64_t width : {1, 31, 64, 100}) {
+      RandomStream random(static_cast<std::uint64_t>(width), RandomPurpose::kTest);
+      Operand x = make_operand({32, width}, dtype, Layout::kGaps, *machine.allocator);
+      fill_uniform(x.view, random, 0, 1);
+      Tensor expected = Tensor::empty({3, width}, dtype, *machine.allocator);
+      Tensor actual = Tensor::empty({3, width}, dtype, *machine.allocator);
+      reference::mean_rows(machine.stream, x.view, ranges, expected);
+      cpu::mean_rows(machine.stream, x.view, ranges, actual);
+      EXPECT_EQ(mismatch(actual, expected, {4, 21 * kUnit}), "");
+      Tensor wanted = Tensor::zeros({32, width}, dtype, *machine.allocator);
+      Tensor got = Tensor::zeros({32, width}, dtype, *machine.allocator);
+      reference::mean_rows_backward(machine.stream, expected, ranges, wanted);
+      cpu::mean_rows_backward(machine.stream, expected, ranges, got);
+      EXPECT_EQ(mismatch(got, wanted, {4, 4 * kUnit}), "");
+      const std::vector<float> gradient = wanted.to_floats();
+      EXPECT_EQ(gradient[0], 0.0F);
+      EXPECT_EQ(gradient[static_cast<std::size_t>(width)], expected.to_floats()[0]);
+      EXPECT_NEAR(gradient[static_cast<std::size_t>(5 * width)],
+                  expected.to_floats()[static_cast<std::size_t>(width)] / 5, dtype == DType::kF32 ? 1e-6 : 2e-3);
+    }
+  }
+}
+
 TEST(KeepChosen, EqualsTheReference) {
   const std::vector<std::int64_t> ends{3, 3, 19, 20};  // the second part is empty
   for (auto& machine : three_machines()) {

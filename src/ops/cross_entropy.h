@@ -30,6 +30,15 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
                                         const Predictions& predictions, std::int64_t vocabulary,
                                         const IntegerForms& integer = {}, float soft_cap = 0);
 
+// Of logits that exist [M, N], f32 or bf16: log P(targets[m]) of each row, the softmax over all N columns. When a
+// gradient is recorded, the loss is sum_m weights[m] * -log P and backward() starts from here.
+std::vector<float> softmax_cross_entropy(const Context& context, const Variable& logits,
+                                         std::span<const std::int32_t> targets, std::span<const float> weights);
+// The same of columns that are true or not on their own: truth [M, N] f32 of 0 and 1; log P of a row is the sum of its
+// columns'.
+std::vector<float> sigmoid_cross_entropy(const Context& context, const Variable& logits, const Tensor& truth,
+                                         std::span<const float> weights);
+
 // Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` and `soft_cap` as above.
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer = {},
               float soft_cap = 0);

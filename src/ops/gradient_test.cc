@@ -221,6 +221,51 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   EXPECT_LE(capped.worst, 1.0) << capped.description;
 }
 
+TEST_P(Gradient, LossesOfHeads) {
+  const Variable x = input({5, 4});
+  const std::vector<std::int32_t> targets{0, 3, 1, 1, 2};
+  const std::vector<float> weights{0.1F, 0.2F, 0.3F, 0.0F, 0.4F};
+  const Tensor truth = Tensor::from_floats(
+      std::vector<float>{0, 1, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0}, {5, 4}, engine_.allocator());
+  for (const bool several : {false, true}) {
+    x.mutable_gradient() = Tensor();
+    const auto loss = [&](Tape* tape) {
+      const Context context = engine_.context(tape);
+      const std::vector<float> log_probabilities = several ? sigmoid_cross_entropy(context, x, truth, weights)
+                                                           : softmax_cross_entropy(context, x, targets, weights);
+      double sum = 0;
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        sum -= static_cast<double>(weights[i]) * static_cast<double>(log_probabilities[i]);
+      return sum;
+    };
+    const GradientCheck check = check_gradients(loss, {x}, 1e-3, 2e-3);
+    EXPECT_LE(check.worst, 1.0) << check.description;
+  }
+  const std::vector<std::int32_t> outside{0, 3, 4, 1, 2};
+  EXPECT_THROW(softmax_cross_entropy(engine_.context(), x, outside, weights), Error);
+}
+
+TEST_P(Gradient, MeansOfRowsAndPartsOfColumns) {
+  const Variable x = input({9, 6});
+  const std::vector<tensor::KeyRange> ranges{{0, 1}, {2, 6}, {6, 9}};
+  expect_gradients([&](const Context& c) { return mean_rows(c, x, ranges); }, {x});
+  const std::vector<tensor::KeyRange> outside{{2, 10}};
+  EXPECT_THROW(mean_rows(engine_.context(), x, outside), Error);
+  const Variable zero(Tensor::zeros({9, 6}, DType::kF32, engine_.allocator()));
+  const auto of_parts = [&](const Context& c) {
+    const std::vector<Variable> parts = split_columns(c, add(c, x, zero), std::array<std::int64_t, 3>{2, 2, 2});
+    return add(c, parts[0], scale(c, parts[2], 3.0F));  // nobody reads the second
+  };
+  expect_gradients(of_parts, {x});
+  const auto dropped = [&](const Context& c) {
+    Tape own;  // acts only while recording
+    Context recording = c;
+    if (recording.tape == nullptr) recording.tape = &own;
+    return dropout(recording, add(recording, x, zero), 0.4F, RandomStream(3, RandomPurpose::kDropout, 1));
+  };
+  expect_gradients(dropped, {x});
+}
+
 // A vocabulary of several tiles, rows with several predictions, the same one twice among them, and rows with none.
 TEST_P(Gradient, CrossEntropyOfAFrozenWeightIsThatOfATrainedOne) {
   constexpr std::int64_t kRows = 20, kVocabulary = 2500;

@@ -44,4 +44,29 @@ Variable select_rows(const Context& context, const Variable& x, std::span<const 
   return take_rows(context, x, rows, x.value().dtype(), "select_rows", -1);
 }
 
+Variable mean_rows(const Context& context, const Variable& x, std::span<const tensor::KeyRange> ranges) {
+  std::int64_t before = 0;
+  for (const auto& [begin, end] : ranges) {
+    if (begin < before || begin >= end || end > x.value().dim(0))
+      raise(ErrorCategory::kInvalidArgument, "mean_rows: range [{}, {}) does not fit {} rows", begin, end,
+            x.value().dim(0));
+    before = end;
+  }
+  Variable y(Tensor::empty({static_cast<std::int64_t>(ranges.size()), x.value().dim(1)}, x.value().dtype(),
+                           context.allocator()),
+             context.records({&x}));
+  INSTRUCT_KERNEL(mean_rows)(context, x.value(), ranges, y.mutable_value());
+  if (y.requires_gradient()) {
+    // Keeps the ranges.
+    context.tape->record([context, x, ranges, y] {
+      if (!y.gradient().defined()) return;
+      GradientTarget target = gradient_target(context, x);
+      if (target.fresh) target.gradient.fill_zero();
+      INSTRUCT_KERNEL(mean_rows_backward)(context, y.gradient(), ranges, target.gradient);
+      y.mutable_gradient() = Tensor();
+    });
+  }
+  return y;
+}
+
 }  // namespace instruct::ops

@@ -1,7 +1,9 @@
-// Rows of a table: token embedding and row selection.
+// Rows of a table: token embedding, row selection, means of rows.
 #pragma once
 
 #include <span>
+
+#include "tensor/segments.h"
 
 #include "ops/context.h"
 
@@ -15,5 +17,9 @@ Variable embedding(const Context& context, const Variable& table, std::span<cons
 
 // Rows of x [T, D] by index, repeats allowed: result [M, D]. `rows` must outlive the backward pass.
 Variable select_rows(const Context& context, const Variable& x, std::span<const std::int32_t> rows);
+
+// The mean of rows [begin, end) of x [T, D] for each range: result [M, D]. Ranges are not empty and do not overlap, and
+// must outlive the backward pass. Raises InvalidArgument for one outside of x.
+Variable mean_rows(const Context& context, const Variable& x, std::span<const tensor::KeyRange> ranges);
 
 }  // namespace instruct::ops

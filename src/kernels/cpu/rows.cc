@@ -86,6 +86,69 @@ void cross_entropy_all(Stream& stream, Tensor& logits, std::int64_t vocabulary, 
   });
 }
 
+// log(1 + e^-|z|) + max(z, 0) - t z by columns, summed in double; |z| is where the first cannot overflow.
+void sigmoid_cross_entropy_all(Stream& stream, const Tensor& logits, const Tensor& truth,
+                               std::span<const float> weights, std::span<float> log_probability, Tensor& dlogits) {
+  for_row_ranges(stream, logits.dim(0), logits.dim(1), [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    for (std::int64_t m = begin; m < end; ++m) {
+      const float* z = logits.data<float>() + m * logits.row_stride();
+      const float* t = truth.data<float>() + m * truth.row_stride();
+      const float weight = weights[static_cast<std::size_t>(m)];
+      double sum = 0;
+      for (std::int64_t i = 0; i < logits.dim(1); ++i) {
+        const auto score = static_cast<double>(z[i]);
+        sum -= std::log1p(std::exp(-std::abs(score))) + std::max(score, 0.0) - static_cast<double>(t[i]) * score;
+      }
+      log_probability[static_cast<std::size_t>(m)] = static_cast<float>(sum);
+      if (!dlogits.defined()) continue;
+      float* gradient = dlogits.data<float>() + m * dlogits.row_stride();
+      for_lanes(logits.dim(1), [&](auto d, std::int64_t i) HWY_ATTR {
+        const auto off = hn::Sub(sigmoid(d, load(d, z + i)), load(d, t + i));
+        store(d, hn::Mul(hn::Set(d, weight), off), gradient + i);
+      });
+    }
+  });
+}
+
+void mean_rows_all(Stream& stream, const Tensor& x, std::span<const tensor::KeyRange> ranges, Tensor& y) {
+  const std::int64_t width = x.dim(1);
+  visit_dtype(x.dtype(), [&](auto type) HWY_ATTR {
+    using X = decltype(type);
+    stream.threads.run_ranges(y.dim(0), 4, [&](std::int64_t first, std::int64_t last) HWY_ATTR {
+      for (std::int64_t m = first; m < last; ++m) {
+        const auto [begin, end] = ranges[static_cast<std::size_t>(m)];
+        const X* from = x.data<X>() + begin * x.row_stride();
+        const float share = 1.0F / static_cast<float>(end - begin);
+        for_lanes(width, [&, count = end - begin](auto d, std::int64_t i) HWY_ATTR {
+          auto sum = hn::Zero(d);
+          for (std::int64_t t = 0; t < count; ++t) sum = hn::Add(sum, load(d, from + t * x.row_stride() + i));
+          store(d, hn::Mul(sum, hn::Set(d, share)), y.data<X>() + m * y.row_stride() + i);
+        });
+      }
+    });
+  });
+}
+
+void mean_rows_backward_all(Stream& stream, const Tensor& dy, std::span<const tensor::KeyRange> ranges, Tensor& dx) {
+  const std::int64_t width = dy.dim(1);
+  visit_dtype(dy.dtype(), [&](auto type) HWY_ATTR {
+    using X = decltype(type);
+    stream.threads.run_ranges(dy.dim(0), 4, [&](std::int64_t first, std::int64_t last) HWY_ATTR {
+      for (std::int64_t m = first; m < last; ++m) {
+        const auto [begin, end] = ranges[static_cast<std::size_t>(m)];
+        const X* gradient = dy.data<X>() + m * dy.row_stride();
+        const float share = 1.0F / static_cast<float>(end - begin);
+        for (std::int64_t t = begin; t < end; ++t) {
+          X* row = dx.data<X>() + t * dx.row_stride();
+          for_lanes(width, [&](auto d, std::int64_t i) HWY_ATTR {
+            store(d, hn::MulAdd(load(d, gradient + i), hn::Set(d, share), load(d, row + i)), row + i);
+          });
+        }
+      }
+    });
+  });
+}
+
 // e^(x - shift) of one row into y, zeros behind `size`; returns their sum, summed as sum_of_exp does. y may be x.
 template <class Y>
 double write_exponentials(const float* x, float shift, std::int64_t size, std::int64_t width, Y* y) {
@@ -231,6 +294,9 @@ namespace instruct::kernels::cpu {
 HWY_EXPORT(maximum_of);
 HWY_EXPORT(log_sum_exp_of);
 HWY_EXPORT(cross_entropy_all);
+HWY_EXPORT(sigmoid_cross_entropy_all);
+HWY_EXPORT(mean_rows_all);
+HWY_EXPORT(mean_rows_backward_all);
 HWY_EXPORT(softmax_tile_all);
 HWY_EXPORT(combine_all);
 HWY_EXPORT(gather_all);
@@ -248,6 +314,19 @@ double log_sum_exp(std::span<const float> values) {
 void cross_entropy(Stream& stream, Tensor& logits, std::int64_t vocabulary, std::span<const std::int32_t> targets,
                    std::span<const float> weights, std::span<float> log_probability, Tensor* dlogits) {
   HWY_DYNAMIC_DISPATCH(cross_entropy_all)(stream, logits, vocabulary, targets, weights, log_probability, dlogits);
+}
+
+void sigmoid_cross_entropy(Stream& stream, const Tensor& logits, const Tensor& truth, std::span<const float> weights,
+                           std::span<float> log_probability, Tensor& dlogits) {
+  HWY_DYNAMIC_DISPATCH(sigmoid_cross_entropy_all)(stream, logits, truth, weights, log_probability, dlogits);
+}
+
+void mean_rows(Stream& stream, const Tensor& x, std::span<const tensor::KeyRange> ranges, Tensor& y) {
+  HWY_DYNAMIC_DISPATCH(mean_rows_all)(stream, x, ranges, y);
+}
+
+void mean_rows_backward(Stream& stream, const Tensor& dy, std::span<const tensor::KeyRange> ranges, Tensor& dx) {
+  HWY_DYNAMIC_DISPATCH(mean_rows_backward_all)(stream, dy, ranges, dx);
 }
 
 void softmax_tile(Stream& stream, const SoftmaxTile& tile) {

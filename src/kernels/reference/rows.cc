@@ -37,6 +37,43 @@ void cross_entropy(Stream& /*stream*/, Tensor& logits, std::int64_t vocabulary, 
   }
 }
 
+void sigmoid_cross_entropy(Stream& /*stream*/, const Tensor& logits, const Tensor& truth,
+                           std::span<const float> weights, std::span<float> log_probability, Tensor& dlogits) {
+  for (std::int64_t m = 0; m < logits.dim(0); ++m) {
+    const auto row = static_cast<std::size_t>(m);
+    double sum = 0;
+    for (std::int64_t i = 0; i < logits.dim(1); ++i) {
+      const auto z = static_cast<double>(read(logits, m, i));
+      const auto t = static_cast<double>(read(truth, m, i));
+      sum -= std::log1p(std::exp(-std::abs(z))) + std::max(z, 0.0) - t * z;
+      if (dlogits.defined())
+        write(dlogits, m, i, static_cast<float>(static_cast<double>(weights[row]) * (1 / (1 + std::exp(-z)) - t)));
+    }
+    log_probability[row] = static_cast<float>(sum);
+  }
+}
+
+void mean_rows(Stream& /*stream*/, const Tensor& x, std::span<const tensor::KeyRange> ranges, Tensor& y) {
+  for (std::int64_t m = 0; m < y.dim(0); ++m) {
+    const auto& [begin, end] = ranges[static_cast<std::size_t>(m)];
+    for (std::int64_t i = 0; i < x.dim(1); ++i) {
+      double sum = 0;
+      for (std::int64_t t = begin; t < end; ++t) sum += static_cast<double>(read(x, t, i));
+      write(y, m, i, static_cast<float>(sum / static_cast<double>(end - begin)));
+    }
+  }
+}
+
+void mean_rows_backward(Stream& /*stream*/, const Tensor& dy, std::span<const tensor::KeyRange> ranges, Tensor& dx) {
+  for (std::int64_t m = 0; m < dy.dim(0); ++m) {
+    const auto& [begin, end] = ranges[static_cast<std::size_t>(m)];
+    for (std::int64_t t = begin; t < end; ++t) {
+      for (std::int64_t i = 0; i < dy.dim(1); ++i)
+        write(dx, t, i, read(dx, t, i) + read(dy, m, i) / static_cast<float>(end - begin));
+    }
+  }
+}
+
 void softmax_tile(Stream& /*stream*/, const SoftmaxTile& tile) {
   for (std::int64_t m = 0; m < tile.scores.dim(0); ++m) {
     const auto row = static_cast<std::size_t>(m);
