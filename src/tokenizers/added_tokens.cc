@@ -1,9 +1,9 @@
 #include "tokenizers/added_tokens.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <functional>
+
+#include "tokenizers/characters.h"
 
 namespace instruct::tokenizers {
 namespace {
@@ -12,36 +12,6 @@ std::vector<std::string> texts_of(const std::vector<AddedTokens::Entry>& entries
   std::vector<std::string> texts;
   for (const auto& entry : entries) texts.push_back(entry.text);
   return texts;
-}
-
-// The character at the start of `text`; U+FFFD for invalid UTF-8. `length` becomes the number of its bytes.
-char32_t first_character(std::string_view text, std::size_t& length) {
-  utf8proc_int32_t character = 0;
-  const auto count = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                      static_cast<utf8proc_ssize_t>(text.size()), &character);
-  length = count < 1 ? 1 : static_cast<std::size_t>(count);
-  return count < 1 ? 0xFFFD : static_cast<char32_t>(character);
-}
-
-char32_t last_character(std::string_view text, std::size_t& length) {
-  std::size_t start = text.size() - 1;
-  while (start > 0 && text.size() - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
-  const char32_t character = first_character(text.substr(start), length);
-  if (start + length == text.size()) return character;
-  length = 1;
-  return 0xFFFD;
-}
-
-bool is_space(char32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-// \w of Unicode's regular expressions: letters, marks, decimal digits, connectors, joiners.
-bool is_word(char32_t c) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) || category == UTF8PROC_CATEGORY_PC ||
-         c == 0x200C || c == 0x200D;
 }
 
 bool inside_word(std::string_view before, std::string_view after) {

@@ -284,7 +284,7 @@ TEST(BadJson, IsRefusedWithAReason) {
   expect_json_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[1]}})", "integer");
   expect_json_error(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}})", "does not have: 'b'");
   const std::string model = R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]},)";
-  expect_json_error(model + R"("normalizer":{"type":"Lowercase"}})", "t.json: normalizer 'Lowercase'");
+  expect_json_error(model + R"("normalizer":{"type":"Odd"}})", "t.json: normalizer 'Odd'");
   expect_json_error(model + R"("pre_tokenizer":{"type":"Odd"}})", "t.json: pre_tokenizer 'Odd'");
   expect_json_error(model + R"("pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Odd"}})",
                     "t.json: split behavior 'Odd'");

@@ -11,38 +11,25 @@
 #include <string_view>
 #include <vector>
 
-#include "tokenizers/spec.h"
+#include "tokenizers/piece_encoder.h"
 #include "tokenizers/tables.h"
 
 namespace instruct::tokenizers {
 
-class BytePairEncoder {
+class BytePairEncoder final : public PieceEncoder {
  public:
   // `texts` (by id, empty for ids that text cannot become) are raw bytes of the tokens for Alphabet::kBytes, their
   // spelling for kCharacters; they and `spec` must outlive the encoder. Raises BadData for repeated tokens, for merges
   // that name unknown tokens, and when there is nothing to merge by.
   BytePairEncoder(const TokenizerSpec& spec, const std::vector<std::string>& texts);
 
-  // Buffers of one caller, reused from piece to piece.
-  struct Part {
-    std::int32_t id;
-    std::uint32_t begin, end;
-    std::int32_t rank, result;    // of joining it with its right neighbour
-    std::int32_t previous, next;  // neighbours, -1 at the ends; only in long pieces
-  };
-  struct Workspace {
-    std::vector<Part> parts;
-    std::vector<std::uint64_t> heap;
-  };
-
-  // Appends the tokens of `piece`, valid UTF-8 that starts at byte `offset` of the text. Symbols that are no token
-  // become the unknown token; without one they vanish, as in the official library.
-  void encode(std::string_view piece, std::size_t offset, Workspace& workspace, std::vector<Token>& out) const;
-
-  // The id of a text as spelled in `texts`, or -1.
-  std::int32_t find(std::string_view text) const { return by_text_.find(text); }
+  // Symbols that are no token become the unknown token; without one they vanish, as in the official library.
+  void encode(std::string_view piece, std::size_t offset, Workspace& workspace, std::vector<Token>& out) const override;
+  std::int32_t find(std::string_view text) const override { return by_text_.find(text); }
 
  private:
+  using Part = Workspace::Part;
+
   void index_tokens();
   void index_token(std::int32_t id);
   void index_merges();

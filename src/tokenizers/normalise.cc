@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "tokenizers/character_steps.h"
+#include "tokenizers/characters.h"
 
 namespace instruct::tokenizers {
 namespace {
@@ -57,15 +59,49 @@ bool starts_anew(utf8proc_int32_t character, utf8proc_option_t option) {
   return property->combining_class == 0 && !mark && !jamo_behind_another;
 }
 
+bool is_inside(std::string_view text, std::size_t at) {
+  return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
+}
+
+// `from`, which starts at byte `begin`, becomes `to`: without the characters that both begin or end with.
+AlignedText::Edit smallest_edit(std::string_view from, std::string_view to, std::size_t begin) {
+  std::size_t same = 0;
+  while (same < std::min(from.size(), to.size()) && from[same] == to[same]) ++same;
+  while (is_inside(from, same) || is_inside(to, same)) --same;
+  from.remove_prefix(same);
+  to.remove_prefix(same);
+  std::size_t end = 0;
+  while (end < std::min(from.size(), to.size()) && from[from.size() - end - 1] == to[to.size() - end - 1]) ++end;
+  while (is_inside(from, from.size() - end) || is_inside(to, to.size() - end)) --end;
+  return {begin + same, begin + same + from.size() - end, std::string(to.substr(0, to.size() - end))};
+}
+
+// What a character is decomposed to begins with what it was without its marks: that stands for this character alone,
+// though marks behind it are put in order with its own.
+void add_edit(AlignedText::Edit edit, std::string_view text, utf8proc_option_t option, Edits& edits) {
+  std::size_t first = 0;
+  std::size_t base = 0;
+  if ((option & UTF8PROC_DECOMPOSE) != 0 && edit.begin < edit.end && !edit.text.empty()) {
+    first_character(text.substr(edit.begin), first);
+    first_character(edit.text, base);
+  }
+  if (edit.begin + first < edit.end && base > 0) {
+    edits.push_back({edit.begin, edit.begin + first, edit.text.substr(0, base)});
+    edit.begin += first;
+    edit.text.erase(0, base);
+  }
+  edits.push_back(std::move(edit));
+}
+
 // The smallest stretches that a form changes on their own.
 Edits unicode_edits(std::string_view text, utf8proc_option_t option) {
   Edits edits;
   std::size_t begin = 0;
   const auto close = [&](std::size_t end) {
     const std::string_view part = text.substr(begin, end - begin);
-    if (std::any_of(part.begin(), part.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
-      std::string form = unicode_form(part, option);
-      if (form != part) edits.push_back({begin, end, std::move(form)});
+    if (!is_ascii(part)) {
+      const std::string form = unicode_form(part, option);
+      if (form != part) add_edit(smallest_edit(part, form, begin), text, option, edits);
     }
     begin = end;
   };
@@ -82,63 +118,12 @@ Edits unicode_edits(std::string_view text, utf8proc_option_t option) {
 
 void to_unicode_form(AlignedText& text, NormaliserKind kind) {
   const std::string_view view = text.view();
-  if (std::none_of(view.begin(), view.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) return;
+  if (is_ascii(view)) return;
   const utf8proc_option_t option = option_of(kind);
   if (unicode_form(view, option) != view) text.apply(unicode_edits(view, option));
 }
 
 }  // namespace
-
-AlignedText::Origin AlignedText::origin_of(std::size_t at) const {
-  if (changed_) return origins_[at];
-  const auto place = static_cast<std::uint32_t>(offset_ + at);
-  return {place, place + 1};
-}
-
-TextRange AlignedText::origin(std::size_t begin, std::size_t end) const {
-  if (!changed_) return {offset_ + begin, offset_ + end};
-  if (begin < end) return {origins_[begin].begin, origins_[end - 1].end};
-  const std::size_t place = begin < origins_.size() ? origins_[begin].begin : offset_ + source_.size();
-  return {place, place};
-}
-
-AlignedText AlignedText::part(std::size_t begin, std::size_t end) const {
-  const TextRange from = origin(begin, end);
-  if (!changed_) return {source_.substr(begin, end - begin), from.begin};
-  AlignedText result(source_.substr(from.begin - offset_, from.end - from.begin), from.begin);
-  result.changed_ = true;
-  result.text_ = text_.substr(begin, end - begin);
-  result.origins_.assign(origins_.begin() + static_cast<std::ptrdiff_t>(begin),
-                         origins_.begin() + static_cast<std::ptrdiff_t>(end));
-  return result;
-}
-
-void AlignedText::apply(const std::vector<Edit>& edits) {
-  if (edits.empty()) return;
-  const std::string_view old = view();
-  std::string text;
-  std::vector<Origin> origins;
-  text.reserve(old.size() + edits.size() * 2);
-  origins.reserve(old.size() + edits.size() * 2);
-  std::size_t done = 0;
-  const auto keep = [&](std::size_t end) {
-    text += old.substr(done, end - done);
-    for (; done < end; ++done) origins.push_back(origin_of(done));
-  };
-  for (const Edit& edit : edits) {
-    keep(edit.begin);
-    const bool inserted = edit.begin == edit.end && edit.end < old.size();
-    const TextRange from = origin(edit.begin, edit.end + (inserted ? 1 : 0));
-    text += edit.text;
-    origins.insert(origins.end(), edit.text.size(),
-                   {static_cast<std::uint32_t>(from.begin), static_cast<std::uint32_t>(from.end)});
-    done = edit.end;
-  }
-  keep(old.size());
-  text_ = std::move(text);
-  origins_ = std::move(origins);
-  changed_ = true;
-}
 
 void repair(AlignedText& text) {
   const std::string_view view = text.view();
@@ -196,6 +181,19 @@ void Normaliser::apply(AlignedText& text) const {
         break;
       case NormaliserKind::kPrefixFirst:
         if (!view.starts_with(put) && text.origin(0, 0).begin == 0) edits.push_back({0, 0, put});
+        break;
+      case NormaliserKind::kLowercase:
+        lowercase(text);
+        break;
+      case NormaliserKind::kBertClean:
+        bert_clean(text);
+        break;
+      case NormaliserKind::kBertChinese:
+        bert_chinese(text);
+        break;
+      case NormaliserKind::kBertAccents:
+        to_unicode_form(text, NormaliserKind::kNfd);
+        bert_accents(text);
         break;
       default:
         to_unicode_form(text, made.step.kind);

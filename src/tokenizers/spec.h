@@ -31,18 +31,41 @@ enum class TokenKind : std::uint8_t { kNormal, kSpecial, kUserDefined, kByte, kU
 // for the bytes of those that are no token (SentencePiece).
 enum class Alphabet : std::uint8_t { kBytes, kCharacters };
 
+// How a piece of text becomes tokens: by merging neighbours, by the longest word part that fits again and again, or by
+// the likeliest way to cut it.
+enum class ModelKind : std::uint8_t { kBytePair, kWordPiece, kUnigram };
+
 // What becomes of the matches of a pattern and of the text between them.
 enum class SplitBehaviour : std::uint8_t { kIsolated, kRemoved, kContiguous, kMergedWithPrevious, kMergedWithNext };
+
+// What a step of pre-tokenisation matches: a pattern, or single characters of a class (characters.h), which needs none.
+enum class SplitMatch : std::uint8_t { kPattern, kSpace, kPunctuation, kDigit };
 
 // One step of pre-tokenisation, applied to every piece the step before left.
 struct SplitStep {
   std::string pattern;  // regular expression as in tokenizer.json (Oniguruma's Ruby dialect)
   SplitBehaviour behaviour = SplitBehaviour::kIsolated;
   bool invert = false;  // matches and the text between them change roles
+  SplitMatch match = SplitMatch::kPattern;
 };
 
-// kPrefix puts `text` in front unless it is there; kPrefixFirst does so only at the start of the whole text.
-enum class NormaliserKind : std::uint8_t { kNfc, kNfd, kNfkc, kNfkd, kReplace, kPrepend, kPrefix, kPrefixFirst };
+// kPrefix puts `text` in front unless it is there; kPrefixFirst does so only at the start of the whole text. The Bert
+// ones are the steps of BertNormalizer: control characters go and white space becomes a space, spaces are put around
+// Chinese characters, accents go.
+enum class NormaliserKind : std::uint8_t {
+  kNfc,
+  kNfd,
+  kNfkc,
+  kNfkd,
+  kReplace,
+  kPrepend,
+  kPrefix,
+  kPrefixFirst,
+  kLowercase,
+  kBertClean,
+  kBertChinese,
+  kBertAccents,
+};
 
 struct NormaliserStep {
   NormaliserKind kind = NormaliserKind::kNfc;
@@ -59,7 +82,15 @@ struct MatchRule {
   bool normalised = false;   // searched, normalised, in the normalised text
 };
 
+// A part of a model's input: one of the texts, or a token put in around them.
+struct FramePart {
+  std::int32_t text = -1;  // 0 for the first text, 1 for the second, -1 for a token
+  std::int32_t id = -1;    // of the token
+  std::int32_t type_id = 0;
+};
+
 struct TokenizerSpec {
+  ModelKind model = ModelKind::kBytePair;
   std::vector<std::string> tokens;  // by id, in the file's spelling
   std::vector<TokenKind> kinds;     // by id; missing ones are kNormal
   // Which neighbours are joined first: a list of pairs (best first), or for SentencePiece models a score by id.
@@ -70,10 +101,16 @@ struct TokenizerSpec {
   std::vector<NormaliserStep> preparations;  // of what is left between the other searched tokens, before splitting
   std::vector<SplitStep> splits;
   std::vector<MatchRule> match_rules;
-  std::string space_symbol;          // kCharacters: what stands for a space in tokens ("▁"); empty: a space itself
-  bool strip_leading_space = false;  // decoding drops one space at the start of the text
-  bool ignore_merges = false;        // a piece that is itself a token is taken whole
-  bool fuse_unknown = false;         // neighbouring unknown symbols become one token
+  std::string space_symbol;             // kCharacters: what stands for a space in tokens ("▁"); empty: a space itself
+  bool strip_leading_space = false;     // decoding drops one space at the start of the text
+  bool ignore_merges = false;           // a piece that is itself a token is taken whole
+  bool fuse_unknown = false;            // neighbouring unknown symbols become one token
+  std::string continuing_prefix;        // kWordPiece: what parts of a word but the first begin with ("##")
+  std::int64_t longest_word = 100;      // kWordPiece: characters; longer words are unknown
+  bool clean_up_spaces = false;         // decoding leaves out the space before punctuation
+  std::vector<FramePart> single, pair;  // the input of one text and of two; empty: bos and eos as the flags below say
+  bool trim_offsets = false;            // offsets of an encoded input leave out spaces at the ends of a token
+  bool keep_first_space = false;        // but not the one put in front of the text
   std::optional<std::int32_t> bos, eos, pad, unknown;
   std::vector<std::int32_t> end_of_turn;  // ids that end an answer besides eos
   bool add_bos = false;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "tokenizers/characters.h"
+
 namespace instruct::tokenizers {
 namespace {
 
@@ -11,6 +13,25 @@ struct Part {
   TextRange range;
   bool match = false;
 };
+
+bool is_of(SplitMatch match, char32_t c) {
+  if (match == SplitMatch::kSpace) return is_space(c);
+  return match == SplitMatch::kDigit ? is_digit(c) : is_punctuation(c);
+}
+
+// Each character of the class is a match.
+void find_parts(std::string_view text, SplitMatch match, bool invert, std::vector<Part>& parts) {
+  parts.clear();
+  std::size_t done = 0;
+  std::size_t length = 0;
+  for (std::size_t at = 0; at < text.size(); at += length) {
+    if (!is_of(match, first_character(text.substr(at), length))) continue;
+    if (at > done) parts.push_back({{done, at}, invert});
+    done = at + length;
+    parts.push_back({{at, done}, !invert});
+  }
+  if (done < text.size()) parts.push_back({{done, text.size()}, invert});
+}
 
 // An empty match cuts the text too, which is why empty parts are only dropped at the end.
 void find_parts(std::string_view text, Pattern::Matches& matches, bool invert, std::vector<Part>& parts) {
@@ -91,7 +112,10 @@ void apply(SplitBehaviour behaviour, std::vector<Part>& parts) {
 }  // namespace
 
 Splitter::Splitter(const std::vector<SplitStep>& steps) {
-  for (const SplitStep& step : steps) steps_.push_back({Pattern(step.pattern), step.behaviour, step.invert});
+  for (const SplitStep& step : steps) {
+    steps_.push_back({std::nullopt, step.match, step.behaviour, step.invert});
+    if (step.match == SplitMatch::kPattern) steps_.back().pattern.emplace(step.pattern);
+  }
 }
 
 std::vector<TextRange> Splitter::split(std::string_view text) const {
@@ -101,11 +125,16 @@ std::vector<TextRange> Splitter::split(std::string_view text) const {
   std::vector<Part> parts;
   for (const Step& step : steps_) {
     next.clear();
-    Pattern::Matches matches(step.pattern, {});
+    std::optional<Pattern::Matches> matches;
+    if (step.pattern) matches.emplace(*step.pattern, std::string_view());
     for (const TextRange& piece : pieces) {
       const std::string_view part = text.substr(piece.begin, piece.end - piece.begin);
-      matches.reset(part);
-      find_parts(part, matches, step.invert, parts);
+      if (matches) {
+        matches->reset(part);
+        find_parts(part, *matches, step.invert, parts);
+      } else {
+        find_parts(part, step.match, step.invert, parts);
+      }
       apply(step.behaviour, parts);
       for (const Part& found : parts) {
         if (found.range.begin < found.range.end)

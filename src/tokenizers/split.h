@@ -1,6 +1,7 @@
 // Cutting text into pieces before merging.
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -20,7 +21,8 @@ class Splitter {
 
  private:
   struct Step {
-    Pattern pattern;
+    std::optional<Pattern> pattern;
+    SplitMatch match;
     SplitBehaviour behaviour;
     bool invert;
   };

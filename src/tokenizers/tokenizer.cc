@@ -3,21 +3,19 @@
 // are led back through every change (normalise.h).
 #include "tokenizers/tokenizer.h"
 
-#include <fmt/compile.h>
-
 #include <algorithm>
-#include <iterator>
 #include <map>
 #include <mutex>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/text.h"
 #include "tokenizers/added_tokens.h"
 #include "tokenizers/byte_level.h"
 #include "tokenizers/byte_pair.h"
+#include "tokenizers/fingerprint.h"
 #include "tokenizers/normalise.h"
 #include "tokenizers/split.h"
+#include "tokenizers/word_piece.h"
 
 namespace instruct::tokenizers {
 namespace {
@@ -45,6 +43,14 @@ void check_id(const TokenizerSpec& spec, const char* name, std::int32_t id) {
         spec.tokens.size());
 }
 
+void check_part(const TokenizerSpec& spec, const FramePart& part, std::int32_t texts) {
+  if (part.text < 0) check_id(spec, "post-processor", part.id);
+  if (part.type_id < 0) raise(ErrorCategory::kBadData, "{}: post-processor: type id {}", spec.name, part.type_id);
+  if (part.text < texts) return;
+  raise(ErrorCategory::kBadData, "{}: a post-processor's template names text {} of {}", spec.name, part.text + 1,
+        texts);
+}
+
 void check(TokenizerSpec& spec) {
   if (spec.tokens.empty()) raise(ErrorCategory::kBadData, "{}: the vocabulary is empty", spec.name);
   spec.kinds.resize(spec.tokens.size(), TokenKind::kNormal);
@@ -54,6 +60,10 @@ void check(TokenizerSpec& spec) {
   }
   for (const std::int32_t id : spec.end_of_turn) check_id(spec, "end-of-turn", id);
   for (const MatchRule& rule : spec.match_rules) check_id(spec, "added", rule.id);
+  if (spec.longest_word < 0)
+    raise(ErrorCategory::kBadData, "{}: longest word: {} characters", spec.name, spec.longest_word);
+  for (const FramePart& part : spec.single) check_part(spec, part, 1);
+  for (const FramePart& part : spec.pair) check_part(spec, part, 2);
 }
 
 // What pieces of text are looked up as; empty for what text cannot become.
@@ -61,6 +71,7 @@ std::string text_of(const TokenizerSpec& spec, std::size_t id) {
   const TokenKind kind = spec.kinds[id];
   const std::string& token = spec.tokens[id];
   if (kind != TokenKind::kNormal && kind != TokenKind::kUserDefined && kind != TokenKind::kByte) return {};
+  if (kind == TokenKind::kUserDefined && spec.model == ModelKind::kWordPiece) return {};  // searched, never cut to
   if (spec.alphabet == Alphabet::kCharacters) return token;
   auto bytes = bytes_of_spelling(token);
   if (kind == TokenKind::kUserDefined) return std::move(bytes).value_or("");
@@ -76,6 +87,24 @@ std::string decoded_characters(const TokenizerSpec& spec, std::size_t id) {
   return with_replaced(token, spec.space_symbol, " ");
 }
 
+// What a token of WordPiece adds behind another: a space, unless it goes on with a word.
+std::string decoded_word_part(const TokenizerSpec& spec, std::size_t id) {
+  const std::string& token = spec.tokens[id];
+  const std::string& prefix = spec.continuing_prefix;
+  if (!prefix.empty() && token.starts_with(prefix)) return token.substr(prefix.size());
+  const bool joins = spec.clean_up_spaces && (token == "." || token == "?" || token == "!" || token == ",");
+  return joins ? token : " " + token;
+}
+
+std::string decoded_token(const TokenizerSpec& spec, std::size_t id) {
+  return spec.model == ModelKind::kWordPiece ? decoded_word_part(spec, id) : decoded_characters(spec, id);
+}
+
+std::unique_ptr<const PieceEncoder> make_encoder(const TokenizerSpec& spec, const std::vector<std::string>& texts) {
+  if (spec.model == ModelKind::kWordPiece) return std::make_unique<WordPieceEncoder>(spec, texts);
+  return std::make_unique<BytePairEncoder>(spec, texts);
+}
+
 template <typename Make>
 std::vector<std::string> of_all(const TokenizerSpec& spec, const Make& make) {
   std::vector<std::string> result(spec.tokens.size());
@@ -88,69 +117,13 @@ TokenizerSpec checked(TokenizerSpec spec) {
   return spec;
 }
 
-class Print {
- public:
-  void put(std::string_view part) {
-    all_ += fmt::format_int(part.size()).c_str();
-    all_ += ':';
-    all_ += part;
-  }
-  template <typename Number>
-  void number(Number value) {
-    fmt::format_to(std::back_inserter(all_), FMT_COMPILE("{};"), value);
-  }
-  void steps(const std::vector<NormaliserStep>& steps) {
-    number(steps.size());
-    for (const NormaliserStep& step : steps) {
-      number(static_cast<int>(step.kind));
-      put(step.pattern);
-      put(step.text);
-    }
-  }
-  std::string sum() const { return sha256_hex(all_); }
-
- private:
-  std::string all_;
-};
-
-std::string fingerprint_of(const TokenizerSpec& spec) {
-  Print print;
-  for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
-    print.put(spec.tokens[i]);
-    print.number(static_cast<int>(spec.kinds[i]));
-  }
-  for (const auto& [left, right] : spec.merges) {
-    print.put(left);
-    print.put(right);
-  }
-  if (spec.merges.empty()) {
-    for (const float score : spec.scores) print.number(score);
-  }
-  print.steps(spec.normalisers);
-  print.steps(spec.preparations);
-  for (const SplitStep& step : spec.splits) {
-    print.put(step.pattern);
-    print.number(static_cast<int>(step.behaviour) * 2 + static_cast<int>(step.invert));
-  }
-  for (const MatchRule& rule : spec.match_rules) {
-    print.number(rule.id);
-    for (const bool flag : {rule.strip_left, rule.strip_right, rule.single_word, rule.normalised}) print.number(flag);
-  }
-  print.put(spec.space_symbol);
-  print.number(static_cast<int>(spec.alphabet));
-  for (const bool flag : {spec.strip_leading_space, spec.ignore_merges, spec.fuse_unknown, spec.add_bos, spec.add_eos})
-    print.number(flag);
-  print.number(spec.unknown.value_or(-1));
-  return print.sum();
-}
-
 }  // namespace
 
 struct Tokenizer::State {
   TokenizerSpec spec;
   std::vector<std::string> texts;    // by id, see text_of
-  std::vector<std::string> decoded;  // by id, see decoded_characters; empty for Alphabet::kBytes
-  BytePairEncoder encoder;
+  std::vector<std::string> decoded;  // by id, see decoded_token; empty for Alphabet::kBytes
+  std::unique_ptr<const PieceEncoder> encoder;
   Normaliser normaliser;
   Normaliser preparer;
   Splitter splitter;
@@ -164,8 +137,8 @@ struct Tokenizer::State {
   explicit State(TokenizerSpec given)
       : spec(checked(std::move(given))),
         texts(of_all(spec, text_of)),
-        decoded(spec.alphabet == Alphabet::kBytes ? std::vector<std::string>() : of_all(spec, decoded_characters)),
-        encoder(spec, texts),
+        decoded(spec.alphabet == Alphabet::kBytes ? std::vector<std::string>() : of_all(spec, decoded_token)),
+        encoder(make_encoder(spec, texts)),
         normaliser(spec.normalisers),
         preparer(spec.preparations),
         splitter(spec.splits),
@@ -209,8 +182,10 @@ struct Tokenizer::State {
     }
   }
 
+  bool joins_words() const { return spec.model == ModelKind::kWordPiece; }
+
   struct Output {
-    BytePairEncoder::Workspace workspace;
+    Workspace workspace;
     std::vector<Token> tokens;
 
     void add(std::int32_t id, TextRange range) {
@@ -224,7 +199,7 @@ struct Tokenizer::State {
     const std::string_view view = text.view();
     const std::size_t first = out.tokens.size();
     for (const TextRange& piece : splitter.split(view)) {
-      encoder.encode(view.substr(piece.begin, piece.end - piece.begin), piece.begin, out.workspace, out.tokens);
+      encoder->encode(view.substr(piece.begin, piece.end - piece.begin), piece.begin, out.workspace, out.tokens);
     }
     for (std::size_t i = first; i < out.tokens.size(); ++i) {
       const TextRange range = text.origin(out.tokens[i].begin, out.tokens[i].end);
@@ -281,6 +256,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, SpecialTokens s
   std::string text;
   for (const std::int32_t id : ids) {
     if (specials == SpecialTokens::kSkip && is_special(id)) continue;
+    if (state_->joins_words() && is_special(id)) text += ' ';
     text += token_bytes(id);
   }
   if (state_->spec.strip_leading_space && text.starts_with(' ')) text.erase(0, 1);
@@ -309,9 +285,9 @@ std::optional<std::int32_t> Tokenizer::find(std::string_view token) const {
   if (state_->normalised_added) {
     if (const auto id = state_->normalised_added->id_of(state_->normal_form(token))) return id;
   }
-  std::int32_t id = state_->encoder.find(token);
+  std::int32_t id = state_->encoder->find(token);
   if (id < 0 && state_->spec.alphabet == Alphabet::kCharacters && !state_->spec.space_symbol.empty())
-    id = state_->encoder.find(with_replaced(std::string(token), " ", state_->spec.space_symbol));
+    id = state_->encoder->find(with_replaced(std::string(token), " ", state_->spec.space_symbol));
   return id < 0 ? std::nullopt : std::optional(id);
 }
 

@@ -32,6 +32,13 @@ std::vector<float> scores_of(const TokenizerSpec& spec);
 
 enum class SpecialTokens { kKeep, kSkip };
 
+// What a model takes in: one or two texts with the special tokens around them that it was trained with.
+struct EncodedInput {
+  std::vector<Token> tokens;           // offsets are those in the token's own text; 0 to 0 for tokens put in
+  std::vector<std::int32_t> type_ids;  // by token
+  std::vector<std::int32_t> texts;     // by token: 0 for the first text, 1 for the second, -1 for tokens put in
+};
+
 class Tokenizer {
  public:
   // Raises BadData for merges or special ids that name unknown tokens, repeated tokens, or nothing to merge by.
@@ -47,6 +54,19 @@ class Tokenizer {
   std::vector<Token> encode(std::string_view text, std::span<const TextRange> special_ranges) const;
   std::vector<Token> encode_plain(std::string_view text) const { return encode(text, {}); }
   std::vector<Token> encode_with_specials(std::string_view text) const;
+
+  // The special tokens of the model put around the tokens of one text, or of two. Cutting long texts is the caller's:
+  // cut the tokens first, to what frame_size() leaves of the model's length. Special tokens that the text itself may
+  // spell ("[MASK]") come from encode_with_specials().
+  EncodedInput frame(std::span<const Token> text) const;
+  EncodedInput frame(std::span<const Token> first, std::span<const Token> second) const;
+  // How many tokens frame() puts around `texts` (1 or 2) texts.
+  std::size_t frame_size(std::size_t texts) const;
+  // Both steps: a text that is plain, or a pair of them, as a model takes it in.
+  EncodedInput encode_input(std::string_view text) const { return frame(encode_plain(text)); }
+  EncodedInput encode_input(std::string_view first, std::string_view second) const {
+    return frame(encode_plain(first), encode_plain(second));
+  }
 
   // The bytes of the tokens in a row, which need not be valid UTF-8; without the space that encoding put in front.
   std::string decode(std::span<const std::int32_t> ids, SpecialTokens specials = SpecialTokens::kKeep) const;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "tokenizers/frame.h"
 #include "tokenizers/pattern.h"
 #include "tokenizers/tokenizer.h"
 
@@ -51,6 +52,15 @@ Value added_tokens(const TokenizerSpec& spec) {
   return added;
 }
 
+// One of its steps alone.
+Value bert_normaliser(NormaliserKind kind) {
+  return Value::object({{"type", "BertNormalizer"},
+                        {"clean_text", kind == NormaliserKind::kBertClean},
+                        {"handle_chinese_chars", kind == NormaliserKind::kBertChinese},
+                        {"strip_accents", kind == NormaliserKind::kBertAccents},
+                        {"lowercase", false}});
+}
+
 Value normaliser(const TokenizerSpec& spec) {
   Value parts = Value::array();
   for (const NormaliserStep& step : spec.normalisers) {
@@ -72,6 +82,14 @@ Value normaliser(const TokenizerSpec& spec) {
         break;
       case NormaliserKind::kPrepend:
         parts.push(Value::object({{"type", "Prepend"}, {"prepend", step.text}}));
+        break;
+      case NormaliserKind::kLowercase:
+        parts.push(typed("Lowercase"));
+        break;
+      case NormaliserKind::kBertClean:
+      case NormaliserKind::kBertChinese:
+      case NormaliserKind::kBertAccents:
+        parts.push(bert_normaliser(step.kind));
         break;
       default:
         raise(ErrorCategory::kUnsupported, "{}: tokenizer.json has no normalizer for this prefix", spec.name);
@@ -108,6 +126,14 @@ Value metaspace(const TokenizerSpec& spec) {
       {{"type", "Metaspace"}, {"replacement", first.text}, {"prepend_scheme", scheme}, {"split", false}});
 }
 
+// Written as the library's own parts where they split so, which as Split would need a pattern of its dialect.
+Value class_split(const SplitStep& step) {
+  if (step.match == SplitMatch::kSpace) return typed("WhitespaceSplit");
+  if (step.match == SplitMatch::kPunctuation)
+    return Value::object({{"type", "Punctuation"}, {"behavior", behaviour_name(step.behaviour)}});
+  return Value::object({{"type", "Digits"}, {"individual_digits", step.behaviour == SplitBehaviour::kIsolated}});
+}
+
 Value pre_tokenizer(const TokenizerSpec& spec) {
   Value parts = Value::array();
   const bool bytes = spec.alphabet == Alphabet::kBytes;
@@ -127,6 +153,10 @@ Value pre_tokenizer(const TokenizerSpec& spec) {
     return part;
   }
   for (const SplitStep& step : spec.splits) {
+    if (step.match != SplitMatch::kPattern) {
+      parts.push(class_split(step));
+      continue;
+    }
     parts.push(Value::object({{"type", "Split"},
                               {"pattern", Value::object({{"Regex", step.pattern}})},
                               {"behavior", behaviour_name(step.behaviour)},
@@ -137,6 +167,10 @@ Value pre_tokenizer(const TokenizerSpec& spec) {
 }
 
 Value decoder(const TokenizerSpec& spec) {
+  if (spec.model == ModelKind::kWordPiece) {
+    return Value::object(
+        {{"type", "WordPiece"}, {"prefix", spec.continuing_prefix}, {"cleanup", spec.clean_up_spaces}});
+  }
   if (spec.alphabet == Alphabet::kBytes) {
     return Value::object(
         {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}});
@@ -151,25 +185,49 @@ Value decoder(const TokenizerSpec& spec) {
 }
 
 Value post_processor(const TokenizerSpec& spec) {
-  if (!(spec.add_bos && spec.bos) && !(spec.add_eos && spec.eos)) return {};
-  Value single = Value::array();
+  const std::vector<FramePart> single = frame_of(spec, 1);
   Value specials = Value::object();
-  const auto add = [&](std::int32_t id) {
-    const std::string& token = spec.tokens[static_cast<std::size_t>(id)];
-    single.push(Value::object({{"SpecialToken", Value::object({{"id", token}, {"type_id", 0}})}}));
-    Value ids = Value::array();
-    Value tokens = Value::array();
-    ids.push(std::int64_t{id});
-    tokens.push(token);
-    specials.set(token, Value::object({{"id", token}, {"ids", ids}, {"tokens", tokens}}));
+  const auto parts_of = [&](const std::vector<FramePart>& parts) {
+    Value list = Value::array();
+    for (const FramePart& part : parts) {
+      const std::int64_t type_id = part.type_id;
+      if (part.text >= 0) {
+        list.push(
+            Value::object({{"Sequence", Value::object({{"id", part.text == 0 ? "A" : "B"}, {"type_id", type_id}})}}));
+        continue;
+      }
+      const std::string& token = spec.tokens[static_cast<std::size_t>(part.id)];
+      list.push(Value::object({{"SpecialToken", Value::object({{"id", token}, {"type_id", type_id}})}}));
+      Value ids = Value::array();
+      Value tokens = Value::array();
+      ids.push(std::int64_t{part.id});
+      tokens.push(token);
+      specials.set(token, Value::object({{"id", token}, {"ids", ids}, {"tokens", tokens}}));
+    }
+    return list;
   };
-  if (spec.add_bos && spec.bos) add(*spec.bos);
-  single.push(Value::object({{"Sequence", Value::object({{"id", "A"}, {"type_id", 0}})}}));
-  if (spec.add_eos && spec.eos) add(*spec.eos);
-  Value pair = single;
-  pair.push(Value::object({{"Sequence", Value::object({{"id", "B"}, {"type_id", 1}})}}));
-  return Value::object(
-      {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", specials}});
+  Value processors = Value::array();
+  if (spec.trim_offsets) {
+    processors.push(Value::object({{"type", "ByteLevel"},
+                                   {"add_prefix_space", spec.keep_first_space},
+                                   {"trim_offsets", true},
+                                   {"use_regex", true}}));
+  }
+  if (single.size() > 1 || !spec.single.empty()) {
+    const Value one = parts_of(single);
+    const Value two = parts_of(frame_of(spec, 2));
+    processors.push(
+        Value::object({{"type", "TemplateProcessing"}, {"single", one}, {"pair", two}, {"special_tokens", specials}}));
+  }
+  return sequence("processors", std::move(processors));
+}
+
+Value word_piece(const TokenizerSpec& spec, Value vocabulary) {
+  return Value::object({{"type", "WordPiece"},
+                        {"unk_token", spec.tokens[static_cast<std::size_t>(*spec.unknown)]},
+                        {"continuing_subword_prefix", spec.continuing_prefix},
+                        {"max_input_chars_per_word", spec.longest_word},
+                        {"vocab", std::move(vocabulary)}});
 }
 
 Value model(const TokenizerSpec& spec) {
@@ -180,6 +238,7 @@ Value model(const TokenizerSpec& spec) {
     fallback = fallback || spec.kinds[i] == TokenKind::kByte;
     vocabulary.emplace_back(spec.tokens[i], Value(static_cast<std::int64_t>(i)));
   }
+  if (spec.model == ModelKind::kWordPiece) return word_piece(spec, Value(std::move(vocabulary)));
   Value merges = Value::array();
   for (const auto& [left, right] : spec.merges.empty() ? merges_of_scores(spec) : spec.merges) {
     Value pair = Value::array();
