@@ -17,6 +17,7 @@
 #include "models/package.h"
 #include "models/test_support.h"
 #include "train/checkpoint.h"
+#include "train/token_objective.h"
 #include "train/trainer.h"
 
 namespace instruct {
@@ -184,12 +185,16 @@ class Training : public Parity {
                                   .shuffle = false,
                                   .checkpoint = options.checkpoint,
                                   .max_steps = 1};
-    train::Trainer trainer(opened.engine, *opened.package.model, optimizer,
-                           {train::ScheduleKind::kConstant, 1e-3, 0, 1}, loop,
-                           opened.package.tokenizer->vocabulary_size());
+    train::TokenObjective objective(
+        {.engine = opened.engine,
+         .model = *opened.package.model,
+         .vocabulary = opened.package.tokenizer->vocabulary_size(),
+         .rows = [&](std::int64_t) -> const std::vector<data::EncodedRow>& { return chosen; }},
+        loop);
+    train::Trainer trainer(opened.engine, objective, optimizer, {train::ScheduleKind::kConstant, 1e-3, 0, 1},
+                           loop.step_rows());
     train::Position position;
-    trainer.run([&](std::int64_t) -> const std::vector<data::EncodedRow>& { return chosen; }, 3, position,
-                {.on_step = [&](const train::StepReport& report) {
+    trainer.run(position, {.on_step = [&](const train::StepReport& report) {
                   result.losses.push_back(report.loss);
                   result.norms.push_back(report.gradient_norm);
                   return false;

@@ -10,7 +10,7 @@
 #include "base/random.h"
 #include "bench/limits.h"
 #include "ops/cross_entropy.h"
-#include "train/trainer.h"
+#include "train/token_objective.h"
 
 namespace instruct::bench {
 namespace {

@@ -123,7 +123,7 @@ Workload workload_of(const Run& run, const train::LoopOptions& options, const tr
     for (const data::Batch& batch : step) work.cost += data::cost_of(batch);
     return ++work.steps < kMostSteps;
   });
-  const std::int64_t total = train::Trainer::total_steps(static_cast<std::int64_t>(run.rows.size()), options);
+  const std::int64_t total = options.total_steps(static_cast<std::int64_t>(run.rows.size()));
   const auto left = static_cast<double>(std::max<std::int64_t>(0, total - position.step));
   if (work.steps > 0 && left > work.steps) {
     const double times = left / work.steps;

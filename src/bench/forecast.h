@@ -10,7 +10,7 @@
 #include "data/layout.h"
 #include "models/llama.h"
 #include "train/optimizer.h"
-#include "train/trainer.h"
+#include "train/token_objective.h"
 
 namespace instruct::bench {
 

@@ -57,9 +57,8 @@ bench::Run TrainRun::forecast_run() const {
 std::int64_t TrainRun::evaluations_left() const {
   if (evaluation_->empty() || config_.eval_strategy == "no") return 0;
   const auto rows = static_cast<std::int64_t>(rows_.size());
-  const std::int64_t left = train::Trainer::total_steps(rows, loop_) - state_.position.step;
-  const std::int64_t every =
-      config_.eval_strategy == "steps" ? config_.eval_steps : train::Trainer::steps_per_epoch(rows, loop_);
+  const std::int64_t left = loop_.total_steps(rows) - state_.position.step;
+  const std::int64_t every = config_.eval_strategy == "steps" ? config_.eval_steps : loop_.steps_per_epoch(rows);
   return config_.eval_strategy == "steps" ? left / every : (left + every - 1) / every;
 }
 
@@ -134,7 +133,7 @@ void TrainRun::forecast_time() {
   forecast_ = bench::forecast_time(forecast_run(), loop_, state_.position);
   log_info("Forecast: {} of memory at most, {} for {} steps ({:.0f} tokens a second){}", format_bytes(forecast_bytes_),
            format_duration(std::chrono::duration<double>(forecast_.seconds)),
-           train::Trainer::total_steps(static_cast<std::int64_t>(rows_.size()), loop_) - state_.position.step,
+           loop_.total_steps(static_cast<std::int64_t>(rows_.size())) - state_.position.step,
            forecast_.tokens_per_second,
            evaluation_->slots() > 0 ? ", without the answers that evaluations generate" : "");
 }

@@ -52,7 +52,7 @@ void TrainRun::execute() {
   if (results_ == Results::kJson) {
     std::cout << dump_json(Value::object({{"output_dir", config_.output_dir},
                                           {"global_step", state_.position.step},
-                                          {"trained_tokens", state_.position.trained_tokens},
+                                          {"trained_tokens", state_.position.units},
                                           {"best_step", state_.has_best ? Value(state_.best_step) : Value()},
                                           {"best_metric", state_.has_best ? Value(state_.best_metric) : Value()},
                                           {"forecast", forecast_value()},
@@ -205,14 +205,20 @@ void TrainRun::train() {
                     dump_json(train::to_value(config_), {.indent = 2}) + "\n");
   start_log();
   const auto row_count = static_cast<std::int64_t>(rows_.size());
-  const std::int64_t total = train::Trainer::total_steps(row_count, loop_);
+  const std::int64_t total = loop_.total_steps(row_count);
   const auto warmup = config_.warmup_steps > 0
                           ? config_.warmup_steps
                           : static_cast<std::int64_t>(std::ceil(config_.warmup_ratio * static_cast<double>(total)));
   const train::Schedule schedule{train::schedule_from_name(config_.lr_scheduler_type), config_.learning_rate, warmup,
                                  total};
-  train::Trainer trainer(*session_->engine, *session_->package.model, trained_->optimizer(), schedule, loop_,
-                         session_->package.tokenizer->vocabulary_size());
+  train::TokenObjective objective(
+      {.engine = *session_->engine,
+       .model = *session_->package.model,
+       .vocabulary = session_->package.tokenizer->vocabulary_size(),
+       .rows = [this](std::int64_t epoch) -> const std::vector<data::EncodedRow>& { return rows_of(epoch); },
+       .before_pass = [this](std::int64_t step, std::int64_t pass) { before_pass(step, pass); }},
+      loop_);
+  train::Trainer trainer(*session_->engine, objective, trained_->optimizer(), schedule, loop_.step_rows());
   forecast_time();
   start_ = std::chrono::steady_clock::now();
   progress_ = std::make_unique<Progress>("Training", total, "steps");
@@ -222,8 +228,7 @@ void TrainRun::train() {
                     static_cast<double>(state_.position.row) /
                         static_cast<double>(row_count));  // a stop came in the middle of it
     if (stopped()) return progress_->finish();
-    trainer.run([this](std::int64_t epoch) -> const std::vector<data::EncodedRow>& { return rows_of(epoch); },
-                row_count, state_.position, observer());
+    trainer.run(state_.position, observer());
   } catch (const Error& error) {
     progress_->finish();
     if (error.category() == ErrorCategory::kCancelled) {
@@ -245,13 +250,14 @@ void TrainRun::train() {
            format_bytes(peak_resident_bytes()));
 }
 
+void TrainRun::before_pass(std::int64_t step, std::int64_t pass) {
+  if (trained_->is_lora() && config_.lora_dropout > 0)
+    session_->adapter.adapter->attach(config_.seed,
+                                      static_cast<std::uint64_t>(step) << 12 | static_cast<std::uint64_t>(pass));
+}
+
 train::Observer TrainRun::observer() {
   train::Observer observer;
-  observer.before_pass = [this](std::int64_t step, std::int64_t micro_batch) {
-    if (trained_->is_lora() && config_.lora_dropout > 0)
-      session_->adapter.adapter->attach(
-          config_.seed, static_cast<std::uint64_t>(step) << 12 | static_cast<std::uint64_t>(micro_batch));
-  };
   observer.on_step = [this](const train::StepReport& report) {
     on_step(report);
     if (evaluation_due()) evaluate_once(report.epoch);
@@ -313,7 +319,7 @@ void TrainRun::log_step(const train::StepReport& report) {
                      {"percentage", 100.0 * static_cast<double>(report.step) / static_cast<double>(report.total_steps)},
                      {"elapsed_time", format_duration(elapsed)},
                      {"throughput", static_cast<double>(window_tokens_) / window_seconds_},
-                     {"total_tokens", state_.position.trained_tokens}}));
+                     {"total_tokens", state_.position.units}}));
   window_tokens_ = 0;
   window_seconds_ = 0;
 }

@@ -16,6 +16,7 @@
 #include "data/encode.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/token_objective.h"
 #include "train/trainer.h"
 
 namespace instruct::cli {
@@ -55,6 +56,7 @@ class TrainRun {
   bool stopped() const;
   bool evaluation_due() const;
   train::LoopOptions loop_options() const;  // as configured
+  void before_pass(std::int64_t step, std::int64_t pass);
   train::Observer observer();
   const std::vector<data::EncodedRow>& rows_of(std::int64_t epoch);
   void on_step(const train::StepReport& report);

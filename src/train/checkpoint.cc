@@ -73,7 +73,7 @@ Value state_value(const TrainingState& state, const Value& config, const std::st
                         {"global_step", state.position.step},
                         {"epoch", state.position.epoch},
                         {"row", state.position.row},
-                        {"trained_tokens", state.position.trained_tokens},
+                        {"trained_tokens", state.position.units},
                         {"best_metric", state.has_best ? Value(state.best_metric) : Value()},
                         {"best_step", state.best_step},
                         {"evaluations_without_improvement", state.evaluations_without_improvement},
@@ -144,7 +144,7 @@ TrainingState load_checkpoint(const fs::path& folder, Optimizer& optimizer, Valu
   state.position = {.step = json.at("global_step").as_integer(),
                     .epoch = json.at("epoch").as_integer(),
                     .row = json.at("row").as_integer(),
-                    .trained_tokens = json.at("trained_tokens").as_integer()};
+                    .units = json.at("trained_tokens").as_integer()};
   state.has_best = !json.at("best_metric").is_null();
   if (state.has_best) state.best_metric = json.at("best_metric").as_double();
   state.best_step = json.at("best_step").as_integer();

@@ -4,7 +4,7 @@
 #include "base/yaml.h"
 #include "train/config.h"
 #include "train/schedule.h"
-#include "train/trainer.h"
+#include "train/token_objective.h"
 
 namespace instruct::train {
 namespace {
