@@ -1,4 +1,4 @@
-// Writing what an evaluation found.
+// How results are shown, and writing what an evaluation found.
 #pragma once
 
 #include <filesystem>
@@ -6,6 +6,9 @@
 #include "evaluate/task.h"
 
 namespace instruct::cli {
+
+// On standard output: for people, or as one JSON object.
+enum class Results { kText, kJson };
 
 // One JSON object an answered row: row, verb, prompt, predict, label, logprob, finished, and the probabilities of
 // labels. Whole or not at all.

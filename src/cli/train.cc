@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/yaml.h"
 #include "cli/commands.h"
-#include "cli/train_run.h"
+#include "cli/decoder_run.h"
 
 namespace instruct::cli {
 namespace {
@@ -17,7 +17,7 @@ namespace {
 struct Request {
   std::string config_path;
   std::vector<std::pair<std::string, std::string>> overrides;
-  TrainRun::Results results = TrainRun::Results::kText;
+  Results results = Results::kText;
   bool help = false;
 };
 
@@ -26,7 +26,7 @@ bool take_general(Request& request, const std::string& name, const std::string& 
   if (name == "log_level") {
     set_log_level(log_level_from_name(value));
   } else if (name == "json") {
-    request.results = value == "false" ? TrainRun::Results::kText : TrainRun::Results::kJson;
+    request.results = value == "false" ? Results::kText : Results::kJson;
   } else if (name == "help") {
     request.help = true;
   } else {
@@ -93,7 +93,7 @@ void add_train_command(CLI::App& app) {
     Value config;
     if (!request.config_path.empty())
       config = parse_yaml(read_file(request.config_path, 64 << 20), request.config_path);
-    TrainRun(train::parse_train_config(config, request.config_path, request.overrides), request.results).execute();
+    DecoderRun(train::parse_train_config(config, request.config_path, request.overrides), request.results).execute();
   });
 }
 

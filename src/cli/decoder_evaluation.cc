@@ -1,4 +1,4 @@
-#include "cli/train_evaluation.h"
+#include "cli/decoder_evaluation.h"
 
 #include <fmt/format.h>
 
@@ -26,8 +26,8 @@ bool names_metrics(const instructions::InstructionSet* set, const data::Dataset&
 
 }  // namespace
 
-TrainEvaluation::TrainEvaluation(const train::TrainConfig& config, Session& session, data::Dataset dataset,
-                                 std::int64_t cutoff)
+DecoderEvaluation::DecoderEvaluation(const train::TrainConfig& config, Session& session, data::Dataset dataset,
+                                     std::int64_t cutoff)
     : session_(session), dataset_(std::move(dataset)) {
   if (dataset_.examples.empty()) return;
   leave_out_long_rows(config, cutoff);
@@ -45,7 +45,7 @@ TrainEvaluation::TrainEvaluation(const train::TrainConfig& config, Session& sess
   measure(config);
 }
 
-void TrainEvaluation::measure(const train::TrainConfig& config) {
+void DecoderEvaluation::measure(const train::TrainConfig& config) {
   const data::RowEncoder encoder(*session_.dialogue, session_.instruction_set());
   const data::EncodeOptions encode{.shots = config.shots, .seed = config.seed};
   for (std::size_t i = 0; i < dataset_.examples.size(); ++i) {
@@ -59,7 +59,7 @@ void TrainEvaluation::measure(const train::TrainConfig& config) {
   }
 }
 
-void TrainEvaluation::leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff) {
+void DecoderEvaluation::leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff) {
   const data::RowEncoder encoder(*session_.dialogue, session_.instruction_set());
   const data::EncodeOptions encode{.shots = config.shots, .seed = config.seed};
   std::vector<data::Example> fitting;
@@ -80,7 +80,7 @@ void TrainEvaluation::leave_out_long_rows(const train::TrainConfig& config, std:
   dataset_.examples = std::move(fitting);
 }
 
-void TrainEvaluation::choose_metric(const train::TrainConfig& config) {
+void DecoderEvaluation::choose_metric(const train::TrainConfig& config) {
   const auto by_verb = evaluate::metrics_by_verb(session_.instruction_set(), dataset_, options_);
   verbs_ = by_verb.size();
   std::vector<std::string> known{"eval_loss"};
@@ -90,22 +90,22 @@ void TrainEvaluation::choose_metric(const train::TrainConfig& config) {
       if (std::find(columns_.begin(), columns_.end(), name) == columns_.end()) columns_.push_back(name);
     }
   }
-  metric_ = config.metric_for_best_model;
-  if (!metric_.starts_with("eval_")) metric_ = "eval_" + metric_;
-  if (std::find(known.begin(), known.end(), metric_) == known.end()) {
+  best_.name = config.metric_for_best_model;
+  if (!best_.name.starts_with("eval_")) best_.name = "eval_" + best_.name;
+  if (std::find(known.begin(), known.end(), best_.name) == known.end()) {
     raise(ErrorCategory::kInvalidArgument, "metric_for_best_model '{}': these rows have {}{}",
           config.metric_for_best_model, fmt::format("{}", fmt::join(known, ", ")),
           options_.generate ? "" : "; predict_with_generate: true adds those of generated answers");
   }
-  const bool greater = config.greater_is_better.value_or(metric_ != "eval_loss");
-  direction_ = greater ? train::TrainingState::Direction::kGreater : train::TrainingState::Direction::kLess;
+  const bool greater = config.greater_is_better.value_or(best_.name != "eval_loss");
+  best_.better = greater ? train::TrainingState::Direction::kGreater : train::TrainingState::Direction::kLess;
 }
 
-std::string TrainEvaluation::key(const std::string& verb, const std::string& metric) const {
+std::string DecoderEvaluation::key(const std::string& verb, const std::string& metric) const {
   return verbs_ > 1 ? "eval_" + shown(verb) + "_" + metric : "eval_" + metric;
 }
 
-Evaluation TrainEvaluation::run(std::int64_t step, double epoch) {
+Evaluation DecoderEvaluation::run(std::int64_t step, double epoch) {
   Progress progress("Evaluating", static_cast<std::int64_t>(dataset_.examples.size()), "rows");
   const evaluate::TaskReport report =
       evaluate::evaluate_rows(*session_.engine, *session_.package.model, *session_.dialogue, session_.instruction_set(),
@@ -119,12 +119,12 @@ Evaluation TrainEvaluation::run(std::int64_t step, double epoch) {
       evaluation.log.set(key(verb.verb, metric.name), metric.value);
   }
   evaluation.log.set("eval_runtime", report.seconds);
-  evaluation.metric = evaluation.log.at(metric_).as_double();
+  evaluation.metric = evaluation.log.at(best_.name).as_double();
   evaluation.table_lines = lines(report, step, epoch);
   return evaluation;
 }
 
-std::string TrainEvaluation::lines(const evaluate::TaskReport& report, std::int64_t step, double epoch) {
+std::string DecoderEvaluation::lines(const evaluate::TaskReport& report, std::int64_t step, double epoch) {
   std::size_t width = 8;
   for (const evaluate::VerbReport& verb : report.verbs) width = std::max(width, shown(verb.verb).size());
   std::string text;

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "cli/train_run.h"
+#include "cli/decoder_run.h"
 
 namespace instruct::cli {
 namespace {
@@ -36,11 +36,11 @@ train::Packing chosen_packing(std::span<const data::EncodedRow> rows, const trai
 }  // namespace
 
 // Of a token's keys and values, as answers of evaluations keep them.
-std::int64_t TrainRun::slot_bytes() const {
+std::int64_t DecoderRun::slot_bytes() const {
   return session_->package.model->make_cache(1, session_->engine->allocator()).bytes_per_slot();
 }
 
-bench::Run TrainRun::forecast_run() const {
+bench::Run DecoderRun::forecast_run() const {
   bench::Run run{.engine = *session_->engine,
                  .model = *session_->package.model,
                  .optimizer = trained_->optimizer(),
@@ -54,51 +54,50 @@ bench::Run TrainRun::forecast_run() const {
   return run;
 }
 
-std::int64_t TrainRun::evaluations_left() const {
+std::int64_t DecoderRun::evaluations_left() const {
   if (evaluation_->empty() || config_.eval_strategy == "no") return 0;
   const auto rows = static_cast<std::int64_t>(rows_.size());
-  const std::int64_t left = loop_.total_steps(rows) - state_.position.step;
-  const std::int64_t every = config_.eval_strategy == "steps" ? config_.eval_steps : loop_.steps_per_epoch(rows);
+  const std::int64_t left = options_.total_steps(rows) - loop_->position().step;
+  const std::int64_t every = config_.eval_strategy == "steps" ? config_.eval_steps : options_.steps_per_epoch(rows);
   return config_.eval_strategy == "steps" ? left / every : (left + every - 1) / every;
 }
 
 // Memory is settled before anything is written or deleted.
-void TrainRun::plan_memory() {
-  loop_ = loop_options();
-  if (loop_.packing == train::Packing::kAuto)
-    loop_.packing = chosen_packing(rows_, loop_, session_->package.model->config());
+void DecoderRun::plan_memory() {
+  options_ = TrainLoop::options_of(config_);
+  if (options_.packing == train::Packing::kAuto)
+    options_.packing = chosen_packing(rows_, options_, session_->package.model->config());
   bench::Run run = forecast_run();
   if (config_.memory_limit.empty()) {
-    forecast_bytes_ = bench::forecast_peak(run, loop_);
+    forecast_bytes_ = bench::forecast_peak(run, options_);
   } else {
     choose_passes(run);
   }
   check_free_memory();
 }
 
-void TrainRun::choose_passes(const bench::Run& whole) {
+void DecoderRun::choose_passes(const bench::Run& whole) {
   const std::int64_t limit = without_margin(config_.memory_limit_bytes());
   bench::Run run = whole;
   run.other_bytes = 0;
-  const bench::MemoryPlan plan = bench::plan_memory(run, loop_, limit);
+  const bench::MemoryPlan plan = bench::plan_memory(run, options_, limit);
   if (plan.peak_bytes > limit) refuse_limit(plan);
-  if (plan.pass_rows < loop_.micro_batch_rows || plan.checkpoint != loop_.checkpoint) {
+  if (plan.pass_rows < options_.micro_batch_rows || plan.checkpoint != options_.checkpoint) {
     log_info("memory_limit {}: rows computed at a time: {} instead of {}{}; an optimizer step keeps its {} rows",
-             config_.memory_limit, plan.pass_rows, loop_.micro_batch_rows,
-             plan.checkpoint && !loop_.checkpoint ? ", and gradient_checkpointing" : "",
-             loop_.micro_batch_rows * loop_.accumulation);
+             config_.memory_limit, plan.pass_rows, options_.micro_batch_rows,
+             plan.checkpoint && !options_.checkpoint ? ", and gradient_checkpointing" : "", options_.step_rows());
   }
-  loop_.pass_rows = plan.pass_rows;
-  loop_.checkpoint = plan.checkpoint;
+  options_.pass_rows = plan.pass_rows;
+  options_.checkpoint = plan.checkpoint;
   forecast_bytes_ = plan.peak_bytes;
   if (evaluation_->slots() == 0) return;
   const std::int64_t room = limit - resident_bytes();
   evaluation_->limit_slots(std::max<std::int64_t>(1, room / 2 / slot_bytes()));
   run.other_bytes = forecast_run().other_bytes;
-  forecast_bytes_ = bench::forecast_peak(run, loop_);
+  forecast_bytes_ = bench::forecast_peak(run, options_);
 }
 
-void TrainRun::refuse_limit(const bench::MemoryPlan& least) const {
+void DecoderRun::refuse_limit(const bench::MemoryPlan& least) const {
   std::int64_t longest = 0;
   for (const data::EncodedRow& row : rows_) longest = std::max(longest, data::computed_tokens(row));
   std::string lower;
@@ -116,7 +115,7 @@ void TrainRun::refuse_limit(const bench::MemoryPlan& least) const {
 
 // More than the machine has ends in a killed process: refused. More than is free now may still find room, when other
 // processes end: a warning.
-void TrainRun::check_free_memory() const {
+void DecoderRun::check_free_memory() const {
   const std::int64_t more = forecast_bytes_ - resident_bytes();
   const char* advice = "memory_limit chooses fewer rows at a time and gradient_checkpointing to stay below a limit";
   if (forecast_bytes_ > machine_bytes()) {
@@ -129,23 +128,22 @@ void TrainRun::check_free_memory() const {
   }
 }
 
-void TrainRun::forecast_time() {
-  forecast_ = bench::forecast_time(forecast_run(), loop_, state_.position);
+void DecoderRun::forecast_time() {
+  forecast_ = bench::forecast_time(forecast_run(), options_, loop_->position());
   log_info("Forecast: {} of memory at most, {} for {} steps ({:.0f} tokens a second){}", format_bytes(forecast_bytes_),
            format_duration(std::chrono::duration<double>(forecast_.seconds)),
-           loop_.total_steps(static_cast<std::int64_t>(rows_.size())) - state_.position.step,
+           options_.total_steps(static_cast<std::int64_t>(rows_.size())) - loop_->position().step,
            forecast_.tokens_per_second,
            evaluation_->slots() > 0 ? ", without the answers that evaluations generate" : "");
 }
 
-Value TrainRun::forecast_value() const {
-  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start_;
+Value DecoderRun::forecast_value() const {
   return Value::object({{"peak_bytes", forecast_bytes_},
                         {"seconds", forecast_.seconds},
-                        {"pass_rows", loop_.pass_rows > 0 ? loop_.pass_rows : loop_.micro_batch_rows},
-                        {"gradient_checkpointing", loop_.checkpoint},
+                        {"pass_rows", options_.pass_rows > 0 ? options_.pass_rows : options_.micro_batch_rows},
+                        {"gradient_checkpointing", options_.checkpoint},
                         {"measured_peak_bytes", peak_resident_bytes()},
-                        {"measured_seconds", taken.count()}});
+                        {"measured_seconds", loop_->elapsed().count()}});
 }
 
 }  // namespace instruct::cli

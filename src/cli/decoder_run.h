@@ -1,40 +1,43 @@
-// One training run, from configuration to results: configuration, data, model, trainer, checkpoints, logs and
-// evaluation wired together.
+// A training run of a decoder, LoRA or full, from configuration to results: model, rows, forecast and memory, the loop,
+// the table of test rows.
 #pragma once
 
-#include <chrono>
-#include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "base/progress.h"
 #include "bench/forecast.h"
+#include "cli/decoder_evaluation.h"
+#include "cli/results.h"
 #include "cli/session.h"
-#include "cli/train_evaluation.h"
+#include "cli/train_loop.h"
 #include "cli/trained_model.h"
 #include "data/encode.h"
-#include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/token_objective.h"
-#include "train/trainer.h"
 
 namespace instruct::cli {
 
-class TrainRun {
+class DecoderRun : public Trainee {
  public:
-  enum class Results { kText, kJson };
-  TrainRun(train::TrainConfig config, Results results) : config_(std::move(config)), results_(results) {}
+  DecoderRun(train::TrainConfig config, Results results) : config_(std::move(config)), results_(results) {}
 
   // Trains, evaluates, tests and writes. Raises what configuration, data or model are refused for before anything is
-  // written; Numeric when training diverges and Cancelled on Ctrl-C, both after saving a checkpoint.
+  // written; Numeric when training diverges and Cancelled on Ctrl-C (see TrainLoop).
   void execute();
 
  private:
+  train::Optimizer& optimizer() override { return trained_->optimizer(); }
+  void write(const std::filesystem::path& folder) const override { trained_->write(folder); }
+  std::optional<BestMetric> best_metric() const override;
+  Evaluation evaluate(std::int64_t step, double epoch) override { return evaluation_->run(step, epoch); }
+  std::string units_name() const override { return "tokens"; }
+  std::string progress_text(const train::StepReport& report) const override;
+
   std::int64_t cutoff() const;
   data::EncodeOptions encode_options(std::int64_t epoch) const;
 
-  void check_output() const;
   void open();
   void prepare_rows();
   data::Dataset development_rows(const std::vector<std::int64_t>& held) const;
@@ -51,47 +54,27 @@ class TrainRun {
   Value forecast_value() const;
 
   void train();
-  void resume();
-  void start_log();
-  bool stopped() const;
-  bool evaluation_due() const;
-  train::LoopOptions loop_options() const;  // as configured
-  void before_pass(std::int64_t step, std::int64_t pass);
-  train::Observer observer();
+  void begin();
   const std::vector<data::EncodedRow>& rows_of(std::int64_t epoch);
-  void on_step(const train::StepReport& report);
-  void log_step(const train::StepReport& report);
-  void log_line(const Value& line);
-  void evaluate_once(double epoch);
-  void save();
-
-  void take_best();
-  void write_results() const;
+  void before_pass(std::int64_t step, std::int64_t pass);
   Value test();
   void say_what_next() const;
 
   train::TrainConfig config_;
   Results results_;
+  std::unique_ptr<TrainLoop> loop_;
   std::unique_ptr<Session> session_;
   data::Dataset dataset_, test_dataset_;
   std::unique_ptr<data::RowEncoder> encoder_;
   std::vector<std::int64_t> train_indices_;
   std::vector<data::EncodedRow> rows_;
   std::int64_t rows_epoch_ = 0;
-  std::unique_ptr<TrainEvaluation> evaluation_;
+  std::unique_ptr<DecoderEvaluation> evaluation_;
   std::unique_ptr<TrainedModel> trained_;
-  train::TrainingState state_;
-  std::int64_t saved_step_ = -1;
-  double product_limit_ = 0;  // floating-point operations a second
-  train::LoopOptions loop_;   // with what memory_limit chose
+  double product_limit_ = 0;    // floating-point operations a second
+  train::LoopOptions options_;  // with what memory_limit chose
   std::int64_t forecast_bytes_ = 0;
   bench::TimeForecast forecast_;
-
-  std::ofstream log_file_;
-  std::unique_ptr<Progress> progress_;
-  std::chrono::steady_clock::time_point start_;
-  std::int64_t window_tokens_ = 0;
-  double window_seconds_ = 0;
 };
 
 }  // namespace instruct::cli

@@ -1,30 +1,22 @@
-// Evaluation while training: the table of development results, and which step was best.
+// Evaluation of a decoder while it is trained: the table of development results, and the metric that counts.
 #pragma once
 
 #include <algorithm>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/session.h"
+#include "cli/train_loop.h"
 #include "evaluate/task.h"
-#include "train/checkpoint.h"
 #include "train/config.h"
 
 namespace instruct::cli {
 
-// What one evaluation found.
-struct Evaluation {
-  Value log;                // eval_loss, eval_<metric> (eval_<verb>_<metric> with several verbs)
-  double metric = 0;        // the one that decides which step is best
-  std::string table_lines;  // the rows of this evaluation, with the heading before the first
-};
-
-class TrainEvaluation {
+class DecoderEvaluation {
  public:
   // `dataset` are the development rows; those longer than `cutoff` are left out with a warning. Raises
   // InvalidArgument when config.metric_for_best_model is no metric of these rows, before anything is trained.
-  TrainEvaluation(const train::TrainConfig& config, Session& session, data::Dataset dataset, std::int64_t cutoff);
+  DecoderEvaluation(const train::TrainConfig& config, Session& session, data::Dataset dataset, std::int64_t cutoff);
 
   bool empty() const { return dataset_.examples.empty(); }
   // Of the losses of one evaluation.
@@ -32,10 +24,10 @@ class TrainEvaluation {
   // Key/value slots that generated answers fill at a time; 0 where none are generated. The least: one answer.
   std::int64_t slots() const { return std::min(all_slots_, options_.responder.generation.max_slots); }
   void limit_slots(std::int64_t slots) { options_.responder.generation.max_slots = slots; }
+  // Logs eval_loss and eval_<metric>, with several verbs also eval_<verb>_<metric>.
   Evaluation run(std::int64_t step, double epoch);
-  train::TrainingState::Direction direction() const { return direction_; }
   // "eval_loss" or what metric_for_best_model says.
-  const std::string& metric_name() const { return metric_; }
+  const BestMetric& best_metric() const { return best_; }
 
  private:
   void leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff);
@@ -49,8 +41,7 @@ class TrainEvaluation {
   evaluate::TaskOptions options_;
   std::vector<std::string> columns_;  // metrics of all verbs
   std::size_t verbs_ = 0;
-  std::string metric_;
-  train::TrainingState::Direction direction_ = train::TrainingState::Direction::kLess;
+  BestMetric best_;
   bool headed_ = false;
   data::BatchCost cost_;
   std::int64_t all_slots_ = 0;  // of all answers together
