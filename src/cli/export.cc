@@ -22,18 +22,12 @@ struct Options {
   bool json = false;
 };
 
-tensor::DType stored_type(const Options& options) {
-  const std::string name = options.quantise.empty() ? (options.format == "gguf" ? "f16" : "bf16") : options.quantise;
-  const auto dtype = tensor::dtype_from_name(name);
-  const std::string known =
-      options.format == "gguf" ? "f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0" : "f32, f16 or bf16";
+// Of the weights of a Hugging Face folder.
+tensor::DType stored_type(const std::string& name) {
   using tensor::DType;
-  std::vector<DType> possible{DType::kF32, DType::kF16, DType::kBF16};
-  if (options.format == "gguf")
-    possible.insert(possible.end(), {DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0});
-  if (!dtype || std::find(possible.begin(), possible.end(), *dtype) == possible.end())
-    raise(ErrorCategory::kInvalidArgument, "--quantize {}: --format {} takes {}", name, options.format, known);
-  return *dtype;
+  const auto dtype = tensor::dtype_from_name(name);
+  if (dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16) return *dtype;
+  raise(ErrorCategory::kInvalidArgument, "--quantize {}: --format hf takes f32, f16 or bf16", name);
 }
 
 void run(const Options& options) {
@@ -41,7 +35,10 @@ void run(const Options& options) {
     raise(ErrorCategory::kInvalidArgument, "'{}' exists already: choose another --output or give --overwrite",
           options.output);
   }
-  const tensor::DType stored = stored_type(options);
+  // Said wrongly, before the model is opened.
+  const std::string& quantise = options.quantise;
+  const models::GgufType& gguf = models::gguf_type(quantise.empty() || options.format != "gguf" ? "f16" : quantise);
+  const tensor::DType stored = stored_type(quantise.empty() || options.format == "gguf" ? "bf16" : quantise);
   const auto session = open_session(options.model);
   const models::LoadedAdapter* adapter = session->adapter.adapter == nullptr ? nullptr : &session->adapter;
   const std::string& chat_template = session->dialogue->template_source();
@@ -50,7 +47,7 @@ void run(const Options& options) {
     raise(ErrorCategory::kInvalidArgument, "--format {} needs --adapter", options.format);
   if (options.format == "gguf") {
     models::write_gguf(options.output, session->package, chat_template,
-                       models::merged_weights(session->package, adapter, session->engine->allocator()), stored);
+                       models::merged_weights(session->package, adapter, session->engine->allocator()), gguf);
   } else if (options.format == "gguf-lora") {
     models::write_gguf_lora(options.output, session->package, *adapter);
   } else {
@@ -82,7 +79,7 @@ void add_export_command(CLI::App& app) {
       ->required()
       ->check(CLI::IsMember({"gguf", "hf", "peft", "gguf-lora"}));
   command->add_option("--quantize", options->quantise,
-                      "type of the matrices: f32, f16, bf16, and for gguf q8_0, q5_1, q5_0, q4_1, q4_0");
+                      "type of the matrices; hf takes f32, f16 or bf16, gguf " + models::gguf_type_names());
   command->add_option("--output,-o", options->output, "file (gguf, gguf-lora) or folder")->required();
   command->add_flag("--overwrite", options->overwrite, "replace what is there");
   command->add_flag("--json", options->json, "say what was written as JSON");

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "models/adapter_files.h"
+#include "models/gguf_types.h"
 #include "models/package.h"
 
 namespace instruct::models {
@@ -22,10 +23,10 @@ WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter
 void write_hugging_face_files(const std::filesystem::path& folder, const Package& package,
                               const std::string& chat_template, const WeightLookup& weights, tensor::DType dtype);
 
-// Writes a GGUF file llama.cpp loads. `dtype` is f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0 for matrices; vectors
-// stay f32, and with fewer than 8 bits the embedding is stored as q8_0 (llama.cpp keeps it finer too).
+// Writes a GGUF file llama.cpp loads. Matrices are of the type's dtype; vectors stay f32, and with fewer than 8 bits
+// the embedding is stored as q8_0 (llama.cpp keeps it finer too).
 void write_gguf(const std::filesystem::path& path, const Package& package, const std::string& chat_template,
-                const WeightLookup& weights, tensor::DType dtype);
+                const WeightLookup& weights, const GgufType& type);
 
 // Writes the adapter alone as a GGUF LoRA file. rsLoRA and alpha patterns are folded into B.
 void write_gguf_lora(const std::filesystem::path& path, const Package& package, const LoadedAdapter& adapter);

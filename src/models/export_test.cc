@@ -54,7 +54,7 @@ TEST_P(Export, ReadsBackAsTheMergedModel) {
   const LoadedAdapter adapter = adapter_of(opened, golden_model(GetParam()) / "adapter");
   const std::vector<float> expected = opened.logits();
   const auto weights = merged_weights(opened.package, &adapter, opened.engine.allocator());
-  write_gguf(folder_ / "m.gguf", opened.package, opened.package.chat_template, weights, DType::kF32);
+  write_gguf(folder_ / "m.gguf", opened.package, opened.package.chat_template, weights, gguf_type("f32"));
   write_hf(opened, weights, DType::kF32);
   for (const char* name : {"m.gguf", "hf"}) {
     Opened again(folder_ / name);
@@ -114,7 +114,7 @@ TEST_P(Export, StoredWeightsAreWithinAStepOfTheMergedOnes) {
   const auto names = opened.package.model->weights();
   for (const DType dtype :
        {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0}) {
-    write_gguf(folder_ / "m.gguf", opened.package, "", weights, dtype);
+    write_gguf(folder_ / "m.gguf", opened.package, "", weights, gguf_type(tensor::info(dtype).name));
     const auto file = formats::GgufFile::open(folder_ / "m.gguf");
     const auto gguf = make_gguf_source(file, opened.package.config, tensor::make_host_allocator());
     for (const NamedWeight& weight : names)
@@ -138,7 +138,7 @@ TEST_P(Export, ThereAndBackIsTheSameModel) {
   Opened opened(golden_model(GetParam()));
   const std::vector<float> expected = opened.logits();
   write_gguf(folder_ / "m.gguf", opened.package, opened.package.chat_template,
-             merged_weights(opened.package, nullptr, opened.engine.allocator()), DType::kF32);
+             merged_weights(opened.package, nullptr, opened.engine.allocator()), gguf_type("f32"));
   Opened gguf(folder_ / "m.gguf");
   write_hf(gguf, merged_weights(gguf.package, nullptr, gguf.engine.allocator()), DType::kF32);
   Opened back(folder_ / "hf");
@@ -148,14 +148,14 @@ TEST_P(Export, ThereAndBackIsTheSameModel) {
   EXPECT_EQ(back.package.tokenizer->eos(), opened.package.tokenizer->eos());
   EXPECT_EQ(back.package.config.rotary.scaling, opened.package.config.rotary.scaling);
   write_gguf(folder_ / "again.gguf", gguf.package, gguf.package.chat_template,
-             merged_weights(gguf.package, nullptr, gguf.engine.allocator()), DType::kF32);
+             merged_weights(gguf.package, nullptr, gguf.engine.allocator()), gguf_type("f32"));
   EXPECT_EQ(Opened(folder_ / "again.gguf").logits(), gguf.logits());
 }
 
 TEST_P(Export, GgufHasWhatLlamaCppAsksFor) {
   Opened opened(golden_model(GetParam()));
   write_gguf(folder_ / "m.gguf", opened.package, "{{ template }}",
-             merged_weights(opened.package, nullptr, opened.engine.allocator()), DType::kQ4_0);
+             merged_weights(opened.package, nullptr, opened.engine.allocator()), gguf_type("q4_0"));
   const auto file = formats::GgufFile::open(folder_ / "m.gguf");
   const std::string architecture = file->text("general.architecture");
   EXPECT_EQ(architecture, family_of(opened.package.config.architecture).gguf);
@@ -190,7 +190,7 @@ TEST(ExportOfGemma, WhatGgufCannotSayIsRefused) {
   const auto message = [&] {
     return message_of([&] {
       write_gguf(fs::temp_directory_path() / "instruct-never-written.gguf", opened.package, "",
-                 merged_weights(opened.package, nullptr, opened.engine.allocator()), DType::kF32);
+                 merged_weights(opened.package, nullptr, opened.engine.allocator()), gguf_type("f32"));
     });
   };
   config.windowed = {true, false, true, true, true, false};
@@ -306,7 +306,8 @@ TEST_F(BadExport, WeightsATypeCannotHoldAreNamedAndNothingIsLeft) {
     return weight;
   };
   const auto message = [&](DType dtype) {
-    return message_of([&] { write_gguf(folder_ / "m.gguf", opened.package, "", weights, dtype); });
+    return message_of(
+        [&] { write_gguf(folder_ / "m.gguf", opened.package, "", weights, gguf_type(tensor::info(dtype).name)); });
   };
   EXPECT_THAT(message(DType::kF16), HasSubstr("up_proj.weight' has the value 100000, which f16 cannot hold: use bf16"));
   EXPECT_EQ(message(DType::kBF16), "no error");

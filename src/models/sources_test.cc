@@ -224,7 +224,7 @@ void write_k_quantised(const fs::path& quantised, const fs::path& plain, DType d
   const Ones ones;
   package.model = std::make_unique<Llama>(package.config, ones, WeightOptions{}, tiny.engine.allocator());
   write_gguf(
-      plain, package, "", [&ones](const std::string& name) { return ones.get(name); }, DType::kF32);
+      plain, package, "", [&ones](const std::string& name) { return ones.get(name); }, gguf_type("f32"));
   const auto base = formats::GgufFile::open(plain);
   formats::GgufWriter writers[2];
   for (formats::GgufWriter& writer : writers) {

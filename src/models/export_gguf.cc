@@ -1,0 +1,156 @@
+// GGUF files: a whole model, or an adapter alone.
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "models/export.h"
+#include "models/export_parts.h"
+#include "models/families.h"
+#include "models/sources.h"
+#include "ops/weights.h"
+
+namespace instruct::models {
+namespace {
+
+namespace fs = std::filesystem;
+using tensor::DType;
+
+// What llama.cpp takes for granted of a family must be so. Raises Unsupported where it is not.
+void refuse_what_gguf_cannot_say(const LlamaConfig& c, const Family& family) {
+  for (std::size_t i = 0; i < c.windowed.size(); ++i) {
+    const bool usual =
+        family.full_interval > 0 && c.windowed[i] == ((i + 1) % static_cast<std::size_t>(family.full_interval) != 0);
+    if (!usual)
+      raise(ErrorCategory::kUnsupported,
+            "a GGUF file cannot say that a sliding window holds for {} layers only: use hf",
+            family.full_interval > 0 ? "these" : "some");
+  }
+  if (family.full_interval > 0 && c.windowed.empty() && c.layers >= family.full_interval)
+    raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that the sliding window holds for {} layers: use hf",
+          c.sliding_window > 0 ? "all" : "no");
+  if ((c.attention_soft_cap > 0) != (family.attention_soft_cap > 0) ||
+      (c.logit_soft_cap > 0) != (family.logit_soft_cap > 0))
+    raise(ErrorCategory::kUnsupported, "a GGUF file of this architecture has {} soft caps: use hf",
+          family.attention_soft_cap > 0 ? "both" : "no");
+  if (c.query_scalar != gguf_query_scalar(c))
+    raise(ErrorCategory::kUnsupported,
+          "a GGUF file cannot say that query_pre_attn_scalar is {}, llama.cpp takes {}: use hf", c.query_scalar,
+          gguf_query_scalar(c));
+  if (c.window_rotary &&
+      (c.window_rotary->theta != family.window_theta || c.window_rotary->scaling != nn::RotaryConfig::Scaling::kNone))
+    raise(ErrorCategory::kUnsupported, "a GGUF file cannot say how layers with a window scale their positions: use hf");
+  for (std::size_t i = 0; i < c.unrotated.size(); ++i) {
+    if (c.unrotated[i] != ((i + 1) % static_cast<std::size_t>(family.unrotated_interval) == 0))
+      raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that layer {} {} rotary positions: use hf", i,
+            c.unrotated[i] ? "has no" : "has");
+  }
+}
+
+void set_rope_scaling(formats::GgufWriter& writer, const std::string& prefix, const nn::RotaryConfig& rotary) {
+  using Scaling = nn::RotaryConfig::Scaling;
+  if (rotary.scaling != Scaling::kLinear && rotary.scaling != Scaling::kYarn) return;
+  writer.set(prefix + "rope.scaling.type", std::string(rotary.scaling == Scaling::kLinear ? "linear" : "yarn"));
+  writer.set(prefix + "rope.scaling.factor", static_cast<float>(rotary.factor));
+  if (rotary.scaling == Scaling::kLinear) return;
+  const double usual = 0.1 * std::log(std::max(rotary.factor, 1.0)) + 1.0;
+  const double factor = rotary.attention_factor > 0 ? rotary.attention_factor : usual;
+  if (rotary.beta_fast != 32 || rotary.beta_slow != 1 || std::abs(factor - usual) > 1e-4)
+    raise(ErrorCategory::kUnsupported, "GGUF export of yarn with its own beta or attention_factor is not supported");
+  writer.set(prefix + "rope.scaling.original_context_length", static_cast<std::uint32_t>(rotary.original_context));
+}
+
+void set_model(formats::GgufWriter& writer, const Package& package) {
+  const LlamaConfig& c = package.config;
+  const Family& family = family_of(c.architecture);
+  refuse_what_gguf_cannot_say(c, family);
+  const std::string architecture(family.gguf);
+  const std::string prefix = architecture + ".";
+  const auto number = [&](const std::string& key, std::int64_t value) {
+    writer.set(prefix + key, static_cast<std::uint32_t>(value));
+  };
+  writer.set("general.architecture", architecture);
+  writer.set("general.type", std::string("model"));
+  number("block_count", c.layers);
+  number("context_length", c.context_length);
+  number("embedding_length", c.width);
+  number("feed_forward_length", c.feed_forward_width);
+  number("attention.head_count", c.heads);
+  number("attention.head_count_kv", c.key_value_heads);
+  number("attention.key_length", c.head_width);
+  number("attention.value_length", c.head_width);
+  number("rope.dimension_count", c.head_width);
+  number("vocab_size", c.vocabulary);
+  if (c.sliding_window > 0) number("attention.sliding_window", c.sliding_window);
+  writer.set(prefix + "rope.freq_base", static_cast<float>(c.rotary.theta));
+  writer.set(prefix + "attention.layer_norm_rms_epsilon", c.norm_epsilon);
+  if (family.attention_soft_cap > 0) writer.set(prefix + "attn_logit_softcapping", c.attention_soft_cap);
+  if (family.logit_soft_cap > 0) writer.set(prefix + "final_logit_softcapping", c.logit_soft_cap);
+  set_rope_scaling(writer, prefix, c.rotary);
+}
+
+}  // namespace
+
+void write_gguf(const fs::path& path, const Package& package, const std::string& chat_template,
+                const WeightLookup& weights, const GgufType& type) {
+  const auto allocator = tensor::make_host_allocator();
+  formats::GgufWriter writer;
+  set_model(writer, package);
+  writer.set("general.file_type", type.number);
+  set_tokenizer(writer, package);
+  if (!chat_template.empty()) writer.set("tokenizer.chat_template", chat_template);
+  if (tensor::is_quantised(type.dtype)) writer.set("general.quantization_version", std::uint32_t{2});
+  for (const NamedWeight& entry : package.model->weights()) {
+    const tensor::Shape shape = entry.variable.value().shape();
+    DType stored = shape.rank() == 1 ? DType::kF32 : type.dtype;
+    if (tensor::is_quantised(stored) && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight"))
+      stored = DType::kQ8_0;
+    if (shape[shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
+    writer.add(gguf_name(package.config, entry.name), shape, stored,
+               [&weights, &allocator, &package, name = entry.name, stored] {
+                 Tensor weight = weights(name);
+                 std::int64_t heads = 0;
+                 if (has_moved_rows(package.config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
+                 if (const float offset = gguf_offset(package.config, name); offset != 0)
+                   std::for_each_n(weight.data<float>(), weight.elements(),
+                                   [offset](float& value) { value += offset; });
+                 return encoded_weight(name, weight, stored, *allocator);
+               });
+  }
+  const std::vector<float> factors = frequency_factors(package.config.rotary);
+  if (!factors.empty()) {
+    writer.add("rope_freqs.weight", {static_cast<std::int64_t>(factors.size())}, DType::kF32, [&factors, &allocator] {
+      return Tensor::from_floats(factors, {static_cast<std::int64_t>(factors.size())}, *allocator);
+    });
+  }
+  writer.write(path);
+}
+
+void write_gguf_lora(const fs::path& path, const Package& package, const LoadedAdapter& adapter) {
+  const auto allocator = tensor::make_host_allocator();
+  formats::GgufWriter writer;
+  writer.set("general.type", std::string("adapter"));
+  writer.set("general.architecture", std::string(family_of(package.config.architecture).gguf));
+  writer.set("adapter.type", std::string("lora"));
+  // Readers take an alpha of 0 for "no scaling"; here the scale of 0 goes into B.
+  const double given = adapter.adapter->config().alpha;
+  const auto alpha = given > 0 ? static_cast<float>(given) : 1.0F;
+  writer.set("adapter.lora.alpha", alpha);
+  const auto modules = adapter.adapter->modules();
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    const std::string name = modules[i].name + ".weight";
+    const auto& [a, b] = adapter.masters[i];
+    writer.add(gguf_name(package.config, name) + ".lora_a", a.shape(), DType::kF32, [a = a] { return a; });
+    // Readers scale by alpha / r: whatever else the scale holds goes into B.
+    const float factor = modules[i].scale / (alpha / static_cast<float>(a.dim(0)));
+    writer.add(gguf_name(package.config, name) + ".lora_b", b.shape(), DType::kF32,
+               [b = b, factor, name, &package, &allocator] {
+                 Tensor scaled = ops::converted_copy(b, DType::kF32, *allocator);
+                 for (std::int64_t j = 0; j < scaled.elements(); ++j) scaled.data<float>()[j] *= factor;
+                 std::int64_t heads = 0;
+                 return has_moved_rows(package.config, name, heads) ? rows_to_gguf(scaled, heads, *allocator) : scaled;
+               });
+  }
+  writer.write(path);
+}
+
+}  // namespace instruct::models

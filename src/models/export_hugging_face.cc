@@ -1,0 +1,177 @@
+// Hugging Face folders: config.json, model.safetensors and the tokenizer's files.
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "models/export.h"
+#include "models/export_parts.h"
+#include "models/families.h"
+#include "models/sources.h"
+
+namespace instruct::models {
+namespace {
+
+namespace fs = std::filesystem;
+using tensor::DType;
+
+// In GGUF a model of Mistral's is a llama; in transformers only Mistral has the sliding window.
+std::string model_type(const LlamaConfig& config) {
+  return config.architecture == "llama" && config.sliding_window > 0 ? "mistral" : config.architecture;
+}
+
+Value architecture_name(const LlamaConfig& config) {
+  return std::string(family_of(model_type(config)).architecture);
+}
+
+Value layer_types(const LlamaConfig& config) {
+  Value types = Value::array();
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const bool windowed = config.windowed.empty() || config.windowed[static_cast<std::size_t>(i)];
+    types.push(windowed ? "sliding_attention" : "full_attention");
+  }
+  return types;
+}
+
+Value rope_scaling(const nn::RotaryConfig& rotary) {
+  using Scaling = nn::RotaryConfig::Scaling;
+  switch (rotary.scaling) {
+    case Scaling::kNone:
+      return {};
+    case Scaling::kLinear:
+      return Value::object({{"rope_type", "linear"}, {"factor", rotary.factor}});
+    case Scaling::kDynamic:
+      return Value::object({{"rope_type", "dynamic"}, {"factor", rotary.factor}});
+    case Scaling::kYarn:
+      return Value::object({{"rope_type", "yarn"},
+                            {"factor", rotary.factor},
+                            {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
+    case Scaling::kLlama3:
+      return Value::object({{"rope_type", "llama3"},
+                            {"factor", rotary.factor},
+                            {"low_freq_factor", rotary.low_frequency_factor},
+                            {"high_freq_factor", rotary.high_frequency_factor},
+                            {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
+  }
+  return {};
+}
+
+// Hugging Face has no list of factors, so they are traced back to the llama3 scaling that gives them (frequency bounds
+// 1 and 4, as in every Llama 3).
+nn::RotaryConfig without_factors(const nn::RotaryConfig& rotary) {
+  if (rotary.frequency_factors.empty()) return rotary;
+  const std::vector<float>& wanted = rotary.frequency_factors;
+  nn::RotaryConfig guess = rotary;
+  guess.frequency_factors.clear();
+  if (std::all_of(wanted.begin(), wanted.end(), [](float factor) { return factor == 1.0F; })) return guess;
+  guess.scaling = nn::RotaryConfig::Scaling::kLlama3;
+  guess.factor = static_cast<double>(*std::max_element(wanted.begin(), wanted.end()));
+  for (guess.original_context = 32; guess.original_context <= 1 << 20; guess.original_context *= 2) {
+    const std::vector<float> factors = frequency_factors(guess);
+    const auto near = [](float a, float b) { return std::abs(a - b) <= 1e-4F * std::abs(b); };
+    if (std::equal(factors.begin(), factors.end(), wanted.begin(), wanted.end(), near)) return guess;
+  }
+  raise(ErrorCategory::kUnsupported,
+        "a Hugging Face folder cannot hold this model's rope_freqs: they are no llama3 scaling; export it as gguf");
+}
+
+Value config_json(const Package& package, DType dtype) {
+  Value config = package.hugging_face_config;
+  const LlamaConfig& c = package.config;
+  if (!config.is_object()) {
+    const Family& family = family_of(model_type(c));
+    config = Value::object({{"architectures", Value(Value::Array{architecture_name(c)})},
+                            {"model_type", model_type(c)},
+                            {c.out_norms ? "hidden_activation" : "hidden_act", std::string(family.activation)},
+                            {"hidden_size", c.width},
+                            {"intermediate_size", c.feed_forward_width},
+                            {"num_hidden_layers", c.layers},
+                            {"num_attention_heads", c.heads},
+                            {"num_key_value_heads", c.key_value_heads},
+                            {"head_dim", c.head_width},
+                            {"vocab_size", c.vocabulary},
+                            {"max_position_embeddings", c.context_length},
+                            {"rms_norm_eps", static_cast<double>(c.norm_epsilon)},
+                            {"rope_theta", c.rotary.theta},
+                            {"rope_scaling", rope_scaling(without_factors(c.rotary))},
+                            {"attention_bias", c.output_bias},
+                            {"mlp_bias", false}});
+    const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
+    if (c.sliding_window > 0) {
+      config.set("sliding_window", c.sliding_window);
+      if (!family.window_always) config.set("use_sliding_window", true);
+      if (!family.window_always || family.full_interval > 0) config.set("layer_types", layer_types(c));
+    }
+    if (c.window_rotary) config.set("rope_local_base_freq", c.window_rotary->theta);
+    if (c.query_scalar > 0) config.set("query_pre_attn_scalar", c.query_scalar);
+    if (c.out_norms) {
+      const auto cap = [](float value) { return value > 0 ? Value(static_cast<double>(value)) : Value(); };
+      config.set("attn_logit_softcapping", cap(c.attention_soft_cap));
+      config.set("final_logit_softcapping", cap(c.logit_soft_cap));
+    }
+    if (!c.unrotated.empty()) {
+      Value rotated = Value::array();
+      for (const bool without : c.unrotated) rotated.push(Value(std::int64_t{without ? 0 : 1}));
+      config.set("no_rope_layers", rotated);
+    }
+    if (c.attention_bias && !c.output_bias && !family.projections_biased)
+      raise(ErrorCategory::kUnsupported,
+            "a Hugging Face folder cannot hold this model: q, k and v have biases, o has none");
+    config.set("bos_token_id", id(package.tokenizer->bos()));
+    config.set("eos_token_id", id(package.tokenizer->eos()));
+    config.set("pad_token_id", id(package.tokenizer->pad()));
+  }
+  config.set("tie_word_embeddings", c.tied_embeddings);
+  const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
+  config.set("torch_dtype", name);
+  if (config.find("dtype") != nullptr) config.set("dtype", name);  // newer folders; it wins over the other
+  return config;
+}
+
+void write_tokenizer_files(const fs::path& folder, const Package& package, const std::string& chat_template) {
+  if (fs::is_directory(package.path)) {
+    for (const char* name :
+         {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
+      if (fs::exists(package.path / name)) write_file_atomic(folder / name, read_file(package.path / name));
+    }
+  } else {
+    write_file_atomic(folder / "tokenizer.json", dump_json(tokenizer_json_of(package.tokenizer->spec())));
+    Value config = Value::object({{"tokenizer_class", "PreTrainedTokenizerFast"},
+                                  {"add_bos_token", package.tokenizer->add_bos()},
+                                  {"clean_up_tokenization_spaces", false},
+                                  {"model_max_length", package.config.context_length}});
+    const auto text = [&](const char* key, std::optional<std::int32_t> id) {
+      if (id) config.set(key, package.tokenizer->token_bytes(*id));
+    };
+    text("bos_token", package.tokenizer->bos());
+    text("eos_token", package.tokenizer->eos());
+    text("pad_token", package.tokenizer->pad());
+    if (!chat_template.empty()) config.set("chat_template", chat_template);
+    write_file_atomic(folder / "tokenizer_config.json", dump_json(config, {.indent = 2}) + "\n");
+  }
+  if (!chat_template.empty()) write_file_atomic(folder / "chat_template.jinja", chat_template);
+}
+
+}  // namespace
+
+void write_hugging_face_files(const fs::path& folder, const Package& package, const std::string& chat_template,
+                              const WeightLookup& weights, DType dtype) {
+  if (dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16) {
+    raise(ErrorCategory::kUnsupported, "a Hugging Face folder holds f32, f16 or bf16 weights, not {}",
+          tensor::info(dtype).name);
+  }
+  const auto allocator = tensor::make_host_allocator();
+  std::vector<formats::TensorToWrite> tensors;
+  for (const NamedWeight& entry : package.model->weights()) {
+    tensors.push_back(
+        {entry.name, entry.variable.value().shape(), dtype, [&weights, &allocator, name = entry.name, dtype] {
+           return encoded_weight(name, weights(name), dtype, *allocator);
+         }});
+  }
+  write_file_atomic(folder / "config.json", dump_json(config_json(package, dtype), {.indent = 2}) + "\n");
+  write_tokenizer_files(folder, package, chat_template);
+  formats::write_safetensors(folder / "model.safetensors", tensors, Value::object({{"format", "pt"}}));
+}
+
+}  // namespace instruct::models

@@ -1,0 +1,140 @@
+// The tokenizer's part of a GGUF file, in llama.cpp's words.
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "models/export_parts.h"
+
+namespace instruct::models {
+namespace {
+
+using tokenizers::TokenKind;
+
+// llama.cpp's name for the way a byte-level tokenizer prepares and splits text. A name also says whether whole pieces
+// are looked up before merging; for a trained vocabulary that makes no difference, so such a name is second choice.
+std::string split_name(const tokenizers::TokenizerSpec& spec) {
+  const bool nfc = spec.normalisers.size() == 1 && spec.normalisers[0].kind == tokenizers::NormaliserKind::kNfc;
+  std::string second;
+  for (const std::string name : {"smollm", "llama-bpe", "dbrx", "qwen2", "stablelm2", "tekken", "gpt-2"}) {
+    const auto steps = tokenizers::splits_of_gguf_name(name);
+    const auto same = [](const auto& a, const auto& b) {
+      return a.pattern == b.pattern && a.behaviour == b.behaviour && a.invert == b.invert;
+    };
+    if (!std::equal(steps.begin(), steps.end(), spec.splits.begin(), spec.splits.end(), same)) continue;
+    if (name == "qwen2" ? !nfc : !spec.normalisers.empty()) continue;
+    if (spec.ignore_merges == (name == "llama-bpe" || name == "tekken")) return name;
+    if (second.empty()) second = name;
+  }
+  if (!second.empty()) return second;
+  raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for this pre-tokenizer", spec.name);
+}
+
+std::int32_t type_of(TokenKind kind) {
+  switch (kind) {
+    case TokenKind::kUnknown:
+      return 2;
+    case TokenKind::kSpecial:
+      return 3;
+    case TokenKind::kUserDefined:
+      return 4;
+    case TokenKind::kUnused:
+      return 5;
+    case TokenKind::kByte:
+      return 6;
+    default:
+      return 1;
+  }
+}
+
+void set_tokens(formats::GgufWriter& writer, const tokenizers::TokenizerSpec& spec, std::int64_t vocabulary) {
+  std::vector<std::string> tokens = spec.tokens;
+  std::vector<std::int32_t> types;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(vocabulary); ++i) {
+    if (i >= tokens.size()) tokens.emplace_back();
+    const TokenKind kind = i < spec.kinds.size() ? spec.kinds[i] : TokenKind::kUnused;
+    if (kind == TokenKind::kUnused) tokens[i] = fmt::format("[PAD{}]", i);
+    types.push_back(type_of(kind));
+  }
+  writer.set("tokenizer.ggml.tokens", tokens);
+  writer.set("tokenizer.ggml.token_type", types);
+}
+
+// SentencePiece as llama.cpp knows it: scores, a prefix before every stretch of text or none.
+void set_sentence_piece(formats::GgufWriter& writer, const tokenizers::TokenizerSpec& spec, std::int64_t vocabulary) {
+  using tokenizers::NormaliserKind;
+  const std::size_t steps = spec.normalisers.size();
+  const bool prefix = steps == 2 && spec.normalisers[0].kind == NormaliserKind::kPrepend;
+  const bool spaces = steps > 0 && spec.normalisers.back().kind == NormaliserKind::kReplace &&
+                      spec.normalisers.back().pattern == " " && spec.normalisers.back().text == spec.space_symbol;
+  if (!spaces || steps != (prefix ? 2 : 1) || !spec.preparations.empty() || !spec.splits.empty()) {
+    raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no name for how this tokenizer prepares text", spec.name);
+  }
+  std::vector<float> scores = tokenizers::scores_of(spec);
+  scores.resize(static_cast<std::size_t>(vocabulary), 0);
+  writer.set("tokenizer.ggml.scores", scores);
+  writer.set("tokenizer.ggml.add_space_prefix", prefix);
+}
+
+// Of a GGUF source: what it says of its tokenizer, and of itself where that is still so.
+void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
+  for (const auto& [key, value] : file.metadata()) {
+    if (!key.starts_with("tokenizer.") && key != "general.name" && key != "general.license" &&
+        key != "general.languages")
+      continue;
+    std::visit(
+        [&, name = key](const auto& stored) {
+          using T = std::remove_cvref_t<decltype(stored)>;
+          if constexpr (std::is_same_v<T, std::int64_t>) {
+            if (stored < 0 || stored > UINT32_MAX) return;  // an id of -1 means there is none
+            writer.set(name, static_cast<std::uint32_t>(stored));
+          } else if constexpr (std::is_same_v<T, double>) {
+            writer.set(name, static_cast<float>(stored));
+          } else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) {
+            writer.set(name, std::vector<std::int32_t>(stored.begin(), stored.end()));
+          } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+            writer.set(name, std::vector<float>(stored.begin(), stored.end()));
+          } else if constexpr (std::is_same_v<T, std::vector<std::string_view>>) {
+            writer.set(name, std::vector<std::string>(stored.begin(), stored.end()));
+          } else {
+            writer.set(name, stored);
+          }
+        },
+        value);
+  }
+}
+
+}  // namespace
+
+void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
+  if (package.gguf != nullptr) return copy_metadata(writer, *package.gguf);
+  const tokenizers::TokenizerSpec& spec = package.tokenizer->spec();
+  const bool bytes = spec.alphabet == tokenizers::Alphabet::kBytes;
+  writer.set("tokenizer.ggml.model", std::string(bytes ? "gpt2" : "llama"));
+  if (bytes) {
+    std::vector<std::string> merges;
+    for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
+    writer.set("tokenizer.ggml.pre", split_name(spec));
+    writer.set("tokenizer.ggml.merges", merges);
+    if (!spec.preparations.empty()) writer.set("tokenizer.ggml.add_space_prefix", true);
+  } else {
+    set_sentence_piece(writer, spec, package.config.vocabulary);
+  }
+  set_tokens(writer, spec, package.config.vocabulary);
+  for (const tokenizers::MatchRule& rule : spec.match_rules) {
+    if (!rule.strip_left && !rule.strip_right && !rule.single_word) continue;
+    log_warning("GGUF cannot say that token '{}' takes white space with it or stands alone: it is written without that",
+                spec.tokens[static_cast<std::size_t>(rule.id)]);
+  }
+  const auto id = [&](const char* key, std::optional<std::int32_t> value) {
+    if (value) writer.set(key, static_cast<std::uint32_t>(*value));
+  };
+  id("tokenizer.ggml.bos_token_id", spec.bos);
+  id("tokenizer.ggml.eos_token_id", spec.eos);
+  id("tokenizer.ggml.padding_token_id", spec.pad);
+  id("tokenizer.ggml.unknown_token_id", spec.unknown);
+  writer.set("tokenizer.ggml.add_bos_token", spec.add_bos);
+  writer.set("tokenizer.ggml.add_eos_token", spec.add_eos);
+}
+
+}  // namespace instruct::models
