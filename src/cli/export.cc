@@ -47,15 +47,15 @@ void run(const Options& options) {
     raise(ErrorCategory::kInvalidArgument, "--format {} needs --adapter", options.format);
   if (options.format == "gguf") {
     models::write_gguf(options.output, session->package, chat_template,
-                       models::merged_weights(session->package, adapter, session->engine->allocator()), gguf);
+                       models::merged_weights(session->package, adapter, *session->engine),
+                       {gguf, session->engine->threads()});
   } else if (options.format == "gguf-lora") {
     models::write_gguf_lora(options.output, session->package, *adapter);
   } else {
     AtomicFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
     if (options.format == "hf") {
       models::write_hugging_face_files(folder.path(), session->package, chat_template,
-                                       models::merged_weights(session->package, adapter, session->engine->allocator()),
-                                       stored);
+                                       models::merged_weights(session->package, adapter, *session->engine), stored);
     } else {
       models::write_peft_files(folder.path(), *adapter->adapter, adapter->masters, session->origin(),
                                session->package.config.layers);

@@ -16,18 +16,33 @@ namespace instruct::models {
 
 using tensor::DType;
 
-Tensor encoded_weight(const std::string& name, const Tensor& f32, DType dtype, tensor::Allocator& allocator) {
-  const std::span values(f32.data<float>(), static_cast<std::size_t>(f32.elements()));
-  const float most = dtype == DType::kF16 ? 65504.0F : std::numeric_limits<float>::max();
-  const auto bad =
-      std::find_if(values.begin(), values.end(), [most](float value) { return !(std::abs(value) <= most); });
-  if (bad != values.end()) {
-    raise(ErrorCategory::kNumeric, "weight '{}' has the value {}, which {} cannot hold{}", name, *bad,
-          tensor::info(dtype).name, std::isfinite(*bad) ? ": use bf16 or f32" : "");
-  }
-  if (dtype == DType::kF32) return f32;
-  Tensor result = Tensor::empty(f32.shape(), dtype, allocator);
-  tensor::encode_elements(dtype, values, result.raw());
+namespace {
+
+// Values encoded at a time: a multiple of every block, and enough to be worth handing to a thread.
+constexpr std::int64_t kValues = 1 << 16;
+
+// Scales of block-quantised types are half-precision numbers too.
+float largest_in(DType dtype) {
+  if (dtype == DType::kF32) return std::numeric_limits<float>::max();
+  return dtype == DType::kBF16 ? to_float(tensor::BFloat16{0x7F7F}) : 65504.0F;
+}
+
+}  // namespace
+
+Tensor encoded_weight(const std::string& name, const Tensor& f32, DType dtype, tensor::Allocator& allocator,
+                      ThreadPool& threads) {
+  Tensor result = dtype == DType::kF32 ? f32 : Tensor::empty(f32.shape(), dtype, allocator);
+  const float most = largest_in(dtype);
+  threads.run_ranges(f32.elements(), kValues, [&](std::int64_t begin, std::int64_t end) {
+    const std::span values(f32.data<float>() + begin, static_cast<std::size_t>(end - begin));
+    const auto bad =
+        std::find_if(values.begin(), values.end(), [most](float value) { return !(std::abs(value) <= most); });
+    if (bad != values.end()) {
+      raise(ErrorCategory::kNumeric, "weight '{}' has the value {}, which {} cannot hold{}", name, *bad,
+            tensor::info(dtype).name, std::isfinite(*bad) ? ": use bf16 or f32" : "");
+    }
+    if (dtype != DType::kF32) tensor::encode_elements(dtype, values, result.raw() + tensor::bytes_of(dtype, begin));
+  });
   return result;
 }
 
@@ -42,7 +57,7 @@ std::vector<float> frequency_factors(const nn::RotaryConfig& rotary) {
   return factors;
 }
 
-WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter, tensor::Allocator& allocator) {
+WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter, ops::Engine& engine) {
   auto index = std::make_shared<std::map<std::string, Variable>>();
   for (const NamedWeight& weight : package.model->weights()) index->emplace(weight.name, weight.variable);
   // The stored weights themselves, not the compute copies: a bf16 session must not round an f32 model.
@@ -52,8 +67,8 @@ WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter
   } else {
     source = make_folder_source(package.path);
   }
-  return [index, source, adapter, &allocator](const std::string& name) {
-    Tensor weight = ops::converted_copy(source->get(name), DType::kF32, allocator);
+  return [index, source, adapter, &engine](const std::string& name) {
+    Tensor weight = ops::converted_copy(source->get(name), DType::kF32, engine.allocator(), engine.threads());
     if (adapter == nullptr || adapter->adapter == nullptr) return weight;
     const auto modules = adapter->adapter->modules();
     for (std::size_t i = 0; i < modules.size(); ++i) {

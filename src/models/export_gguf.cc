@@ -1,8 +1,10 @@
 // GGUF files: a whole model, or an adapter alone.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "models/export.h"
 #include "models/export_parts.h"
 #include "models/families.h"
@@ -88,34 +90,54 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   set_rope_scaling(writer, prefix, c.rotary);
 }
 
+// Counts the matrices that are not of the type the kind of file wants.
+class StandIns {
+ public:
+  DType type_of(const GgufType& type, const LlamaConfig& config, const std::string& name, std::int64_t width) {
+    const MatrixType matrix = matrix_type(type, config, name, width);
+    ++matrices_;
+    if (matrix.stored != matrix.wanted) ++counts_[{matrix.wanted, matrix.stored}];
+    return matrix.stored;
+  }
+  void log() const {
+    for (const auto& [types, count] : counts_)
+      log_warning("{} instead of {} in {} of {} matrices, whose rows are no multiple of {} long",
+                  tensor::info(types.second).name, tensor::info(types.first).name, count, matrices_,
+                  tensor::info(types.first).block_elements);
+  }
+
+ private:
+  std::int64_t matrices_ = 0;
+  std::map<std::pair<DType, DType>, std::int64_t> counts_;
+};
+
 }  // namespace
 
 void write_gguf(const fs::path& path, const Package& package, const std::string& chat_template,
-                const WeightLookup& weights, const GgufType& type) {
+                const WeightLookup& weights, const GgufOptions& options) {
   const auto allocator = tensor::make_host_allocator();
+  const LlamaConfig& config = package.config;
   formats::GgufWriter writer;
   set_model(writer, package);
-  writer.set("general.file_type", type.number);
+  writer.set("general.file_type", options.type.number);
   set_tokenizer(writer, package);
   if (!chat_template.empty()) writer.set("tokenizer.chat_template", chat_template);
-  if (tensor::is_quantised(type.dtype)) writer.set("general.quantization_version", std::uint32_t{2});
+  if (tensor::is_quantised(options.type.dtype)) writer.set("general.quantization_version", std::uint32_t{2});
+  StandIns stand_ins;
   for (const NamedWeight& entry : package.model->weights()) {
     const tensor::Shape shape = entry.variable.value().shape();
-    DType stored = shape.rank() == 1 ? DType::kF32 : type.dtype;
-    if (tensor::is_quantised(stored) && (entry.name == "model.embed_tokens.weight" || entry.name == "lm_head.weight"))
-      stored = DType::kQ8_0;
-    if (shape[shape.rank() - 1] % tensor::info(stored).block_elements != 0) stored = DType::kF16;
-    writer.add(gguf_name(package.config, entry.name), shape, stored,
-               [&weights, &allocator, &package, name = entry.name, stored] {
-                 Tensor weight = weights(name);
-                 std::int64_t heads = 0;
-                 if (has_moved_rows(package.config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
-                 if (const float offset = gguf_offset(package.config, name); offset != 0)
-                   std::for_each_n(weight.data<float>(), weight.elements(),
-                                   [offset](float& value) { value += offset; });
-                 return encoded_weight(name, weight, stored, *allocator);
-               });
+    const std::string gguf = gguf_name(config, entry.name);
+    const DType stored = shape.rank() == 1 ? DType::kF32 : stand_ins.type_of(options.type, config, gguf, shape[1]);
+    writer.add(gguf, shape, stored, [&, name = entry.name, stored] {
+      Tensor weight = weights(name);
+      std::int64_t heads = 0;
+      if (has_moved_rows(config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
+      if (const float offset = gguf_offset(config, name); offset != 0)
+        std::for_each_n(weight.data<float>(), weight.elements(), [offset](float& value) { value += offset; });
+      return encoded_weight(name, weight, stored, *allocator, options.threads);
+    });
   }
+  stand_ins.log();
   const std::vector<float> factors = frequency_factors(package.config.rotary);
   if (!factors.empty()) {
     writer.add("rope_freqs.weight", {static_cast<std::int64_t>(factors.size())}, DType::kF32, [&factors, &allocator] {

@@ -162,12 +162,12 @@ void write_hugging_face_files(const fs::path& folder, const Package& package, co
           tensor::info(dtype).name);
   }
   const auto allocator = tensor::make_host_allocator();
+  ThreadPool threads(1);  // rounding is faster than the disk
   std::vector<formats::TensorToWrite> tensors;
   for (const NamedWeight& entry : package.model->weights()) {
-    tensors.push_back(
-        {entry.name, entry.variable.value().shape(), dtype, [&weights, &allocator, name = entry.name, dtype] {
-           return encoded_weight(name, weights(name), dtype, *allocator);
-         }});
+    tensors.push_back({entry.name, entry.variable.value().shape(), dtype, [&, name = entry.name] {
+                         return encoded_weight(name, weights(name), dtype, *allocator, threads);
+                       }});
   }
   write_file_atomic(folder / "config.json", dump_json(config_json(package, dtype), {.indent = 2}) + "\n");
   write_tokenizer_files(folder, package, chat_template);

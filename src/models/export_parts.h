@@ -10,7 +10,8 @@
 namespace instruct::models {
 
 // A weight as stored. What the type cannot hold is refused: an infinite weight would answer nonsense without a word.
-Tensor encoded_weight(const std::string& name, const Tensor& f32, tensor::DType dtype, tensor::Allocator& allocator);
+Tensor encoded_weight(const std::string& name, const Tensor& f32, tensor::DType dtype, tensor::Allocator& allocator,
+                      ThreadPool& threads);
 
 // What divides each frequency in GGUF: the file's own factors, or those that llama3 scaling amounts to.
 std::vector<float> frequency_factors(const nn::RotaryConfig& rotary);

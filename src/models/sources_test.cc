@@ -192,39 +192,15 @@ Tensor decoded(const Tensor& stored, tensor::Allocator& allocator) {
   return values;
 }
 
-// Norms of ones and matrices of zeros, of 256 columns.
-class Ones final : public WeightSource {
- public:
-  bool has(const std::string& /*name*/) const override { return true; }
-  Tensor get(const std::string& name) const override {
-    const bool vector = name.find("norm") != std::string::npos;
-    Tensor values =
-        vector ? Tensor::empty({256}, DType::kF32, *allocator_)
-               : Tensor::zeros({name.find("embed") != std::string::npos ? 400 : 256, 256}, DType::kF32, *allocator_);
-    if (vector) std::fill_n(values.data<float>(), 256, 1.0F);
-    return values;
-  }
-  void read_ahead() const override {}
-  void release() const override {}
-  std::string origin() const override { return "ones"; }
-
- private:
-  std::shared_ptr<tensor::Allocator> allocator_ = tensor::make_host_allocator();
-};
-
 // A one-block llama of width 256 with every matrix K-quantised, and beside it the same values as f32.
 void write_k_quantised(const fs::path& quantised, const fs::path& plain, DType dtype) {
   const auto allocator = tensor::make_host_allocator();
   Opened tiny(golden_model("llama-tied"));
   Package& package = tiny.package;
-  package.config.layers = 1;
-  package.config.width = package.config.feed_forward_width = 256;
-  package.config.heads = package.config.key_value_heads = 4;
-  package.config.head_width = package.config.rotary.width = 64;
   const Ones ones;
-  package.model = std::make_unique<Llama>(package.config, ones, WeightOptions{}, tiny.engine.allocator());
-  write_gguf(
-      plain, package, "", [&ones](const std::string& name) { return ones.get(name); }, gguf_type("f32"));
+  make_wide(tiny, ones, 1);
+  write_gguf(plain, package, "", [&ones](const std::string& name) { return ones.get(name); },
+             {gguf_type("f32"), tiny.engine.threads()});
   const auto base = formats::GgufFile::open(plain);
   formats::GgufWriter writers[2];
   for (formats::GgufWriter& writer : writers) {

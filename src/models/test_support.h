@@ -67,6 +67,36 @@ struct Opened {
   Package package;
 };
 
+// Norms of ones and matrices of zeros, of 256 columns.
+class Ones final : public WeightSource {
+ public:
+  bool has(const std::string& /*name*/) const override { return true; }
+  Tensor get(const std::string& name) const override {
+    const bool vector = name.find("norm") != std::string::npos;
+    Tensor values =
+        vector ? Tensor::empty({256}, DType::kF32, *allocator_)
+               : Tensor::zeros({name.find("embed") != std::string::npos ? 400 : 256, 256}, DType::kF32, *allocator_);
+    if (vector) std::fill_n(values.data<float>(), 256, 1.0F);
+    return values;
+  }
+  void read_ahead() const override {}
+  void release() const override {}
+  std::string origin() const override { return "ones"; }
+
+ private:
+  std::shared_ptr<tensor::Allocator> allocator_ = tensor::make_host_allocator();
+};
+
+// Gives an opened golden llama `layers` blocks of width 256, as wide as a block of a K-quant.
+inline void make_wide(Opened& opened, const WeightSource& source, std::int64_t layers) {
+  LlamaConfig& config = opened.package.config;
+  config.layers = layers;
+  config.width = config.feed_forward_width = 256;
+  config.heads = config.key_value_heads = 4;
+  config.head_width = config.rotary.width = 64;
+  opened.package.model = std::make_unique<Llama>(config, source, WeightOptions{}, opened.engine.allocator());
+}
+
 inline float largest_gap(const std::vector<float>& a, const std::vector<float>& b) {
   EXPECT_EQ(a.size(), b.size());
   float most = 0;

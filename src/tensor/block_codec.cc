@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "tensor/block_writers.h"
 
 namespace instruct::tensor {
 namespace {
@@ -16,11 +17,6 @@ float half_at(Bytes block, std::size_t offset) {
   Half value{};
   std::memcpy(&value.bits, block + offset, 2);
   return to_float(value);
-}
-
-void put_half(std::uint8_t* block, std::size_t offset, float value) {
-  const Half stored = to_half(value);
-  std::memcpy(block + offset, &stored.bits, 2);
 }
 
 // Low and high four bits of a byte.
@@ -218,115 +214,32 @@ void decode_blocks(DType dtype, const std::byte* source, std::span<float> values
   }
 }
 
-// The value of largest magnitude, with its sign: what ggml scales the symmetric formats by.
-float extreme(const float* x) {
-  float most = 0;
-  float result = 0;
-  for (std::size_t i = 0; i < 32; ++i) {
-    if (std::abs(x[i]) > most) {
-      most = std::abs(x[i]);
-      result = x[i];
-    }
-  }
-  return result;
-}
-
-void encode_q8_0(const float* x, std::uint8_t* block) {
-  const float d = std::abs(extreme(x)) / 127.0F;
-  const float inverse = d != 0 ? 1.0F / d : 0.0F;
-  put_half(block, 0, d);
-  for (std::size_t i = 0; i < 32; ++i) {
-    block[2 + i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(std::round(x[i] * inverse)));
-  }
-}
-
-// Truncation after adding half (and the offset) is how ggml rounds here.
-int quantised(float value, float offset, int most) {
-  return std::min(most, static_cast<int>(value + offset));
-}
-
-void encode_q4_0(const float* x, std::uint8_t* block) {
-  const float d = extreme(x) / -8.0F;
-  const float inverse = d != 0 ? 1.0F / d : 0.0F;
-  put_half(block, 0, d);
-  for (std::size_t i = 0; i < 16; ++i) {
-    block[2 + i] =
-        static_cast<std::uint8_t>(quantised(x[i] * inverse, 8.5F, 15) | quantised(x[i + 16] * inverse, 8.5F, 15) << 4);
-  }
-}
-
-void encode_q5_0(const float* x, std::uint8_t* block) {
-  const float d = extreme(x) / -16.0F;
-  const float inverse = d != 0 ? 1.0F / d : 0.0F;
-  put_half(block, 0, d);
-  std::uint32_t bits = 0;
-  for (std::size_t i = 0; i < 16; ++i) {
-    const int first = quantised(x[i] * inverse, 16.5F, 31);
-    const int second = quantised(x[i + 16] * inverse, 16.5F, 31);
-    block[6 + i] = static_cast<std::uint8_t>((first & 0xF) | (second & 0xF) << 4);
-    bits |= static_cast<std::uint32_t>(first >> 4) << i | static_cast<std::uint32_t>(second >> 4) << (i + 16);
-  }
-  std::memcpy(block + 2, &bits, 4);
-}
-
-struct Range {
-  float least;
-  float step;
-  float inverse;
-};
-Range range_of(const float* x, float levels) {
-  const auto [least, most] = std::minmax_element(x, x + 32);
-  const float step = (*most - *least) / levels;
-  return {*least, step, step != 0 ? 1.0F / step : 0.0F};
-}
-
-void encode_q4_1(const float* x, std::uint8_t* block) {
-  const Range range = range_of(x, 15.0F);
-  put_half(block, 0, range.step);
-  put_half(block, 2, range.least);
-  for (std::size_t i = 0; i < 16; ++i) {
-    block[4 + i] = static_cast<std::uint8_t>(quantised((x[i] - range.least) * range.inverse, 0.5F, 15) |
-                                             quantised((x[i + 16] - range.least) * range.inverse, 0.5F, 15) << 4);
-  }
-}
-
-void encode_q5_1(const float* x, std::uint8_t* block) {
-  const Range range = range_of(x, 31.0F);
-  put_half(block, 0, range.step);
-  put_half(block, 2, range.least);
-  std::uint32_t bits = 0;
-  for (std::size_t i = 0; i < 16; ++i) {
-    const int first = quantised((x[i] - range.least) * range.inverse, 0.5F, 31);
-    const int second = quantised((x[i + 16] - range.least) * range.inverse, 0.5F, 31);
-    block[8 + i] = static_cast<std::uint8_t>((first & 0xF) | (second & 0xF) << 4);
-    bits |= static_cast<std::uint32_t>(first >> 4) << i | static_cast<std::uint32_t>(second >> 4) << (i + 16);
-  }
-  std::memcpy(block + 4, &bits, 4);
-}
-
-template <typename Encode>
-void encode_blocks(DType dtype, std::span<const float> values, std::byte* target, Encode encode) {
+void encode_blocks(DType dtype, std::span<const float> values, std::byte* target) {
   const DTypeInfo& layout = info(dtype);
+  const IntegerFormat& format = *integer_format(dtype);
   auto* block = reinterpret_cast<std::uint8_t*>(target);
   const auto count = static_cast<std::size_t>(layout.block_elements);
   INSTRUCT_CHECK(values.size() % count == 0);
-  for (std::size_t i = 0; i < values.size(); i += count, block += layout.block_bytes) encode(values.data() + i, block);
+  for (std::size_t i = 0; i < values.size(); i += count, block += layout.block_bytes)
+    format.write(values.data() + i, block);
 }
 
 }  // namespace
 
 const IntegerFormat* integer_format(DType dtype) {
   static const std::map<DType, IntegerFormat> formats{
-      {DType::kQ8_0, {.bits = 8, .zero = 128, .read = read_q8_0}},
-      {DType::kQ4_0, {.bits = 4, .zero = 8, .read = read_q4_0}},
-      {DType::kQ4_1, {.bits = 4, .has_minimum = true, .read = read_q4_1}},
-      {DType::kQ5_0, {.bits = 5, .zero = 16, .read = read_q5_0}},
-      {DType::kQ5_1, {.bits = 5, .has_minimum = true, .read = read_q5_1}},
-      {DType::kQ4_K, {.bits = 4, .has_minimum = true, .half_scales = false, .read = read_q4_k}},
-      {DType::kQ5_K, {.bits = 5, .has_minimum = true, .half_scales = false, .read = read_q5_k}},
-      {DType::kQ6_K, {.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k}},
-      {DType::kQ2_K, {.bits = 4, .group = 16, .has_minimum = true, .half_scales = false, .read = read_q2_k}},
-      {DType::kQ3_K, {.bits = 4, .zero = 4, .group = 16, .half_scales = false, .read = read_q3_k}},
+      {DType::kQ8_0, {.bits = 8, .zero = 128, .read = read_q8_0, .write = write_q8_0}},
+      {DType::kQ4_0, {.bits = 4, .zero = 8, .read = read_q4_0, .write = write_q4_0}},
+      {DType::kQ4_1, {.bits = 4, .has_minimum = true, .read = read_q4_1, .write = write_q4_1}},
+      {DType::kQ5_0, {.bits = 5, .zero = 16, .read = read_q5_0, .write = write_q5_0}},
+      {DType::kQ5_1, {.bits = 5, .has_minimum = true, .read = read_q5_1, .write = write_q5_1}},
+      {DType::kQ4_K, {.bits = 4, .has_minimum = true, .half_scales = false, .read = read_q4_k, .write = write_q4_k}},
+      {DType::kQ5_K, {.bits = 5, .has_minimum = true, .half_scales = false, .read = read_q5_k, .write = write_q5_k}},
+      {DType::kQ6_K,
+       {.bits = 6, .zero = 32, .group = 16, .half_scales = false, .read = read_q6_k, .write = write_q6_k}},
+      {DType::kQ2_K,
+       {.bits = 4, .group = 16, .has_minimum = true, .half_scales = false, .read = read_q2_k, .write = write_q2_k}},
+      {DType::kQ3_K, {.bits = 4, .zero = 4, .group = 16, .half_scales = false, .read = read_q3_k, .write = write_q3_k}},
       {DType::kIQ4NL, {.bits = 8, .zero = 128, .read = read_iq4_nl}},
       {DType::kIQ4XS, {.bits = 8, .zero = 128, .half_scales = false, .read = read_iq4_xs}},
       {DType::kMXFP4, {.bits = 5, .zero = 16, .half_scales = false, .read = read_mxfp4}}};
@@ -371,17 +284,9 @@ void encode_elements(DType dtype, std::span<const float> values, std::byte* targ
       return plain(to_half);
     case DType::kBF16:
       return plain(to_bfloat16);
-    case DType::kQ8_0:
-      return encode_blocks(dtype, values, target, encode_q8_0);
-    case DType::kQ4_0:
-      return encode_blocks(dtype, values, target, encode_q4_0);
-    case DType::kQ4_1:
-      return encode_blocks(dtype, values, target, encode_q4_1);
-    case DType::kQ5_0:
-      return encode_blocks(dtype, values, target, encode_q5_0);
-    case DType::kQ5_1:
-      return encode_blocks(dtype, values, target, encode_q5_1);
     default:
+      if (const IntegerFormat* format = integer_format(dtype); format != nullptr && format->write != nullptr)
+        return encode_blocks(dtype, values, target);
       raise(ErrorCategory::kUnsupported, "writing tensors as {} is not supported", info(dtype).name);
   }
 }

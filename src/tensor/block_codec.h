@@ -27,6 +27,7 @@ struct IntegerFormat {
   bool has_minimum = false;
   bool half_scales = true;  // scales and minimums are exact in half precision
   void (*read)(const std::uint8_t* block, IntegerBlock& out) = nullptr;
+  void (*write)(const float* values, std::uint8_t* block) = nullptr;  // null: this program does not write it
 };
 // Null for plain types.
 const IntegerFormat* integer_format(DType dtype);
@@ -35,8 +36,8 @@ const IntegerFormat* integer_format(DType dtype);
 // count must be a multiple of the block.
 void decode_elements(DType dtype, const std::byte* source, std::span<float> values);
 
-// Encodes f32 values as F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0 or Q5_1, equal to ggml's reference quantiser. Raises
-// Unsupported for other types.
+// Encodes f32 values as F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0 or Q5_1, equal to ggml's reference quantiser, or as a
+// K-quant, as close as ggml's quantiser or closer (k_quant_writers.cc). Raises Unsupported for other types.
 void encode_elements(DType dtype, std::span<const float> values, std::byte* target);
 
 // Rows [first_row, first_row + rows) of a matrix of any of these dtypes, as f32, row after row.

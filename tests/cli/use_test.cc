@@ -326,9 +326,12 @@ TEST(Export, EveryFormatIsReadBackWithTheSameScores) {
     ASSERT_EQ(run(with(base, {"--format", "gguf", "--quantize", type, "--output", file})).code, 0) << type;
     EXPECT_NE(run({"inspect", file, "--json"}).json().at("parameters by type").find(type), nullptr) << type;
   }
-  const Outcome unknown = run(with(base, {"--format", "gguf", "--quantize", "q3_k", "--output", folder / "q3.gguf"}));
+  const Outcome mixed = run(with(base, {"--format", "gguf", "--quantize", "Q4_K_M", "--output", folder / "q4.gguf"}));
+  EXPECT_EQ(mixed.code, 0);
+  EXPECT_THAT(mixed.err, HasSubstr("q5_0 instead of q4_k in 12 of 15 matrices, whose rows are no multiple of 256"));
+  const Outcome unknown = run(with(base, {"--format", "gguf", "--quantize", "q7_k", "--output", folder / "q7.gguf"}));
   EXPECT_EQ(unknown.code, 2);
-  EXPECT_THAT(unknown.err, HasSubstr("--format gguf takes f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0"));
+  EXPECT_THAT(unknown.err, HasSubstr("--quantize q7_k: --format gguf takes f32, f16, bf16, q8_0, q6_k, q5_k_m,"));
   ASSERT_EQ(run(with(base, {"--format", "hf", "--quantize", "f32", "--output", folder / "hf"})).code, 0);
   check({"--model", folder / "hf"}, 1e-3);
   ASSERT_EQ(run(with(base, {"--format", "peft", "--output", folder / "peft"})).code, 0);
