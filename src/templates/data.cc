@@ -33,8 +33,15 @@ void Text::append(const Text& other) {
   }
 }
 
+Text Text::marked_safe() const {
+  Text result = *this;
+  result.safe_ = true;
+  return result;
+}
+
 Text Text::slice(std::size_t begin, std::size_t end) const {
   Text result;
+  result.safe_ = safe_;
   std::size_t position = 0;
   for (const Run& run : runs_) {
     const std::size_t from = std::max(begin, position);

@@ -36,10 +36,14 @@ class Text {
   int single_source() const;
   // Same bytes count, characters replaced (upper, lower): origins stay. Otherwise everything gets single_source().
   Text with_chars(std::string chars) const;
+  // What |safe and |escape make: '+' escapes what is added to it. Parts of it are safe too.
+  bool is_safe() const { return safe_; }
+  Text marked_safe() const;
 
  private:
   std::string chars_;
   std::vector<Run> runs_;
+  bool safe_ = false;
 };
 
 class Data;

@@ -158,11 +158,28 @@ Arguments Evaluator::arguments_of(const Node& node, std::size_t first) {
     const Node& argument = *node.children[i];
     if (argument.kind == NodeKind::kNamed) {
       arguments.named.emplace_back(argument.text, evaluate(*argument.children[0]));
+    } else if (argument.kind == NodeKind::kSpread) {
+      spread(argument, arguments);
     } else {
       arguments.positional.push_back(evaluate(argument));
     }
   }
   return arguments;
+}
+
+// f(*list, **object)
+void Evaluator::spread(const Node& node, Arguments& arguments) {
+  const Data value = evaluate(*node.children[0]);
+  if (node.text == "*") {
+    for (Data& item : iterate(value)) arguments.positional.push_back(std::move(item));
+    charge(arguments.positional.size());
+    return;
+  }
+  if (value.dict() == nullptr) fail(node.mark, "'**' expects an object, got " + type_of(value));
+  for (const auto& [key, member] : *value.dict()) {
+    if (key.get<Text>() == nullptr) fail(node.mark, "'**' expects names as keys, got " + type_of(key));
+    arguments.named.emplace_back(key.get<Text>()->chars(), member);
+  }
 }
 
 Data Evaluator::call_value(const Data& function, const Arguments& arguments, Mark mark) {

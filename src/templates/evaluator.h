@@ -69,6 +69,7 @@ class Evaluator {
   Data evaluate(const Node& node);
   // The children from `first` on, as arguments.
   Arguments arguments_of(const Node& node, std::size_t first);
+  void spread(const Node& node, Arguments& arguments);
   Data call_value(const Data& function, const Arguments& arguments, Mark mark);
   Data filter(const std::string& name, const Data& value, const Arguments& arguments);
 

@@ -181,17 +181,28 @@ bool ExpressionParser::starts_operand() const {
   return true;
 }
 
+// value, name=value, *list or **object.
+NodePtr ExpressionParser::argument() {
+  const Mark mark = peek().mark;
+  for (const char* spread : {"*", "**"}) {
+    if (accept_operator(spread)) return make(NodeKind::kSpread, mark, spread, {expression()});
+  }
+  if (peek().kind != TokenKind::kName || peek(1).kind != TokenKind::kOperator || peek(1).text != "=")
+    return expression();
+  std::string name = take().text;
+  ++position_;
+  return make(NodeKind::kNamed, mark, std::move(name), {expression()});
+}
+
 void ExpressionParser::arguments(Node& node) {
   expect_operator("(");
+  bool last_open = true;  // named values and those out of lists and objects come last
   while (!is_operator(")")) {
-    if (peek().kind == TokenKind::kName && peek(1).kind == TokenKind::kOperator && peek(1).text == "=") {
-      const Mark mark = peek().mark;
-      std::string name = take().text;
-      ++position_;
-      adopt(node, make(NodeKind::kNamed, mark, std::move(name), {expression()}));
-    } else {
-      adopt(node, expression());
-    }
+    adopt(node, argument());
+    const NodePtr& last = node.children.back();
+    const bool open = last->kind != NodeKind::kNamed && last->kind != NodeKind::kSpread;
+    if (open && !last_open) fail_at(origin_, last->mark, "a value after a named one");
+    last_open = open;
     if (!accept_operator(",")) break;
   }
   expect_operator(")");

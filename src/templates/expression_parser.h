@@ -35,6 +35,7 @@ class ExpressionParser : public TokenReader {
   NodePtr filters(NodePtr value);
   NodePtr test(NodePtr value);
   bool starts_operand() const;
+  NodePtr argument();
   void arguments(Node& node);
   NodePtr call(NodePtr callee);
   NodePtr postfix(NodePtr value);

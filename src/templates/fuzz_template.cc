@@ -23,7 +23,10 @@ Data variables() {
     messages.push(std::move(message));
   }
   Data all = Data::from_value(instruct::parse_json(
-      R"({"text": "a,b c", "n": 3, "x": 2.5, "list": [1, "b", null], "user": {"name": "Ann", "tags": []}})",
+      R"({"text": "a,b c", "n": 3, "x": 2.5, "list": [1, "b", null], "user": {"name": "Ann", "tags": []},
+          "bos_token": "<s>", "eos_token": "</s>", "documents": null, "add_generation_prompt": true,
+          "tools": [{"type": "function", "function": {"name": "f", "description": "d<&>", "parameters":
+            {"type": "object", "required": ["a"], "properties": {"a": {"type": ["integer", "null"]}}}}}]})",
       "context"));
   all.set("messages", std::move(messages));
   return all;

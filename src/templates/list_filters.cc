@@ -46,6 +46,7 @@ Data first_or_last(const Call& call) {
 }
 
 Data map(const Call& call) {
+  if (!truth(call.value)) return Data::generator({});  // of whatever type, as Jinja does
   List result;
   const Data* attribute = nullptr;
   const Data* otherwise = nullptr;
@@ -72,6 +73,7 @@ Data choose(const Call& call) {
   const bool by_attribute = call.name.ends_with("attr");
   const bool keep = call.name.starts_with("select");
   const std::size_t skip = by_attribute ? 1 : 0;
+  if (!truth(call.value)) return Data::generator({});
   if (by_attribute && call.arguments.positional.empty()) fail("filter '" + call.name + "' needs an attribute");
   List result;
   for (const Data& item : call.items()) {

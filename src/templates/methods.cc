@@ -56,6 +56,27 @@ Data partition(const Text& text, const std::string& separator, Side side) {
   return Data::tuple({text.slice(0, at), text.slice(at, end), text.slice(end, text.size())});
 }
 
+// ljust, rjust and zfill: as wide as asked, in characters.
+Data padded(const Text& text, const std::string& name, const Arguments& a, const Services& services) {
+  constexpr std::int64_t kWidest = 1 << 20;
+  const std::int64_t width = integer_argument(a, 0, "width", 0);
+  const std::int64_t missing = width - static_cast<std::int64_t>(characters(text).size());
+  if (missing <= 0) return text;
+  if (width > kWidest) fail(fmt::format("method '{}': a width of {} is too large", name, width));
+  std::string fill = name == "zfill" ? "0" : " ";
+  if (a.positional.size() > 1) fill = text_argument(a, 1, name);
+  if (decode_utf8(fill).size() != 1) fail("method '" + name + "' fills with one character");
+  services.charge(static_cast<std::size_t>(missing) * fill.size());
+  std::string filling;
+  for (std::int64_t i = 0; i < missing; ++i) filling += fill;
+  const bool sign = name == "zfill" && (text.chars().starts_with('-') || text.chars().starts_with('+'));
+  const std::size_t before = name == "ljust" ? text.size() : sign ? 1 : 0;
+  Text result = text.slice(0, before);
+  result.append(filling, 0);
+  result.append(text.slice(before, text.size()));
+  return result;
+}
+
 Method text_method(const Text& text, const std::string& name, const Services& services) {
   const std::string& chars = text.chars();
   if (name == "strip") return [text](const Arguments& a) { return Data(strip(text, strip_set(a), Side::kBoth)); };
@@ -113,7 +134,9 @@ Method text_method(const Text& text, const std::string& name, const Services& se
                                                                     : text);
     };
   }
-  if (name == "find" || name == "rfind" || name == "index") {
+  if (name == "ljust" || name == "rjust" || name == "zfill")
+    return [text, name, services](const Arguments& a) { return padded(text, name, a, services); };
+  if (name == "find" || name == "rfind" || name == "index" || name == "rindex") {
     return [text, name](const Arguments& a) {
       const std::string part = text_argument(a, 0, name);
       const auto ranges = characters(text);
@@ -124,10 +147,10 @@ Method text_method(const Text& text, const std::string& name, const Services& se
       const std::size_t from = skipped < static_cast<std::int64_t>(ranges.size())
                                    ? ranges[static_cast<std::size_t>(skipped)].first
                                    : text.size();
-      std::size_t at = name == "rfind" ? text.chars().rfind(part) : text.chars().find(part, from);
+      std::size_t at = name.starts_with('r') ? text.chars().rfind(part) : text.chars().find(part, from);
       if (at != std::string::npos && at < from) at = std::string::npos;
       if (at == std::string::npos) {
-        if (name == "index") fail("method 'index': the text is not found");
+        if (name.ends_with("index")) fail("method '" + name + "': the text is not found");
         return Data(std::int64_t{-1});
       }
       return Data(static_cast<std::int64_t>(decode_utf8(std::string_view(text.chars()).substr(0, at)).size()));
@@ -183,6 +206,7 @@ Method dict_method(const Data& value, const std::string& name) {
       return Data(std::move(list));
     };
   }
+  if (name == "copy") return [value](const Arguments&) { return value; };  // nothing changes either
   if (name == "get") {
     return [value](const Arguments& a) {
       if (a.positional.empty()) fail("method 'get' expects a key");
@@ -200,6 +224,7 @@ Method dict_method(const Data& value, const std::string& name) {
 }
 
 Method list_method(const Data& value, const std::string& name) {
+  if (name == "copy" && !value.is_tuple() && !value.is_generator()) return [value](const Arguments&) { return value; };
   if (name == "index" || name == "count") {
     return [value, name](const Arguments& a) {
       if (a.positional.empty()) fail("method '" + name + "' expects a value");

@@ -89,7 +89,8 @@ Data arithmetic(const std::string& op, const Data& a, const Data& b) {
 
 Data binary(const std::string& op, const Data& a, const Data& b, const Services& services) {
   if (op == "~") {
-    Text text = to_text(a);
+    Text text;  // never safe
+    text.append(to_text(a));
     text.append(to_text(b));
     services.charge(text.size());
     return text;
@@ -99,10 +100,15 @@ Data binary(const std::string& op, const Data& a, const Data& b, const Services&
           (a.is_undefined() ? a : b).get<Undefined>()->name, op);
   }
   if (op == "+" && a.get<Text>() != nullptr && b.get<Text>() != nullptr) {
-    Text text = *a.get<Text>();
-    text.append(*b.get<Text>());
-    services.charge(text.size());
-    return text;
+    Text left = *a.get<Text>();
+    Text right = *b.get<Text>();
+    if (left.is_safe() || right.is_safe()) {  // the other half is escaped
+      left = escape_html(left, services.charge);
+      right = escape_html(right, services.charge);
+    }
+    left.append(right);
+    services.charge(left.size());
+    return left;
   }
   if (op == "+" && a.list() != nullptr && b.list() != nullptr && a.is_tuple() == b.is_tuple() && !a.is_generator() &&
       !b.is_generator()) {
@@ -174,7 +180,7 @@ Data slice(const Data& value, const Data& begin, const Data& end, const Data& st
   if (value.get<Text>() == nullptr) return value.is_tuple() ? Data::tuple(std::move(chosen)) : Data(std::move(chosen));
   Text text;
   for (const Data& item : chosen) text.append(*item.get<Text>());
-  return text;
+  return value.get<Text>()->is_safe() ? text.marked_safe() : text;
 }
 
 }  // namespace instruct::templates

@@ -273,6 +273,16 @@ Text format_value(const Data& value, std::string_view spec, TextsStand side) {
 
 }  // namespace
 
+Text escape_html(const Text& text, const Charge& charge) {
+  Text result = text;
+  if (text.is_safe()) return result;
+  for (const auto& [from, to] :
+       {std::pair{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&#34;"}, {"'", "&#39;"}}) {
+    result = replace(result, from, Text(to, result.single_source()), -1, charge);
+  }
+  return result.marked_safe();
+}
+
 Text format_percent(const Text& format, const List& values, const Dict* named, const Charge& charge) {
   Text result;
   const std::string& chars = format.chars();

@@ -33,6 +33,8 @@ Text strip(const Text& text, const std::optional<std::string>& set, Side side);
 List split_text(const Text& text, const std::optional<std::string>& separator, std::int64_t most, Side side);
 List split_lines(const Text& text, bool keep_ends = false);
 Text replace(const Text& text, const std::string& from, const Text& to, std::int64_t most, const Charge& charge);
+// & < > " ' as HTML has them; a safe text stays. The result is safe.
+Text escape_html(const Text& text, const Charge& charge);
 // "%s and %d" % values, and "{} {0} {name}".format(...).
 Text format_percent(const Text& format, const List& values, const Dict* named, const Charge& charge);
 Text format_braces(const Text& format, const Arguments& arguments, const Charge& charge);

@@ -47,6 +47,7 @@ enum class NodeKind {
   kTest,
   kPair,
   kNamed,
+  kSpread,
 };
 
 // One kind of node for everything: `text` is a name or operator, `children` in the order the comments of the parser

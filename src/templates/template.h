@@ -6,7 +6,8 @@
 //
 // Known differences, none seen in published chat templates: whole numbers have 64 bits; what map, select and so on make
 // can be read more than once; capitals of ligatures; a name list within a name list (for a, (b, c) in ...); a macro
-// sees the template's top level, not the loop it stands in; wordwrap, striptags, random, urlize, cycler.
+// sees the template's top level, not the loop it stands in; |safe is forgotten by all but +, slices and trim;
+// wordwrap, striptags, random, urlize, cycler.
 #pragma once
 
 #include <cstdint>

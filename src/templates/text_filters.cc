@@ -33,12 +33,7 @@ Data indent(const Call& call) {
 }
 
 Data escape(const Call& call) {
-  Text result = call.text();
-  for (const auto& [from, to] :
-       {std::pair{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&#34;"}, {"'", "&#39;"}}) {
-    result = replace(result, from, Text(to, result.single_source()), -1, call.services.charge);
-  }
-  return result;
+  return escape_html(call.text(), call.services.charge);
 }
 
 Data truncate(const Call& call) {
@@ -119,7 +114,7 @@ const Filters& text_filters() {
       {"replace", replaced},
       {"string", [](const Call& call) { return Data(call.text()); }},
       {"indent", indent},
-      {"safe", [](const Call& call) { return call.value; }},
+      {"safe", [](const Call& call) { return Data(call.text().marked_safe()); }},
       {"escape", escape},
       {"e", escape},
       {"wordcount", wordcount},
