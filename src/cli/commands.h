@@ -10,6 +10,7 @@ namespace instruct::cli {
 void add_bench_command(CLI::App& app);
 void add_chat_command(CLI::App& app);
 void add_data_command(CLI::App& app);
+void add_embed_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);

@@ -2,11 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <string>
-#include <vector>
 
+#include "cli/evaluation_table.h"
 #include "cli/session.h"
-#include "cli/train_loop.h"
 #include "evaluate/task.h"
 #include "train/config.h"
 
@@ -27,22 +25,16 @@ class DecoderEvaluation {
   // Logs eval_loss and eval_<metric>, with several verbs also eval_<verb>_<metric>.
   Evaluation run(std::int64_t step, double epoch);
   // "eval_loss" or what metric_for_best_model says.
-  const BestMetric& best_metric() const { return best_; }
+  const BestMetric& best_metric() const { return table_.best(); }
 
  private:
   void leave_out_long_rows(const train::TrainConfig& config, std::int64_t cutoff);
-  void choose_metric(const train::TrainConfig& config);
   void measure(const train::TrainConfig& config);
-  std::string key(const std::string& verb, const std::string& metric) const;
-  std::string lines(const evaluate::TaskReport& report, std::int64_t step, double epoch);
 
   Session& session_;
   data::Dataset dataset_;
   evaluate::TaskOptions options_;
-  std::vector<std::string> columns_;  // metrics of all verbs
-  std::size_t verbs_ = 0;
-  BestMetric best_;
-  bool headed_ = false;
+  EvaluationTable table_;
   data::BatchCost cost_;
   std::int64_t all_slots_ = 0;  // of all answers together
 };

@@ -3,17 +3,21 @@
 #include <CLI/CLI.hpp>
 
 #include <iostream>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/generation.h"
 #include "cli/results.h"
 #include "cli/session.h"
+#include "cli/text_session.h"
 #include "evaluate/task.h"
+#include "evaluate/text_task.h"
 
 namespace instruct::cli {
 namespace {
@@ -70,6 +74,38 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
   write_file_atomic(folder / "results.json", dump_json(results, {.indent = 2}) + "\n");
 }
 
+// Rows of an encoder with heads.
+void run_encoder(const Options& options, const data::Dataset& dataset) {
+  if (options.model.instructions.empty())
+    raise(ErrorCategory::kInvalidArgument, "an encoder answers the verbs of an instruction set: --instructions FILE");
+  if (!options.model.adapters.empty())
+    raise(ErrorCategory::kUnsupported, "--adapter: encoders are tuned in full so far");
+  const auto session = open_text_session({.model = options.model.model,
+                                          .instructions = options.model.instructions,
+                                          .dtype = options.model.dtype,
+                                          .threads = options.model.threads});
+  auto count = static_cast<std::int64_t>(dataset.examples.size());
+  if (options.task.limit > 0) count = std::min(count, options.task.limit);
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(count));
+  std::iota(indices.begin(), indices.end(), std::int64_t{0});
+  data::TextOptions text = session->text_options();
+  text.overflow = data::Overflow::kRight;
+  data::TextReport cut;
+  const std::vector<data::TextRow> rows =
+      data::TextEncoder(*session->package.tokenizer, *session->set).encode_all(dataset, indices, text, cut);
+  if (!cut.shortened.empty())
+    log_warning("{} rows are longer than the model's context of {} tokens and were cut, first: row {}",
+                cut.shortened.size(), text.cutoff, cut.shortened.front());
+  Progress progress("Answering", count, "rows");
+  const evaluate::TaskReport report =
+      evaluate::evaluate_texts(*session->engine, *session->model, *session->set, dataset, rows, options.task,
+                               [&](std::int64_t done) { progress.update(done); });
+  progress.finish();
+  std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report))
+            << std::flush;
+  if (!options.output.empty()) save(report, options.output, options, &*session->set);
+}
+
 void run(Options& options) {
   if (!options.output.empty()) prepare(options.output);
   if (!options.metrics.empty()) {
@@ -87,6 +123,7 @@ void run(Options& options) {
   options.task.responder.label_score = evaluate::label_score_from_name(options.label_score);
   if (options.separate) options.task.responder.generation.layout = data::Layout::kRows;
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
+  if (models::is_encoder(options.model.model)) return run_encoder(options, dataset);
   const auto session = open_session(options.model);
   auto rows = static_cast<std::int64_t>(dataset.examples.size());
   if (options.task.limit > 0) rows = std::min(rows, options.task.limit);

@@ -109,9 +109,9 @@ int main(int argc, char** argv) {
   app.parse_complete_callback([&level] { instruct::set_log_level(instruct::log_level_from_name(level)); });
   namespace cli = instruct::cli;
   for (const auto add :
-       {cli::add_train_command, cli::add_eval_command, cli::add_score_command, cli::add_run_command,
-        cli::add_chat_command, cli::add_data_command, cli::add_export_command, cli::add_inspect_command,
-        cli::add_metrics_command, cli::add_tokenize_command, cli::add_bench_command}) {
+       {cli::add_train_command, cli::add_eval_command, cli::add_score_command, cli::add_embed_command,
+        cli::add_run_command, cli::add_chat_command, cli::add_data_command, cli::add_export_command,
+        cli::add_inspect_command, cli::add_metrics_command, cli::add_tokenize_command, cli::add_bench_command}) {
     add(app);
   }
   app.footer(kExamples);  // after the commands, which would inherit it

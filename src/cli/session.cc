@@ -103,6 +103,12 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =
       models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
+  if (session->package.encoder != nullptr) {
+    raise(ErrorCategory::kUnsupported,
+          "'{}' is an encoder ({}), which writes no text: encoders have train, eval and score with an instruction set, "
+          "and embed",
+          options.model, session->package.config.architecture);
+  }
   if (integers && !session->package.model->has_integer_products()) {
     raise(ErrorCategory::kInvalidArgument,
           "--base-compute {} needs quantised weights, and '{}' has none: 'instruct export --quantize q8_0' makes them",

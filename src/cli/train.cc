@@ -10,6 +10,7 @@
 #include "base/yaml.h"
 #include "cli/commands.h"
 #include "cli/decoder_run.h"
+#include "cli/encoder_run.h"
 
 namespace instruct::cli {
 namespace {
@@ -93,7 +94,12 @@ void add_train_command(CLI::App& app) {
     Value config;
     if (!request.config_path.empty())
       config = parse_yaml(read_file(request.config_path, 64 << 20), request.config_path);
-    DecoderRun(train::parse_train_config(config, request.config_path, request.overrides), request.results).execute();
+    train::TrainConfig parsed = train::parse_train_config(config, request.config_path, request.overrides);
+    if (models::is_encoder(parsed.model_name_or_path)) {
+      EncoderRun(std::move(parsed), request.results).execute();
+    } else {
+      DecoderRun(std::move(parsed), request.results).execute();
+    }
   });
 }
 

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "data/overflow.h"
+#include "data/row_errors.h"
 
 namespace instruct::data {
 namespace {
@@ -13,16 +14,6 @@ using instructions::EncodedDialogue;
 using instructions::Message;
 
 constexpr std::int64_t kShortestCutoff = 8;  // tokens; below it nothing useful fits
-
-// Runs `body`; errors get the file and row in front.
-template <typename Body>
-decltype(auto) in_row(const Dataset& dataset, const Example& example, const Body& body) {
-  try {
-    return body();
-  } catch (const Error& error) {
-    throw Error(error.category(), fmt::format("{}: {}", dataset.where(example), error.what()));
-  }
-}
 
 const instructions::Instruction& instruction_of(const Dataset& dataset, const Example& example,
                                                 const instructions::InstructionSet* set) {
@@ -46,34 +37,10 @@ EncodedRow row_of(const EncodedDialogue& encoded, std::size_t index) {
   return {.tokens = encoded.tokens, .trained = encoded.trained, .example = static_cast<std::int64_t>(index)};
 }
 
-// Errors of single rows, gathered into one.
-class RowErrors {
- public:
-  template <typename Body>
-  void attempt(const Body& body) {
-    try {
-      body();
-    } catch (const Error& error) {
-      if (error.category() != ErrorCategory::kBadData && error.category() != ErrorCategory::kInvalidArgument) throw;
-      if (count_++ < kShown) text_ += std::string("\n  ") + error.what();
-    }
-  }
-  void raise_if_any(const Dataset& dataset, std::size_t rows) const {
-    if (count_ == 0) return;
-    raise(ErrorCategory::kBadData, "{}: {} of {} rows cannot be used:{}{}", dataset.origin, count_, rows, text_,
-          count_ > kShown ? fmt::format("\n  ... and {} more", count_ - kShown) : "");
-  }
-
- private:
-  static constexpr std::int64_t kShown = 5;
-  std::int64_t count_ = 0;
-  std::string text_;
-};
-
 }  // namespace
 
 Overflow overflow_from_name(std::string_view name) {
-  const std::vector<std::string> known{"drop", "split", "left", "raise"};
+  const std::vector<std::string> known{"drop", "split", "left", "raise", "right"};
   const auto found = std::find(known.begin(), known.end(), name);
   if (found == known.end()) {
     raise(ErrorCategory::kInvalidArgument, "unknown overflow policy '{}'{}", name, did_you_mean(name, known));

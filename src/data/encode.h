@@ -20,8 +20,9 @@
 
 namespace instruct::data {
 
-enum class Overflow { kDrop, kSplit, kLeft, kRaise };
-// "drop", "split", "left" or "raise"; raises InvalidArgument for another name.
+// kRight is for encoders (text_rows.h): decoders answer behind a question's end.
+enum class Overflow { kDrop, kSplit, kLeft, kRaise, kRight };
+// "drop", "split", "left", "raise" or "right"; raises InvalidArgument for another name.
 Overflow overflow_from_name(std::string_view name);
 
 struct EncodeOptions {

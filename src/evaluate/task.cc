@@ -72,8 +72,10 @@ void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEn
   report.perplexity = std::exp(report.loss);
 }
 
-VerbReport measure(const std::string& verb, const std::vector<std::string>& names,
-                   const std::vector<const AnsweredRow*>& rows, const TaskOptions& options) {
+}  // namespace
+
+VerbReport measure_answers(const std::string& verb, const std::vector<std::string>& names,
+                           const std::vector<const AnsweredRow*>& rows, const TaskOptions& options) {
   VerbReport report{.verb = verb, .rows = static_cast<std::int64_t>(rows.size())};
   if (names.empty()) return report;
   std::vector<std::string> answers;
@@ -88,8 +90,6 @@ VerbReport measure(const std::string& verb, const std::vector<std::string>& name
   report.metrics = metrics::evaluate_metrics(names, answers, references, metric);
   return report;
 }
-
-}  // namespace
 
 TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
                          const instructions::InstructionSet* set, const data::Dataset& dataset,
@@ -155,7 +155,8 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
       answered.push_back(&report.answers[member]);
       rows.push_back(member % count);
     }
-    VerbReport& measured = report.verbs.emplace_back(measure(verb, metrics_of(set, verb, options), answered, options));
+    VerbReport& measured =
+        report.verbs.emplace_back(measure_answers(verb, metrics_of(set, verb, options), answered, options));
     measured.adapter = answered.front()->adapter;
     if (options.likelihood)
       add_likelihood(engine, model, encoder, dataset, rows, options, dialogue.tokenizer().vocabulary_size(),
@@ -191,13 +192,13 @@ std::string report_table(const TaskReport& report) {
     table += fmt::format("{}{}{} ({} rows)\n", verb.adapter, verb.adapter.empty() ? "" : ": ",
                          verb.verb.empty() ? "dialogue" : verb.verb, verb.rows);
     for (const metrics::MetricValue& metric : verb.metrics) {
-      table += fmt::format("  {:<10} {:6.2f}", metric.name, metric.value);
+      table += fmt::format("  {:<12} {:6.2f}", metric.name, metric.value);
       if (metric.interval)
         table += fmt::format("   95% {:.2f} to {:.2f}", metric.interval->first, metric.interval->second);
       table += '\n';
     }
-    if (verb.perplexity > 0)
-      table += fmt::format("  {:<10} {:6.4f}\n  {:<10} {:6.2f}\n", "loss", verb.loss, "perplexity", verb.perplexity);
+    if (verb.tokens > 0) table += fmt::format("  {:<12} {:6.4f}\n", "loss", verb.loss);
+    if (verb.perplexity > 0) table += fmt::format("  {:<12} {:6.2f}\n", "perplexity", verb.perplexity);
   }
   return table;
 }
@@ -212,10 +213,8 @@ Value report_value(const TaskReport& report) {
       values.set(metric.name + "_low", metric.interval->first);
       values.set(metric.name + "_high", metric.interval->second);
     }
-    if (verb.perplexity > 0) {
-      values.set("loss", verb.loss);
-      values.set("perplexity", verb.perplexity);
-    }
+    if (verb.tokens > 0) values.set("loss", verb.loss);
+    if (verb.perplexity > 0) values.set("perplexity", verb.perplexity);
     const std::string name = verb.verb.empty() ? "dialogue" : verb.verb;
     Value* verbs = &root;
     if (!verb.adapter.empty()) {

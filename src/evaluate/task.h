@@ -47,9 +47,9 @@ struct VerbReport {
   std::int64_t rows = 0;
   std::vector<metrics::MetricValue> metrics;
   // With likelihood only:
-  double loss = 0;          // mean -log P a token of the references
-  std::int64_t tokens = 0;  // of the references
-  double perplexity = 0;
+  double loss = 0;          // mean -log P a token of the references, or a unit of what a head learns
+  std::int64_t tokens = 0;  // of the references, or units
+  double perplexity = 0;    // of tokens
 };
 
 struct TaskReport {
@@ -63,6 +63,10 @@ struct TaskReport {
 TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
                          const instructions::InstructionSet* set, const data::Dataset& dataset,
                          const TaskOptions& options, const std::function<void(std::int64_t)>& on_done = {});
+
+// The answers of one verb against their references, as `names` measure them.
+VerbReport measure_answers(const std::string& verb, const std::vector<std::string>& names,
+                           const std::vector<const AnsweredRow*>& rows, const TaskOptions& options);
 
 // Mean loss over all verbs' tokens; with likelihood only.
 double mean_loss(const TaskReport& report);

@@ -119,6 +119,7 @@ std::unique_ptr<Constraint> make_constraint(const Instruction& instruction, cons
   const OutputSpec& output = instruction.output;
   switch (output.type) {
     case OutputType::kText:
+    case OutputType::kSentences:
       return nullptr;
     case OutputType::kLabel: {
       if (!label_tokens.empty()) return make_label_constraint(std::move(vocabulary), label_tokens);

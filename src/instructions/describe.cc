@@ -31,7 +31,8 @@ std::string bounds(const OutputSpec& output) {
 std::string output_line(const OutputSpec& output) {
   std::string text(type_name(output.type));
   if (!output.labels.empty()) text += fmt::format(" ({})", join(output.labels, kShownLabels));
-  if (output.type == OutputType::kSpan) text += fmt::format(" of {}", output.from);
+  if (output.type == OutputType::kSpan || output.type == OutputType::kSentences)
+    text += fmt::format(" of {}", output.from);
   if (output.type == OutputType::kJson && !output.schema.is_null()) text += " " + dump_json(output.schema);
   return text + bounds(output) + fmt::format(", at most {} tokens", output.max_tokens);
 }

@@ -7,14 +7,19 @@
 
 namespace instruct::instructions {
 
-std::string render_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
-                        std::size_t template_index) {
+templates::Rendered rendered_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
+                                  std::size_t template_index) {
   if (template_index >= instruction.templates.size()) {
     raise(ErrorCategory::kInvalidArgument, "verb '{}': template {} asked for, it has {} (counted from 0)",
           instruction.verb, template_index, instruction.templates.size());
   }
   const templates::Data data = decode_inputs(set, instruction, variables);
-  return instruction.templates[template_index].render(data, {.strict_undefined = true}).text;
+  return instruction.templates[template_index].render(data, {.strict_undefined = true});
+}
+
+std::string render_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
+                        std::size_t template_index) {
+  return rendered_call(set, instruction, variables, template_index).text;
 }
 
 std::vector<Message> decode_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,

@@ -20,7 +20,9 @@ struct CallOptions {
 std::vector<Message> decode_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
                                  const CallOptions& options);
 
-// The question alone, as the template words it.
+// The question alone, as the template words it; with origins: 0 the template's own text, 1 values'.
+templates::Rendered rendered_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
+                                  std::size_t template_index);
 std::string render_call(const InstructionSet& set, const Instruction& instruction, const Value& variables,
                         std::size_t template_index);
 

@@ -21,7 +21,7 @@
 namespace instruct::instructions {
 
 enum class VariableType { kText, kNumber, kList, kJson, kLabel };
-enum class OutputType { kText, kLabel, kLabels, kNumber, kSpan, kJson, kList };
+enum class OutputType { kText, kLabel, kLabels, kNumber, kSpan, kJson, kList, kSentences };
 enum class Combine { kConcat, kJson, kLast };
 
 struct Variable {
@@ -37,9 +37,9 @@ struct OutputSpec {
   std::vector<std::string> labels;         // label and labels, in the file's order
   std::optional<double> minimum, maximum;  // number
   bool integer = false;                    // number
-  std::int64_t min_items = 0;              // labels and list
+  std::int64_t min_items = 0;              // labels, list and sentences
   std::int64_t max_items = SchemaNode::kUnbounded;
-  std::string from;                        // span: the input it is a part of
+  std::string from;                        // span and sentences: the input they are a part of
   Value schema;                            // json: as written
   std::shared_ptr<const JsonSchema> form;  // json, list and labels: what the JSON text must fit
 };

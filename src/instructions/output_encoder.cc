@@ -145,6 +145,7 @@ void check_span(const Instruction& instruction, const std::string& span, const V
 std::string encode_output(const Instruction& instruction, const Value& output, const Value* variables) {
   switch (instruction.output.type) {
     case OutputType::kText:
+    case OutputType::kSentences:
       return text_of(instruction, output);
     case OutputType::kSpan: {
       std::string span = text_of(instruction, output);
@@ -175,6 +176,7 @@ Value decode_output(const Instruction& instruction, std::string_view text) {
   switch (instruction.output.type) {
     case OutputType::kText:
     case OutputType::kSpan:
+    case OutputType::kSentences:
       return Value(trim(text));
     case OutputType::kLabel:
       return Value(loose_label_of(instruction, text));

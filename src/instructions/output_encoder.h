@@ -3,6 +3,7 @@
 // type    value                       text
 // text    text                        as it is
 // span    text                        as it is; a part of the input
+// sentences  text                     as it is: what an encoder chooses, a decoder words
 // label   text of the set             the label
 // number  number                      digits, no exponent, at most 12 before and 6 behind the point
 // labels  list of labels              JSON array in the set's order

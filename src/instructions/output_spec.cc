@@ -10,7 +10,8 @@
 namespace instruct::instructions {
 namespace {
 
-constexpr auto kTypes = std::to_array<std::string_view>({"text", "label", "labels", "number", "span", "json", "list"});
+constexpr auto kTypes =
+    std::to_array<std::string_view>({"text", "label", "labels", "number", "span", "json", "list", "sentences"});
 constexpr auto kAllKeys =
     std::to_array<std::string_view>({"type", "max_tokens", "labels", "minimum", "min", "maximum", "max", "integer",
                                      "min_items", "max_items", "schema", "from"});
@@ -30,6 +31,8 @@ std::vector<std::string_view> keys_of(OutputType type) {
       return {"schema"};
     case OutputType::kList:
       return {"min_items", "max_items"};
+    case OutputType::kSentences:
+      return {"from", "min_items", "max_items"};
     case OutputType::kText:
       return {};
   }
@@ -53,7 +56,7 @@ class OutputReader {
     read_labels();
     read_range();
     read_items();
-    if (output_.type == OutputType::kSpan) read_from();
+    if (output_.type == OutputType::kSpan || output_.type == OutputType::kSentences) read_from();
     if (output_.type == OutputType::kJson) read_schema();
     if (output_.type == OutputType::kLabels || output_.type == OutputType::kList) output_.form = list_form();
     return std::move(output_);
@@ -134,14 +137,14 @@ class OutputReader {
       output_.from = *from;
       if (std::find(texts.begin(), texts.end(), *from) == texts.end()) {
         fields_.problem(body_.at("from").mark(),
-                        fmt::format("verb '{}': a span is a part of a text input, '{}' is none{}", instruction_.verb,
-                                    *from, did_you_mean(*from, texts)));
+                        fmt::format("verb '{}': the output is a part of a text input, '{}' is none{}",
+                                    instruction_.verb, *from, did_you_mean(*from, texts)));
       }
     } else if (!texts.empty()) {
       output_.from = texts.front();
     } else {
-      fields_.problem(body_.mark(), fmt::format("verb '{}': output type 'span' needs a text input to be a part of",
-                                                instruction_.verb));
+      fields_.problem(body_.mark(), fmt::format("verb '{}': output type '{}' needs a text input to be a part of",
+                                                instruction_.verb, type_name(output_.type)));
     }
   }
 

@@ -48,7 +48,8 @@ bool output_fits(const Variable& variable, const OutputSpec& output) {
     case VariableType::kList:
       return output.type == OutputType::kList || output.type == OutputType::kLabels;
     case VariableType::kJson:
-      return output.type != OutputType::kText && output.type != OutputType::kSpan;
+      return output.type != OutputType::kText && output.type != OutputType::kSpan &&
+             output.type != OutputType::kSentences;
   }
   return false;
 }

@@ -8,7 +8,7 @@
 namespace instruct::models {
 namespace {
 
-using kernels::Activation;
+using ops::Activation;
 
 // BERT's names, which those that came after it kept.
 constexpr EncoderNames bert_names(std::string_view prefix) {
@@ -125,7 +125,8 @@ constexpr EncoderFamily kFamilies[] = {
      .head_activation = Activation::kGelu,
      .norms_before = true,
      .gated = true,
-     .rotary = true},
+     .rotary = true,
+     .pools_by_config = true},
 };
 
 const Value* given(const Value& json, const char* key) {
@@ -305,7 +306,6 @@ EncoderConfig encoder_config_from_json(const Value& json, const std::string& ori
       config.context_length = config.position_rows - config.first_position;
     }
     config.initial_deviation = static_cast<float>(number_or(json, "initializer_range", 0.02));
-    if (const Value* pooling = given(json, "classifier_pooling")) config.mean_pooled = pooling->as_string() == "mean";
     return config;
   });
 }

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/value.h"
-#include "kernels/activation.h"
 #include "nn/rotary.h"
+#include "ops/elementwise.h"
 
 namespace instruct::models {
 
@@ -37,11 +37,12 @@ struct EncoderFamily {
   std::string_view architecture;  // "Bert": of BertModel, BertForSequenceClassification, ...
   EncoderNames names;
   HeadNames heads;
-  kernels::Activation head_activation = kernels::Activation::kTanh;
+  ops::Activation head_activation = ops::Activation::kTanh;
   bool offset_positions = false;  // the first token's position is pad_token_id + 1 (RoBERTa)
   bool norms_before = false;      // with a last one behind all blocks
   bool gated = false;
   bool rotary = false;
+  bool pools_by_config = false;  // transformers reads classifier_pooling
 };
 
 struct EncoderConfig {
@@ -60,12 +61,11 @@ struct EncoderConfig {
   bool norm_bias = true;
   bool biases = true;  // of attention's projections
   bool feed_forward_biases = true;
-  kernels::Activation activation = kernels::Activation::kGelu;
+  ops::Activation activation = ops::Activation::kGelu;
   double dropout = 0;          // of what attention and feed-forward add, and of the embeddings
   std::int64_t window = 0;     // keys less than so many positions away are seen; 0: all
   std::vector<bool> windowed;  // the layers that it holds for
   std::optional<nn::RotaryConfig> rotary, window_rotary;
-  bool mean_pooled = false;         // classifier_pooling: mean
   bool head_bias = true;            // of the dense layer of heads
   float initial_deviation = 0.02F;  // of fresh weights (initializer_range)
 

@@ -136,6 +136,25 @@ void open_gguf(Package& package, PackageParts parts, const WeightOptions& option
   package.seconds.weights = watch.lap();
 }
 
+bool encoder_type(const Value& config) {
+  const Value* type = config.find("model_type");
+  return type != nullptr && type->is_string() && find_encoder_family(type->as_string()) != nullptr;
+}
+
+// What the two kinds of models have in common.
+void read_encoder_config(Package& package, const std::string& origin) {
+  const EncoderConfig config = encoder_config_from_json(package.hugging_face_config, origin);
+  config.check(origin);
+  package.config.architecture = config.architecture;
+  package.config.layers = config.layers;
+  package.config.width = config.width;
+  package.config.feed_forward_width = config.feed_forward_width;
+  package.config.heads = package.config.key_value_heads = config.heads;
+  package.config.head_width = config.head_width();
+  package.config.vocabulary = config.vocabulary;
+  package.config.context_length = config.context_length;
+}
+
 void open_folder(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
   Stopwatch watch;
   const fs::path& folder = package.path;
@@ -143,7 +162,13 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
     return parse_json(read_file(folder / name, 1 << 30), (folder / name).string());
   };
   package.hugging_face_config = json("config.json");
-  package.config = config_from_json(package.hugging_face_config, (folder / "config.json").string());
+  const std::string origin = (folder / "config.json").string();
+  const bool encoder = encoder_type(package.hugging_face_config);
+  if (encoder) {
+    read_encoder_config(package, origin);
+  } else {
+    package.config = config_from_json(package.hugging_face_config, origin);
+  }
   Value tokenizer_config = Value::object();
   if (fs::exists(folder / "tokenizer_config.json")) tokenizer_config = json("tokenizer_config.json");
   if (!fs::exists(folder / "tokenizer.json")) {
@@ -166,6 +191,13 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   package.chat_template = folder_template(folder, tokenizer_config);
   package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;
+  if (encoder) {
+    package.encoder_source = std::move(source);
+    package.encoder = std::make_unique<Encoder>(encoder_config_from_json(package.hugging_face_config, origin),
+                                                *package.encoder_source, options, allocator);
+    package.seconds.weights = watch.lap();
+    return;
+  }
   // Some folders store the head although it is tied, some say untied and store none.
   if (!source->has("lm_head.weight")) package.config.tied_embeddings = true;
   package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
@@ -173,6 +205,12 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
 }
 
 }  // namespace
+
+bool is_encoder(const fs::path& path) {
+  const fs::path file = path / "config.json";
+  return fs::is_directory(path) && fs::exists(file) &&
+         encoder_type(parse_json(read_file(file, 1 << 30), file.string()));
+}
 
 std::string Package::bos_text() const {
   return token_text(*tokenizer, tokenizer->bos());

@@ -7,6 +7,7 @@
 
 #include "base/value.h"
 #include "formats/gguf.h"
+#include "models/encoder.h"
 #include "models/llama.h"
 #include "tokenizers/tokenizer.h"
 
@@ -22,7 +23,9 @@ struct LoadSeconds {
 struct Package {
   std::filesystem::path path;
   LlamaConfig config;
-  std::unique_ptr<Llama> model;  // null when only the tokenizer was asked for
+  std::unique_ptr<Llama> model;      // null when only the tokenizer was asked for, and for an encoder
+  std::unique_ptr<Encoder> encoder;  // null for a decoder; of `config` it has architecture, layers, sizes and context
+  std::shared_ptr<const WeightSource> encoder_source;  // where heads are read from
   std::unique_ptr<tokenizers::Tokenizer> tokenizer;
   std::string chat_template;  // empty for base models
   // What export needs to write the same model again.
@@ -34,6 +37,9 @@ struct Package {
   std::string bos_text() const;
   std::string eos_text() const;
 };
+
+// Whether the folder at `path` holds an encoder. False where there is no configuration to tell.
+bool is_encoder(const std::filesystem::path& path);
 
 enum class PackageParts { kAll, kTokenizer };
 

@@ -67,7 +67,7 @@ std::vector<Key> data_keys() {
        {"overflow_policy"},
        &C::overflow,
        "what happens to longer rows",
-       {"drop", "split", "left", "raise"}},
+       {"drop", "split", "left", "raise", "right"}},
       {"packing",
        {"neat_packing", "sample_packing"},
        &C::packing,
@@ -77,6 +77,20 @@ std::vector<Key> data_keys() {
       {"shuffle", {}, &C::shuffle, "new order every epoch", {}},
       {"train_on_prompt", {"train_on_inputs"}, &C::train_on_prompt, "train on all tokens, not on answers alone", {}},
       {"mask_history", {}, &C::mask_history, "train on the last answer of a dialogue only", {}},
+      {"pooling",
+       {"classifier_pooling"},
+       &C::pooling,
+       "of an encoder, what labels are read off: the first token (first), the mean over all (mean), or what the model "
+       "was "
+       "made with (auto)",
+       {"auto", "first", "mean"}},
+      {"dropout",
+       {"hidden_dropout_prob"},
+       &C::dropout,
+       "of an encoder, of hidden states (default: the model's own)",
+       {},
+       0,
+       0.999},
       {"shots", {"num_fewshot"}, &C::shots, "examples of the instruction set before each row", {}, 0, 1000},
   };
 }

@@ -37,12 +37,16 @@ struct TrainConfig {
 
   // Data.
   std::int64_t cutoff_len = 2048;
-  std::string overflow = "raise";  // drop | split | left | raise
+  std::string overflow = "raise";  // drop | split | left | raise | right
   std::string packing = "true";    // true | false | tree | auto
   bool shuffle = true;
   bool train_on_prompt = false;
   bool mask_history = false;
   std::int64_t shots = 0;
+
+  // Encoders.
+  std::string pooling = "auto";   // auto | first | mean: what labels of texts are read off
+  std::optional<double> dropout;  // default: the model's own
 
   // Optimisation.
   std::int64_t per_device_train_batch_size = 8;

@@ -1,0 +1,198 @@
+#include "cli/encoder_run.h"
+
+#include <algorithm>
+#include <iostream>
+#include <numeric>
+#include <tuple>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "data/sampler.h"
+#include "evaluate/text_task.h"
+#include "train/head_objective.h"
+
+namespace instruct::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::int64_t> all_of(const data::Dataset& dataset) {
+  std::vector<std::int64_t> indices(dataset.examples.size());
+  std::iota(indices.begin(), indices.end(), std::int64_t{0});
+  return indices;
+}
+
+}  // namespace
+
+void EncoderRun::execute() {
+  loop_ = std::make_unique<TrainLoop>(config_, *this);
+  check();
+  open();
+  prepare_rows();
+  make_optimizer();
+  log_info("{} trained parameters", optimizer_->parameter_count());
+  const train::LoopOptions options = loop_->begin(TrainLoop::options_of(config_));
+  const double dropout = config_.dropout.value_or(session_->package.encoder->config().dropout);
+  train::HeadObjective objective(
+      {.engine = *session_->engine,
+       .model = *session_->model,
+       .tasks = session_->tasks,
+       .rows = [this](std::int64_t epoch) -> const std::vector<data::TextRow>& { return rows_of(epoch); },
+       .dropout = static_cast<float>(dropout)},
+      options);
+  loop_->train(*session_->engine, objective);
+  loop_->finish(Value());
+  const Value tested = test();
+  if (results_ == Results::kJson) {
+    Value summary = loop_->summary();
+    summary.set("test", tested);
+    std::cout << dump_json(summary) << '\n';
+  }
+  say_what_next();
+}
+
+void EncoderRun::check() const {
+  if (config_.finetuning_type != "full")
+    raise(ErrorCategory::kUnsupported, "finetuning_type {}: encoders are tuned in full so far: --finetuning_type full",
+          config_.finetuning_type);
+  if (config_.instructions.empty())
+    raise(ErrorCategory::kInvalidArgument,
+          "an encoder is tuned for the verbs of an instruction set: --instructions FILE.iset.yaml");
+}
+
+void EncoderRun::open() {
+  log_info("Opening {}", config_.model_name_or_path);
+  session_ = open_text_session({.model = config_.model_name_or_path,
+                                .instructions = config_.instructions,
+                                .dtype = config_.dtype,
+                                .threads = static_cast<int>(config_.threads),
+                                .seed = config_.seed,
+                                .pooling = config_.pooling,
+                                .draw = models::Draw::kMissing,
+                                .trainable = true});
+}
+
+void EncoderRun::encode(Rows& rows, std::int64_t epoch) const {
+  const data::TextEncoder encoder(*session_->package.tokenizer, *session_->set);
+  data::TextOptions options = session_->text_options();
+  options.cutoff = std::min(options.cutoff, config_.cutoff_len);
+  options.overflow = data::overflow_from_name(config_.overflow);
+  options.seed = config_.seed;
+  options.epoch = epoch;
+  data::TextReport report;
+  rows.rows = encoder.encode_all(rows.dataset, rows.indices, options, report);
+  if (epoch > 0) return;
+  log_info("{}: {} rows, {} tokens", rows.dataset.origin, rows.rows.size(), report.tokens);
+  if (!report.too_long.empty())
+    log_warning("{} rows are longer than {} tokens (policy: {}), first: row {}", report.too_long.size(), options.cutoff,
+                config_.overflow, report.too_long.front());
+}
+
+void EncoderRun::prepare_rows() {
+  train_.dataset = data::open_dataset(config_.dataset, config_.dataset_dir);
+  train_.indices = all_of(train_.dataset);
+  if (!config_.eval_dataset.empty()) {
+    development_.dataset = data::open_dataset(config_.eval_dataset, config_.dataset_dir);
+    development_.indices = all_of(development_.dataset);
+  } else if (config_.val_size > 0) {
+    development_.dataset = train_.dataset;
+    std::tie(train_.indices, development_.indices) =
+        data::hold_out(static_cast<std::int64_t>(train_.dataset.examples.size()), config_.val_size, config_.seed);
+  }
+  if (config_.max_eval_rows > 0 && static_cast<std::int64_t>(development_.indices.size()) > config_.max_eval_rows)
+    development_.indices.resize(static_cast<std::size_t>(config_.max_eval_rows));
+  if (!config_.test_dataset.empty()) {
+    test_.dataset = data::open_dataset(config_.test_dataset, config_.dataset_dir);
+    test_.indices = all_of(test_.dataset);
+  }
+  encode(train_, 0);
+  for (const data::TextRow& row : train_.rows) {
+    const data::Example& example = train_.dataset.examples[static_cast<std::size_t>(row.example)];
+    if (row.truth.empty()) raise(ErrorCategory::kBadData, "{}: there is no output", train_.dataset.where(example));
+  }
+  for (Rows* rows : {&development_, &test_}) {
+    if (!rows->indices.empty()) encode(*rows, 0);
+  }
+  if (!development_.empty())
+    table_ = EvaluationTable(config_, evaluate::text_metrics_by_verb(*session_->set, development_.dataset, {}), "");
+}
+
+// Rows of an epoch: encoded anew when templates are sampled.
+const std::vector<data::TextRow>& EncoderRun::rows_of(std::int64_t epoch) {
+  const auto& verbs = session_->set->instructions;
+  const bool sampled = std::any_of(verbs.begin(), verbs.end(), [](const auto& i) { return i.templates.size() > 1; });
+  if (sampled && epoch != rows_epoch_) {
+    encode(train_, epoch);
+    rows_epoch_ = epoch;
+  }
+  return train_.rows;
+}
+
+void EncoderRun::make_optimizer() {
+  std::vector<train::Optimizer::Named> parameters;
+  for (const models::NamedWeight& weight : session_->model->weights())
+    parameters.push_back({weight.name, weight.variable, {}});
+  optimizer_ = std::make_unique<train::Optimizer>(
+      train::AdamwConfig{.beta1 = config_.adam_beta1,
+                         .beta2 = config_.adam_beta2,
+                         .epsilon = config_.adam_epsilon,
+                         .weight_decay = config_.weight_decay,
+                         .max_grad_norm = config_.max_grad_norm,
+                         .moments = config_.optim == "adamw_8bit" ? train::Moments::k8Bit : train::Moments::kF32},
+      std::move(parameters), session_->engine->allocator());
+}
+
+void EncoderRun::write(const fs::path& folder) const {
+  models::write_text_model(folder, session_->package, *session_->model, session_->mean_pooling,
+                           [this](const std::string& name) -> tensor::Tensor {
+                             for (const train::TrainedParameter& parameter : optimizer_->parameters()) {
+                               if (parameter.name == name) return optimizer_->master(parameter);
+                             }
+                             raise(ErrorCategory::kInternal, "no weight '{}'", name);
+                           });
+}
+
+std::optional<BestMetric> EncoderRun::best_metric() const {
+  return development_.empty() ? std::nullopt : std::optional(table_.best());
+}
+
+evaluate::TaskReport EncoderRun::measure(const Rows& rows, const char* title, std::int64_t bootstrap) const {
+  Progress progress(title, static_cast<std::int64_t>(rows.rows.size()), "rows");
+  evaluate::TaskReport report = evaluate::evaluate_texts(
+      *session_->engine, *session_->model, *session_->set, rows.dataset, rows.rows,
+      {.bootstrap = bootstrap, .seed = config_.seed}, [&](std::int64_t done) { progress.update(done); });
+  progress.drop();
+  return report;
+}
+
+Evaluation EncoderRun::evaluate(std::int64_t step, double epoch) {
+  return table_.of(measure(development_, "Evaluating", 0), step, epoch);
+}
+
+std::string EncoderRun::progress_text(const train::StepReport& report) const {
+  return fmt::format("loss {:.4f}, {:.0f} rows/s, {:.0f} tokens/s", report.loss,
+                     static_cast<double>(report.cost.segments) / report.seconds,
+                     static_cast<double>(report.cost.tokens) / report.seconds);
+}
+
+// The final table, from the weights that were written. Null where there are no rows for it.
+Value EncoderRun::test() {
+  if (test_.empty()) return {};
+  const evaluate::TaskReport report = measure(test_, "Testing", evaluate::TaskOptions{}.bootstrap);
+  if (results_ == Results::kText) std::cout << evaluate::report_table(report) << std::flush;
+  const fs::path folder = config_.output_dir;
+  Value results = evaluate::report_value(report);
+  write_predictions(folder / "generated_predictions.jsonl", report, &*session_->set);
+  write_file_atomic(folder / "test_results.json", dump_json(results, {.indent = 2}) + "\n");
+  return results;
+}
+
+void EncoderRun::say_what_next() const {
+  log_info("Model in {} after {} steps. Next, for instance:", config_.output_dir, loop_->position().step);
+  log_info("  instruct eval --model {} --instructions {} --data TEST.jsonl", config_.output_dir, config_.instructions);
+}
+
+}  // namespace instruct::cli

@@ -1,0 +1,67 @@
+// An encoder with a head for each verb of an instruction set: labels of texts, or a choice of their sentences.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/encoder_head.h"
+#include "models/package.h"
+
+namespace instruct::models {
+
+// What a head says of a part of a text: one of the labels, any number of them, or whether to choose a sentence.
+enum class TextKind { kLabel, kLabels, kSentences };
+
+struct TextTask {
+  std::string verb;  // empty: of a model that knows none, for any verb
+  TextKind kind = TextKind::kLabel;
+  std::vector<std::string> labels;  // none for sentences
+
+  std::int64_t columns() const { return kind == TextKind::kSentences ? 1 : static_cast<std::int64_t>(labels.size()); }
+  friend bool operator==(const TextTask&, const TextTask&) = default;
+};
+
+// Tasks that a tuned model's folder has heads for: those of its instruct.json, or the labels that config.json names
+// (a model of transformers for sequence classification). Empty for a model that was not tuned.
+std::vector<TextTask> stored_tasks(const Package& package);
+// Whether its heads take the mean over a text's tokens: what it was tuned with, else what a sentence-transformers
+// folder says, else false (the first token).
+bool stored_mean_pooling(const Package& package);
+
+class TextModel {
+ public:
+  // The package must outlive the model. Heads are those of the file where they fit, new ones where `draw` allows it.
+  // Raises as load_head.
+  TextModel(Package& package, std::vector<TextTask> tasks, Draw draw, std::uint64_t seed, const WeightOptions& options,
+            tensor::Allocator& allocator);
+
+  Encoder& encoder() { return *package_.encoder; }
+  const std::vector<TextTask>& tasks() const { return tasks_; }
+  // Raises InvalidArgument naming those there are when there is no task for the verb.
+  std::size_t task_of(const std::string& verb) const;
+  // Parts of texts, as ranges of the pass's tokens, to [M, D]: their outputs, or the means of these. `pass.rows` are
+  // the tokens themselves where every part is one; else empty. `parts` must outlive the backward pass.
+  Variable pooled(const ops::Context& context, const EncoderPass& pass, std::span<const tensor::KeyRange> parts);
+  // Scores [M, columns] of pooled parts, which are read by nothing else.
+  Variable scores(const ops::Context& context, std::size_t task, const Variable& pooled,
+                  const nn::Dropout& dropout) const {
+    return heads_[task](context, pooled, dropout);
+  }
+  // Every weight once: the encoder's and the heads', or the heads' alone.
+  std::vector<NamedWeight> weights() const;
+  std::vector<NamedWeight> head_weights() const;
+
+ private:
+  Package& package_;
+  std::vector<TextTask> tasks_;
+  std::vector<EncoderHead> heads_;
+};
+
+// Writes config.json, model.safetensors (f32), the tokenizer's files and instruct.json (tasks, pooling) into an
+// existing folder. With one task of labels over the first token, transformers loads it for sequence classification.
+void write_text_model(const std::filesystem::path& folder, const Package& package, const TextModel& model,
+                      bool mean_pooling, const std::function<Tensor(const std::string& name)>& weights);
+
+}  // namespace instruct::models
