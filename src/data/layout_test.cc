@@ -167,7 +167,8 @@ TEST(Layout, ABatchBehindAPrefixSeesIt) {
     ASSERT_EQ(slots.size(), batch.tokens.size());
     EXPECT_EQ(slots.front(), 20);
     for (std::size_t s = 0; s < batch.plan.queries.size(); ++s) {
-      const auto& [begin, end, self_begin, visible] = batch.plan.queries[s];
+      const auto& [begin, end, self_begin, visible, own] = batch.plan.queries[s];
+      EXPECT_EQ(own, tensor::OwnKeys::kCausal);
       EXPECT_EQ(self_begin, before.plan.queries[s].self_begin + 20);
       ASSERT_EQ(visible.size(), before.plan.queries[s].visible.size() + 2);
       EXPECT_EQ(visible[1].end, 13);
