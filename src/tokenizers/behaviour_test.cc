@@ -271,7 +271,8 @@ void expect_json_error(const std::string& text, const std::string& message) {
 TEST(BadJson, IsRefusedWithAReason) {
   expect_json_error("{}", "model");
   expect_json_error("[]", "model");
-  expect_json_error(R"({"model":{"type":"Unigram","vocab":[]}})", "t.json: model type 'Unigram'");
+  expect_json_error(R"({"model":{"type":"Unigram","vocab":[]}})", "t.json: the vocabulary is empty");
+  expect_json_error(R"({"model":{"type":"Odd","vocab":[]}})", "t.json: model type 'Odd'");
   expect_json_error(R"({"model":{"type":"BPE","vocab":[],"merges":[]}})", "array");
   expect_json_error(R"({"model":{"type":"BPE","vocab":{"a":"0"},"merges":[]}})", "string");
   expect_json_error(R"({"model":{"type":"BPE","vocab":{"a":0}}})", "merges");

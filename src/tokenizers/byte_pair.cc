@@ -134,8 +134,8 @@ void BytePairEncoder::index_scores() {
     raise(ErrorCategory::kBadData, "{}: {} scores for {} tokens", spec_.name, spec_.scores.size(), texts_.size());
   }
   constexpr std::size_t kLongest = 2048;  // bytes; far above what is ever trained, and keeps bad files cheap
-  std::vector<float> scores = spec_.scores;
-  std::erase_if(scores, [](float score) { return score != score; });
+  std::vector<double> scores = spec_.scores;
+  std::erase_if(scores, [](double score) { return score != score; });
   std::sort(scores.begin(), scores.end(), std::greater<>());
   scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
   struct Pair {

@@ -41,6 +41,39 @@ void lowercase(AlignedText& text) {
                                   });
 }
 
+void strip_accents(AlignedText& text) {
+  for_each_character<Ascii::kSkip>(text,
+                                   [](char32_t c, std::size_t begin, std::size_t end, AlignedText::Writer& writer) {
+                                     if (is_mark(c)) writer.replace(begin, end, {});
+                                   });
+}
+
+void nmt(AlignedText& text) {
+  for_each_character<Ascii::kAsk>(text,
+                                  [](char32_t c, std::size_t begin, std::size_t end, AlignedText::Writer& writer) {
+                                    if (is_removed_by_nmt(c)) {
+                                      writer.replace(begin, end, {});
+                                    } else if (c != ' ' && is_space_to_nmt(c)) {
+                                      writer.replace(begin, end, " ");
+                                    }
+                                  });
+}
+
+void strip(AlignedText& text, Ends ends) {
+  const std::string_view view = text.view();
+  const auto has = [&](Ends end) { return (static_cast<int>(ends) & static_cast<int>(end)) != 0; };
+  std::size_t begin = 0;
+  std::size_t end = view.size();
+  std::size_t length = 0;
+  while (has(Ends::kLeft) && begin < end && is_space(first_character(view.substr(begin), length))) begin += length;
+  while (has(Ends::kRight) && begin < end && is_space(last_character(view.substr(begin, end - begin), length)))
+    end -= length;
+  AlignedText::Writer writer(text);
+  if (begin > 0) writer.replace(0, begin, {});
+  if (end < view.size()) writer.replace(end, view.size(), {});
+  writer.finish();
+}
+
 void bert_clean(AlignedText& text) {
   for_each_character<Ascii::kAsk>(text,
                                   [](char32_t c, std::size_t begin, std::size_t end, AlignedText::Writer& writer) {

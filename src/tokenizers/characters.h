@@ -28,6 +28,11 @@ bool is_punctuation(char32_t c);
 bool is_control(char32_t c);
 // Category Mn, as BertNormalizer's strip_accents takes away.
 bool is_accent(char32_t c);
+// Categories M*, as the normaliser StripAccents takes away.
+bool is_mark(char32_t c);
+// What the normaliser Nmt takes away, and what it makes a space.
+bool is_removed_by_nmt(char32_t c);
+bool is_space_to_nmt(char32_t c);
 // What BERT takes for a Chinese character.
 bool is_chinese(char32_t c);
 // Full lower case of one character: up to two.

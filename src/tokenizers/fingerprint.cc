@@ -38,6 +38,7 @@ void print_word_model(Print& print, const TokenizerSpec& spec) {
   print.number(static_cast<int>(spec.model));
   print.put(spec.continuing_prefix);
   print.number(spec.longest_word);
+  print.put(spec.piece_prefix);
 }
 
 }  // namespace
@@ -53,7 +54,7 @@ std::string fingerprint_of(const TokenizerSpec& spec) {
     print.put(right);
   }
   if (spec.merges.empty()) {
-    for (const float score : spec.scores) print.number(score);
+    for (const double score : spec.scores) print.number(static_cast<float>(score));
   }
   print.steps(spec.normalisers);
   print.steps(spec.preparations);

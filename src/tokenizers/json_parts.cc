@@ -1,6 +1,7 @@
 #include "tokenizers/json_parts.h"
 
 #include "base/error.h"
+#include "tokenizers/base64.h"
 #include "tokenizers/pattern.h"
 #include "tokenizers/tokenizer.h"
 
@@ -41,6 +42,13 @@ void read_bert_normaliser(const Value& part, TokenizerSpec& spec) {
   add(NormaliserKind::kLowercase, lower);
 }
 
+void read_strip(const Value& part, TokenizerSpec& spec) {
+  const bool left = flag(part, "strip_left", true);
+  const bool right = flag(part, "strip_right", true);
+  if (!left && !right) return;
+  spec.normalisers.push_back({NormaliserKind::kStrip, {}, left && right ? "both" : left ? "left" : "right"});
+}
+
 SplitBehaviour behaviour_of(const std::string& name, const TokenizerSpec& spec) {
   if (name == "Isolated") return SplitBehaviour::kIsolated;
   if (name == "Removed") return SplitBehaviour::kRemoved;
@@ -58,6 +66,16 @@ void prepare(TokenizerSpec& spec, const std::string& type, NormaliserStep step) 
 void read_metaspace(const Value& part, TokenizerSpec& spec) {
   const std::string symbol = text(part, "replacement", kSpaceSymbol);
   const std::string scheme = prepend_scheme(part);
+  const bool split = flag(part, "split", true);
+  if (!spec.splits.empty()) {  // behind a split it sees pieces, which without spaces need only what goes in front
+    const bool spaces_gone = spec.splits[0].match == SplitMatch::kSpace &&
+                             spec.splits[0].behaviour == SplitBehaviour::kRemoved && !spec.splits[0].invert;
+    if (!spaces_gone || scheme == "first")
+      unsupported(spec, "pre_tokenizer behind a split", "Metaspace", "it as the first, or behind WhitespaceSplit");
+    if (scheme == "always") spec.piece_prefix = symbol;
+    if (split) spec.splits.push_back({quote_pattern(symbol), SplitBehaviour::kMergedWithNext});
+    return;
+  }
   prepare(spec, "Metaspace", {NormaliserKind::kReplace, " ", symbol});
   if (scheme == "always") {
     prepare(spec, "Metaspace", {NormaliserKind::kPrefix, {}, symbol});
@@ -66,7 +84,7 @@ void read_metaspace(const Value& part, TokenizerSpec& spec) {
   } else if (scheme != "never") {
     unsupported(spec, "prepend_scheme", scheme, "always, first and never");
   }
-  if (flag(part, "split", true)) spec.splits.push_back({quote_pattern(symbol), SplitBehaviour::kMergedWithNext});
+  if (split) spec.splits.push_back({quote_pattern(symbol), SplitBehaviour::kMergedWithNext});
 }
 
 void read_byte_level(const Value& part, TokenizerSpec& spec) {
@@ -125,6 +143,15 @@ void read_normaliser_part(const Value& part, const std::string& type, TokenizerS
     add(NormaliserKind::kNfkd);
   } else if (type == "Lowercase") {
     add(NormaliserKind::kLowercase);
+  } else if (type == "StripAccents") {
+    add(NormaliserKind::kStripAccents);
+  } else if (type == "Nmt") {
+    add(NormaliserKind::kNmt);
+  } else if (type == "Strip") {
+    read_strip(part, spec);
+  } else if (type == "Precompiled") {
+    if (const Value* map = part.find("precompiled_charsmap"); map != nullptr && !map->is_null())
+      spec.normalisers.push_back({NormaliserKind::kCharsmap, {}, bytes_of_base64(map->as_string(), spec.name)});
   } else if (type == "BertNormalizer") {
     read_bert_normaliser(part, spec);
   } else if (type == "Prepend") {
@@ -132,8 +159,10 @@ void read_normaliser_part(const Value& part, const std::string& type, TokenizerS
   } else if (type == "Replace") {
     spec.normalisers.push_back({NormaliserKind::kReplace, pattern_of(part), part.at("content").as_string()});
   } else {
-    unsupported(spec, "normalizer", type,
-                "BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence");
+    unsupported(
+        spec, "normalizer", type,
+        "BertNormalizer, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, Precompiled, Prepend, Replace, Sequence, Strip and "
+        "StripAccents");
   }
 }
 

@@ -123,6 +123,28 @@ void to_unicode_form(AlignedText& text, NormaliserKind kind) {
   if (unicode_form(view, option) != view) text.apply(unicode_edits(view, option));
 }
 
+void apply_to_characters(AlignedText& text, const NormaliserStep& step) {
+  switch (step.kind) {
+    case NormaliserKind::kLowercase:
+      return lowercase(text);
+    case NormaliserKind::kStripAccents:
+      return strip_accents(text);
+    case NormaliserKind::kNmt:
+      return nmt(text);
+    case NormaliserKind::kStrip:
+      return strip(text, step.text == "left" ? Ends::kLeft : step.text == "right" ? Ends::kRight : Ends::kBoth);
+    case NormaliserKind::kBertClean:
+      return bert_clean(text);
+    case NormaliserKind::kBertChinese:
+      return bert_chinese(text);
+    case NormaliserKind::kBertAccents:
+      to_unicode_form(text, NormaliserKind::kNfd);
+      return bert_accents(text);
+    default:
+      return to_unicode_form(text, step.kind);
+  }
+}
+
 }  // namespace
 
 void repair(AlignedText& text) {
@@ -141,9 +163,10 @@ void repair(AlignedText& text) {
   text.apply(edits);
 }
 
-Normaliser::Normaliser(const std::vector<NormaliserStep>& steps) {
+Normaliser::Normaliser(const std::vector<NormaliserStep>& steps, const std::string& origin) {
   for (const NormaliserStep& step : steps) {
-    Step made{step, {}, std::nullopt};
+    Step made{step, {}, std::nullopt, nullptr};
+    if (step.kind == NormaliserKind::kCharsmap) made.charsmap = std::make_shared<const Charsmap>(step.text, origin);
     if (step.kind == NormaliserKind::kReplace) {
       if (const auto literal = literal_of_pattern(step.pattern)) {
         made.literal = *literal;
@@ -155,50 +178,64 @@ Normaliser::Normaliser(const std::vector<NormaliserStep>& steps) {
   }
 }
 
+namespace {
+
+// What is put in stands for the last character it replaces, as in the official library.
+void replace_match(std::string_view view, TextRange match, std::string_view put, AlignedText::Writer& writer) {
+  std::size_t last = match.end;
+  while (last > match.begin && is_inside(view, --last)) continue;
+  if (last > match.begin) writer.replace(match.begin, last, {});
+  writer.replace(last, match.end, put);
+}
+
+void replace_literal(AlignedText& text, std::string_view literal, std::string_view put) {
+  const std::string_view view = text.view();
+  AlignedText::Writer writer(text);
+  for (std::size_t at = view.find(literal); at != std::string_view::npos; at = view.find(literal, at + literal.size()))
+    replace_match(view, {at, at + literal.size()}, put, writer);
+  writer.finish();
+}
+
+void replace_pattern(AlignedText& text, const Pattern& pattern, std::string_view put) {
+  const std::string_view view = text.view();
+  AlignedText::Writer writer(text);
+  Pattern::Matches matches(pattern, view);
+  while (const auto found = matches.next()) replace_match(view, *found, put, writer);
+  writer.finish();
+}
+
+void put_in_front(AlignedText& text, const NormaliserStep& step) {
+  if (step.kind != NormaliserKind::kPrepend && text.view().starts_with(step.text)) return;
+  if (step.kind == NormaliserKind::kPrefixFirst && text.origin(0, 0).begin != 0) return;
+  AlignedText::Writer writer(text);
+  writer.replace(0, 0, step.text);
+  writer.finish();
+}
+
+}  // namespace
+
 void Normaliser::apply(AlignedText& text) const {
   for (const Step& made : steps_) {
-    const std::string_view view = text.view();
-    if (view.empty()) return;
-    const std::string& put = made.step.text;
-    Edits edits;
+    if (text.view().empty()) return;
     switch (made.step.kind) {
       case NormaliserKind::kReplace:
         if (made.pattern) {
-          Pattern::Matches matches(*made.pattern, view);
-          while (const auto found = matches.next()) edits.push_back({found->begin, found->end, put});
+          replace_pattern(text, *made.pattern, made.step.text);
         } else {
-          for (std::size_t at = view.find(made.literal); at != std::string_view::npos;
-               at = view.find(made.literal, at + made.literal.size())) {
-            edits.push_back({at, at + made.literal.size(), put});
-          }
+          replace_literal(text, made.literal, made.step.text);
         }
         break;
       case NormaliserKind::kPrepend:
-        edits.push_back({0, 0, put});
-        break;
       case NormaliserKind::kPrefix:
-        if (!view.starts_with(put)) edits.push_back({0, 0, put});
-        break;
       case NormaliserKind::kPrefixFirst:
-        if (!view.starts_with(put) && text.origin(0, 0).begin == 0) edits.push_back({0, 0, put});
+        put_in_front(text, made.step);
         break;
-      case NormaliserKind::kLowercase:
-        lowercase(text);
-        break;
-      case NormaliserKind::kBertClean:
-        bert_clean(text);
-        break;
-      case NormaliserKind::kBertChinese:
-        bert_chinese(text);
-        break;
-      case NormaliserKind::kBertAccents:
-        to_unicode_form(text, NormaliserKind::kNfd);
-        bert_accents(text);
+      case NormaliserKind::kCharsmap:
+        made.charsmap->apply(text);
         break;
       default:
-        to_unicode_form(text, made.step.kind);
+        apply_to_characters(text, made.step);
     }
-    text.apply(edits);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +21,18 @@ struct Workspace {
   };
   std::vector<Part> parts;
   std::vector<std::uint64_t> heap;
+
+  // The best way to cut what lies before a place: how likely, and the last token.
+  static constexpr std::uint32_t kNoCut = ~std::uint32_t{0};
+  struct Cut {
+    double score = 0;
+    std::uint32_t from = kNoCut;
+    std::int32_t id = -1;
+  };
+  std::vector<Cut> cuts;
+  std::vector<Token> found;
+
+  std::string text;  // a piece with what is put in front of it
 };
 
 class PieceEncoder {

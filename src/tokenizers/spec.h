@@ -51,7 +51,9 @@ struct SplitStep {
 
 // kPrefix puts `text` in front unless it is there; kPrefixFirst does so only at the start of the whole text. The Bert
 // ones are the steps of BertNormalizer: control characters go and white space becomes a space, spaces are put around
-// Chinese characters, accents go.
+// Chinese characters, accents go. kStrip takes white space from the ends that `text` names ("left", "right"),
+// kStripAccents all marks, kNmt what Google's translation models never saw; `text` of kCharsmap is a table
+// (charsmap.h).
 enum class NormaliserKind : std::uint8_t {
   kNfc,
   kNfd,
@@ -62,6 +64,10 @@ enum class NormaliserKind : std::uint8_t {
   kPrefix,
   kPrefixFirst,
   kLowercase,
+  kStrip,
+  kStripAccents,
+  kNmt,
+  kCharsmap,
   kBertClean,
   kBertChinese,
   kBertAccents,
@@ -70,7 +76,7 @@ enum class NormaliserKind : std::uint8_t {
 struct NormaliserStep {
   NormaliserKind kind = NormaliserKind::kNfc;
   std::string pattern;  // kReplace: regular expression
-  std::string text;     // what is put in
+  std::string text;     // what is put in, or what else the step needs
 };
 
 // How a token that is searched in the text is matched, where it differs from "exactly as it is spelled".
@@ -95,11 +101,12 @@ struct TokenizerSpec {
   std::vector<TokenKind> kinds;     // by id; missing ones are kNormal
   // Which neighbours are joined first: a list of pairs (best first), or for SentencePiece models a score by id.
   std::vector<std::pair<std::string, std::string>> merges;
-  std::vector<float> scores;
+  std::vector<double> scores;  // kUnigram: log probabilities; not a number for tokens that text cannot become
   Alphabet alphabet = Alphabet::kBytes;
   std::vector<NormaliserStep> normalisers;   // of the text between tokens that are searched as they are spelled
   std::vector<NormaliserStep> preparations;  // of what is left between the other searched tokens, before splitting
   std::vector<SplitStep> splits;
+  std::string piece_prefix;  // put in front of every piece that does not begin with it
   std::vector<MatchRule> match_rules;
   std::string space_symbol;             // kCharacters: what stands for a space in tokens ("▁"); empty: a space itself
   bool strip_leading_space = false;     // decoding drops one space at the start of the text

@@ -33,6 +33,17 @@ void find_parts(std::string_view text, SplitMatch match, bool invert, std::vecto
   if (done < text.size()) parts.push_back({{done, text.size()}, invert});
 }
 
+void find_parts(std::string_view text, std::string_view literal, bool invert, std::vector<Part>& parts) {
+  parts.clear();
+  std::size_t done = 0;
+  for (std::size_t at = text.find(literal); at != std::string_view::npos; at = text.find(literal, done)) {
+    if (at > done) parts.push_back({{done, at}, invert});
+    done = at + literal.size();
+    parts.push_back({{at, done}, !invert});
+  }
+  if (done < text.size()) parts.push_back({{done, text.size()}, invert});
+}
+
 // An empty match cuts the text too, which is why empty parts are only dropped at the end.
 void find_parts(std::string_view text, Pattern::Matches& matches, bool invert, std::vector<Part>& parts) {
   parts.clear();
@@ -113,8 +124,13 @@ void apply(SplitBehaviour behaviour, std::vector<Part>& parts) {
 
 Splitter::Splitter(const std::vector<SplitStep>& steps) {
   for (const SplitStep& step : steps) {
-    steps_.push_back({std::nullopt, step.match, step.behaviour, step.invert});
-    if (step.match == SplitMatch::kPattern) steps_.back().pattern.emplace(step.pattern);
+    steps_.push_back({std::nullopt, {}, step.match, step.behaviour, step.invert});
+    if (step.match != SplitMatch::kPattern) continue;
+    if (auto literal = literal_of_pattern(step.pattern)) {
+      steps_.back().literal = std::move(*literal);
+    } else {
+      steps_.back().pattern.emplace(step.pattern);
+    }
   }
 }
 
@@ -132,6 +148,8 @@ std::vector<TextRange> Splitter::split(std::string_view text) const {
       if (matches) {
         matches->reset(part);
         find_parts(part, *matches, step.invert, parts);
+      } else if (!step.literal.empty()) {
+        find_parts(part, step.literal, step.invert, parts);
       } else {
         find_parts(part, step.match, step.invert, parts);
       }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,6 +23,7 @@ class Splitter {
  private:
   struct Step {
     std::optional<Pattern> pattern;
+    std::string literal;  // for a pattern that is one
     SplitMatch match;
     SplitBehaviour behaviour;
     bool invert;

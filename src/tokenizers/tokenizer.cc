@@ -15,6 +15,7 @@
 #include "tokenizers/fingerprint.h"
 #include "tokenizers/normalise.h"
 #include "tokenizers/split.h"
+#include "tokenizers/unigram.h"
 #include "tokenizers/word_piece.h"
 
 namespace instruct::tokenizers {
@@ -102,6 +103,7 @@ std::string decoded_token(const TokenizerSpec& spec, std::size_t id) {
 
 std::unique_ptr<const PieceEncoder> make_encoder(const TokenizerSpec& spec, const std::vector<std::string>& texts) {
   if (spec.model == ModelKind::kWordPiece) return std::make_unique<WordPieceEncoder>(spec, texts);
+  if (spec.model == ModelKind::kUnigram) return std::make_unique<UnigramEncoder>(spec, texts);
   return std::make_unique<BytePairEncoder>(spec, texts);
 }
 
@@ -139,8 +141,8 @@ struct Tokenizer::State {
         texts(of_all(spec, text_of)),
         decoded(spec.alphabet == Alphabet::kBytes ? std::vector<std::string>() : of_all(spec, decoded_token)),
         encoder(make_encoder(spec, texts)),
-        normaliser(spec.normalisers),
-        preparer(spec.preparations),
+        normaliser(spec.normalisers, spec.name),
+        preparer(spec.preparations, spec.name),
         splitter(spec.splits),
         added(searched(false)) {
     if (auto entries = searched(true); !entries.empty())
@@ -193,13 +195,34 @@ struct Tokenizer::State {
     }
   };
 
+  // What is put in front stands for the byte behind it.
+  void encode_prefixed(std::string_view piece, std::size_t offset, Output& out) const {
+    const std::size_t first = out.tokens.size();
+    std::string& text = out.workspace.text;
+    text = spec.piece_prefix;
+    text += piece;
+    encoder->encode(text, 0, out.workspace, out.tokens);
+    const auto size = static_cast<std::uint32_t>(spec.piece_prefix.size());
+    const auto start = static_cast<std::uint32_t>(offset);
+    for (std::size_t i = first; i < out.tokens.size(); ++i) {
+      Token& token = out.tokens[i];
+      token.begin = start + (token.begin < size ? 0 : token.begin - size);
+      token.end = start + (token.end <= size ? 1 : token.end - size);
+    }
+  }
+
   // Text without tokens that are searched, normalised.
   void encode_plain(AlignedText text, Output& out) const {
     preparer.apply(text);
     const std::string_view view = text.view();
     const std::size_t first = out.tokens.size();
     for (const TextRange& piece : splitter.split(view)) {
-      encoder->encode(view.substr(piece.begin, piece.end - piece.begin), piece.begin, out.workspace, out.tokens);
+      const std::string_view part = view.substr(piece.begin, piece.end - piece.begin);
+      if (spec.piece_prefix.empty() || part.starts_with(spec.piece_prefix)) {
+        encoder->encode(part, piece.begin, out.workspace, out.tokens);
+      } else {
+        encode_prefixed(part, piece.begin, out);
+      }
     }
     for (std::size_t i = first; i < out.tokens.size(); ++i) {
       const TextRange range = text.origin(out.tokens[i].begin, out.tokens[i].end);

@@ -1,6 +1,7 @@
 // tokenizer.json (and tokenizer_config.json) of Hugging Face to a TokenizerSpec.
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -34,6 +35,7 @@ class Reader {
       spec_.unknown = id_of(unknown->as_string());
     json_parts::read_post_processor(json_, spec_, [&](const std::string& token) { return id_of(token); });
     if (config_ != nullptr) read_config();
+    if (spec_.model == ModelKind::kUnigram) spec_.scores.resize(spec_.tokens.size(), std::nan(""));  // added tokens
     return std::move(spec_);
   }
 
@@ -43,13 +45,19 @@ class Reader {
   void read_model() {
     const Value& model = json_.at("model");
     // Files of the library's first years name no type.
-    const std::string type = text(model, "type", model.find("merges") == nullptr ? "WordPiece" : "BPE");
+    const bool scored = model.at("vocab").is_array();
+    const std::string type = text(model, "type",
+                                  scored                            ? "Unigram"
+                                  : model.find("merges") == nullptr ? "WordPiece"
+                                                                    : "BPE");
     if (type == "WordPiece") {
       read_word_piece(model);
+    } else if (type == "Unigram") {
+      read_unigram(model);
     } else if (type == "BPE") {
       read_byte_pair(model);
     } else {
-      unsupported(spec_, "model type", type, "BPE and WordPiece");
+      unsupported(spec_, "model type", type, "BPE, Unigram and WordPiece");
     }
   }
 
@@ -65,6 +73,28 @@ class Reader {
     spec_.continuing_prefix = text(model, "continuing_subword_prefix", "##");
     if (const Value* longest = model.find("max_input_chars_per_word")) spec_.longest_word = longest->as_integer();
     read_vocabulary(model);
+  }
+
+  // "vocab": [["piece", score], ...], by id.
+  void read_unigram(const Value& model) {
+    spec_.model = ModelKind::kUnigram;
+    byte_fallback_ = flag(model, "byte_fallback");
+    const Value::Array& pieces = model.at("vocab").as_array();
+    limit_ = pieces.size();
+    if (const Value* added = json_.find("added_tokens")) limit_ += added->size();
+    limit_ = limit_ * 2 + (1 << 16);
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      if (!pieces[i].is_array() || pieces[i].size() != 2)
+        raise(ErrorCategory::kBadData, "{}: piece {} of the vocabulary is no pair of text and score", spec_.name, i);
+      place(static_cast<std::int64_t>(i), pieces[i].as_array()[0].as_string(), TokenKind::kNormal);
+      spec_.scores.push_back(pieces[i].as_array()[1].as_double());
+    }
+    const Value* unknown = model.find("unk_id");
+    if (unknown == nullptr || unknown->is_null()) return;
+    const std::int64_t id = unknown->as_integer();
+    if (id < 0 || static_cast<std::size_t>(id) >= pieces.size())
+      raise(ErrorCategory::kBadData, "{}: unk_id {} in a vocabulary of {}", spec_.name, id, pieces.size());
+    spec_.unknown = static_cast<std::int32_t>(id);
   }
 
   void read_byte_pair(const Value& model) {

@@ -174,7 +174,8 @@ TEST(SentencePiece, ScoresAsMergesGiveTheSameIds) {
   const Tokenizer merged(spec_from_tokenizer_json(tokenizer_json_of(tokenizer.spec()), nullptr, "written"));
   EXPECT_FALSE(merged.spec().merges.empty());
   TokenizerSpec scored = merged.spec();
-  scored.scores = scores_of(merged.spec());
+  const std::vector<float> scores = scores_of(merged.spec());
+  scored.scores.assign(scores.begin(), scores.end());
   scored.merges.clear();
   const Tokenizer again(std::move(scored));
   const Value json = golden("sentencepiece.json");

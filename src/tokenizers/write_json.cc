@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "tokenizers/base64.h"
 #include "tokenizers/frame.h"
 #include "tokenizers/pattern.h"
 #include "tokenizers/tokenizer.h"
@@ -86,6 +87,19 @@ Value normaliser(const TokenizerSpec& spec) {
       case NormaliserKind::kLowercase:
         parts.push(typed("Lowercase"));
         break;
+      case NormaliserKind::kStripAccents:
+        parts.push(typed("StripAccents"));
+        break;
+      case NormaliserKind::kNmt:
+        parts.push(typed("Nmt"));
+        break;
+      case NormaliserKind::kStrip:
+        parts.push(Value::object(
+            {{"type", "Strip"}, {"strip_left", step.text != "right"}, {"strip_right", step.text != "left"}}));
+        break;
+      case NormaliserKind::kCharsmap:
+        parts.push(Value::object({{"type", "Precompiled"}, {"precompiled_charsmap", base64_of_bytes(step.text)}}));
+        break;
       case NormaliserKind::kBertClean:
       case NormaliserKind::kBertChinese:
       case NormaliserKind::kBertAccents:
@@ -134,6 +148,11 @@ Value class_split(const SplitStep& step) {
   return Value::object({{"type", "Digits"}, {"individual_digits", step.behaviour == SplitBehaviour::kIsolated}});
 }
 
+Value piece_prefix(const std::string& symbol) {
+  return Value::object(
+      {{"type", "Metaspace"}, {"replacement", symbol}, {"prepend_scheme", "always"}, {"split", false}});
+}
+
 Value pre_tokenizer(const TokenizerSpec& spec) {
   Value parts = Value::array();
   const bool bytes = spec.alphabet == Alphabet::kBytes;
@@ -163,6 +182,7 @@ Value pre_tokenizer(const TokenizerSpec& spec) {
                               {"invert", step.invert}}));
   }
   if (bytes) parts.push(byte_level(false));
+  if (!spec.piece_prefix.empty()) parts.push(piece_prefix(spec.piece_prefix));
   return sequence("pretokenizers", std::move(parts));
 }
 
@@ -230,6 +250,20 @@ Value word_piece(const TokenizerSpec& spec, Value vocabulary) {
                         {"vocab", std::move(vocabulary)}});
 }
 
+Value unigram(const TokenizerSpec& spec, bool byte_fallback) {
+  Value pieces = Value::array();
+  for (std::size_t i = 0; i < spec.tokens.size() && spec.scores[i] == spec.scores[i]; ++i) {
+    Value piece = Value::array();
+    piece.push(spec.tokens[i]);
+    piece.push(spec.scores[i]);
+    pieces.push(std::move(piece));
+  }
+  return Value::object({{"type", "Unigram"},
+                        {"unk_id", spec.unknown ? Value(std::int64_t{*spec.unknown}) : Value()},
+                        {"vocab", std::move(pieces)},
+                        {"byte_fallback", byte_fallback}});
+}
+
 Value model(const TokenizerSpec& spec) {
   Value::Object vocabulary;
   bool fallback = false;
@@ -239,6 +273,7 @@ Value model(const TokenizerSpec& spec) {
     vocabulary.emplace_back(spec.tokens[i], Value(static_cast<std::int64_t>(i)));
   }
   if (spec.model == ModelKind::kWordPiece) return word_piece(spec, Value(std::move(vocabulary)));
+  if (spec.model == ModelKind::kUnigram) return unigram(spec, fallback);
   Value merges = Value::array();
   for (const auto& [left, right] : spec.merges.empty() ? merges_of_scores(spec) : spec.merges) {
     Value pair = Value::array();
@@ -288,7 +323,7 @@ std::vector<std::pair<std::string, std::string>> merges_of_scores(const Tokenize
 
 // Minus the place of the first merge that makes the token, as SentencePiece numbers what it trains.
 std::vector<float> scores_of(const TokenizerSpec& spec) {
-  if (!spec.scores.empty()) return spec.scores;
+  if (!spec.scores.empty()) return {spec.scores.begin(), spec.scores.end()};
   std::unordered_map<std::string, std::size_t> ranks;
   for (std::size_t rank = 0; rank < spec.merges.size(); ++rank)
     ranks.emplace(spec.merges[rank].first + spec.merges[rank].second, rank);

@@ -77,7 +77,7 @@ def characters():
         return normalizers.BertNormalizer(**{"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False, **step})
 
     clean, chinese, accents = bert_step(clean_text=True), bert_step(handle_chinese_chars=True), bert_step(strip_accents=True)
-    lower = normalizers.Lowercase()
+    lower, marks, nmt = normalizers.Lowercase(), normalizers.StripAccents(), normalizers.Nmt()
 
     def pieces(pre_tokenizer):
         return lambda c: len(pre_tokenizer.pre_tokenize_str(f"a{c}b"))
@@ -89,21 +89,28 @@ def characters():
         "cleaned": ranges(lambda c: clean.normalize_str(f"a{c}b") == "ab"),
         "chinese": ranges(lambda c: chinese.normalize_str(c) == f" {c} "),
         "accent": ranges(lambda c: accents.normalize_str(f"a{c}b") == "ab"),
+        "mark": ranges(lambda c: marks.normalize_str(f"a{c}b") == "ab"),
+        "nmt removed": ranges(lambda c: nmt.normalize_str(f"a{c}b") == "ab"),
+        "nmt space": ranges(lambda c: nmt.normalize_str(f"a{c}b") == "a b"),
         "lower": {f"{ord(c):x}": lower.normalize_str(c) for c in map(chr, every) if lower.normalize_str(c) != c},
     }
 
 
+def write_cases(name, tokenizer, texts):
+    cases = [[i] for i in range(0, len(texts), 3)] + [[i, i + 7] for i in range(1, len(texts) - 7, 11)]
+    tokenizer.save(str(HERE / f"{name}.json"), pretty=False)
+    encoded = [tokenizer.encode(*[texts[i] for i in case]) for case in cases]
+    make.write(f"{name}.input.json", {
+        "texts": cases, "ids": [e.ids for e in encoded], "types": [e.type_ids for e in encoded],
+        "offsets": [[place for pair in e.offsets for place in pair] for e in encoded],
+        "decoded": [tokenizer.decode(e.ids, skip_special_tokens=False) for e in encoded]})
+
+
 def main():
     texts = json.loads((HERE / "lines.json").read_text(encoding="utf-8"))
-    cases = [[i] for i in range(0, len(texts), 3)] + [[i, i + 7] for i in range(1, len(texts) - 7, 11)]
     make.write("characters.json", characters())
     for name, tokenizer in tokenizers_by_name().items():
-        tokenizer.save(str(HERE / f"{name}.json"), pretty=False)
-        encoded = [tokenizer.encode(*[texts[i] for i in case]) for case in cases]
-        make.write(f"{name}.input.json", {
-            "texts": cases, "ids": [e.ids for e in encoded], "types": [e.type_ids for e in encoded],
-            "offsets": [[place for pair in e.offsets for place in pair] for e in encoded],
-            "decoded": [tokenizer.decode(e.ids, skip_special_tokens=False) for e in encoded]})
+        write_cases(name, tokenizer, texts)
 
 
 if __name__ == "__main__":
