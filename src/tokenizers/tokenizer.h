@@ -20,6 +20,18 @@ std::vector<SplitStep> splits_of_gguf_name(const std::string& name);
 // From tokenizer.json and (optionally) tokenizer_config.json. Raises BadData or Unsupported naming the part.
 TokenizerSpec spec_from_tokenizer_json(const Value& json, const Value* config, const std::string& origin);
 
+// From the files of folders without tokenizer.json; `config` is tokenizer_config.json or an empty object. Each raises
+// BadData or Unsupported naming `origin`.
+//
+// WordPiece as BERT has it, one token a line (vocab.txt).
+TokenizerSpec spec_from_vocab_txt(std::string_view vocabulary, const Value& config, const std::string& origin);
+// Byte-level BPE as GPT-2 and RoBERTa have it (vocab.json and merges.txt), by the config's tokenizer_class.
+TokenizerSpec spec_from_merges(const Value& vocabulary, std::string_view merges, const Value& config,
+                               const std::string& origin);
+// SentencePiece's .model; for XLMRobertaTokenizer and T5Tokenizer with the tokens those add, for others as the file
+// says.
+TokenizerSpec spec_from_sentence_piece(std::string_view bytes, const Value& config, const std::string& origin);
+
 // A tokenizer.json that the official library reads as this tokenizer. Raises Unsupported for what it cannot say.
 Value tokenizer_json_of(const TokenizerSpec& spec);
 
