@@ -116,7 +116,10 @@ void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
     for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
     writer.set("tokenizer.ggml.pre", split_name(spec));
     writer.set("tokenizer.ggml.merges", merges);
-    if (!spec.preparations.empty()) writer.set("tokenizer.ggml.add_space_prefix", true);
+    if (!spec.preparations.empty()) {
+      writer.set("tokenizer.ggml.add_space_prefix", true);
+      log_warning("llama.cpp puts no space before a text for this tokenizer: first words have other ids there");
+    }
   } else {
     set_sentence_piece(writer, spec, package.config.vocabulary);
   }
