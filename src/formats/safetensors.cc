@@ -82,6 +82,7 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::parse(std::span<const st
   const auto data_bytes = static_cast<std::int64_t>(bytes.size() - file->data_begin_);
   for (const auto& [name, description] : root.as_object()) {
     if (name == "__metadata__") {
+      if (description.is_null()) continue;  // as mlx writes where there is none
       if (!description.is_object())
         raise(ErrorCategory::kBadData, "{}: '__metadata__': expected an object, got {}", file->origin_,
               kind_name(description.kind()));
@@ -89,17 +90,27 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::parse(std::span<const st
       continue;
     }
     try {
-      file->entries_.emplace(name, entry_from(description, data_bytes));
+      file->entries_.emplace(name, entry_from(description));
     } catch (const Error& error) {
-      raise(ErrorCategory::kBadData, "{}: tensor '{}': {}", file->origin_, name, error.what());
+      const bool unsupported = error.category() == ErrorCategory::kUnsupported;
+      raise(unsupported ? ErrorCategory::kUnsupported : ErrorCategory::kBadData, "{}: tensor '{}': {}", file->origin_,
+            name, error.what());
     }
   }
   file->check_layout(data_bytes);
   return file;
 }
 
-// The format leaves no byte to two tensors or to none: a hole could hide data from everyone who checks the tensors.
+// All tensors lie in the file, and the format leaves no byte to two of them or to none: a hole could hide data from
+// everyone who checks the tensors.
 void SafetensorsFile::check_layout(std::int64_t data_bytes) const {
+  std::int64_t described = 0;
+  for (const auto& [name, entry] : entries_) described = std::max(described, entry.end);
+  if (described > data_bytes) {
+    raise(ErrorCategory::kBadData,
+          "{}: the file has {} bytes, its header describes {}: it is truncated; was the download complete?", origin_,
+          bytes_.size(), data_begin_ + static_cast<std::uint64_t>(described));
+  }
   std::vector<std::pair<const std::string*, const Entry*>> ordered;
   for (const auto& [name, entry] : entries_) ordered.emplace_back(&name, &entry);
   std::sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
@@ -119,13 +130,13 @@ void SafetensorsFile::check_layout(std::int64_t data_bytes) const {
   }
 }
 
-SafetensorsFile::Entry SafetensorsFile::entry_from(const Value& description, std::int64_t data_bytes) {
+SafetensorsFile::Entry SafetensorsFile::entry_from(const Value& description) {
   const auto fail = [](const std::string& what) { raise(ErrorCategory::kBadData, "{}", what); };
   if (!description.is_object()) fail("expected an object with dtype, shape and data_offsets");
   Entry entry;
   entry.dtype = description.at("dtype").as_string();
   const NamedType* type = find_type(entry.dtype);
-  if (type == nullptr) fail("unknown dtype '" + entry.dtype + "'");
+  if (type == nullptr) raise(ErrorCategory::kUnsupported, "unknown dtype '{}'", entry.dtype);
   std::vector<std::int64_t> dims;
   std::int64_t bytes = type->bytes;
   for (const Value& dim : description.at("shape").as_array()) {
@@ -144,10 +155,8 @@ SafetensorsFile::Entry SafetensorsFile::entry_from(const Value& description, std
   if (offsets.size() != 2) fail(fmt::format("data_offsets: expected 2 numbers, got {}", offsets.size()));
   entry.begin = offsets[0].as_integer();
   entry.end = offsets[1].as_integer();
-  if (entry.begin < 0 || entry.end < entry.begin || entry.end > data_bytes) {
-    fail(fmt::format("bytes {} to {} lie outside the {} bytes of data: is the file truncated?", entry.begin, entry.end,
-                     data_bytes));
-  }
+  if (entry.begin < 0 || entry.end < entry.begin)
+    fail(fmt::format("data_offsets {} to {} are no range", entry.begin, entry.end));
   if (entry.end - entry.begin != bytes) {
     fail(fmt::format("{} bytes for {} {}, expected {}", entry.end - entry.begin, entry.dtype, entry.shape.text(),
                      bytes));

@@ -18,8 +18,9 @@ namespace instruct::formats {
 class SafetensorsFile final : public TensorFile {
  public:
   // Raises BadData naming file and tensor for anything malformed: header out of bounds, bytes that belong to two
-  // tensors or none, a size that does not fit shape and type. A dtype this program cannot read is Unsupported when the
-  // tensor is asked for.
+  // tensors or none, a size that does not fit shape and type, fewer bytes than the header describes (with both
+  // numbers). A dtype that is not known is Unsupported, and one this program cannot compute with when the tensor is
+  // asked for.
   static std::shared_ptr<const SafetensorsFile> open(const std::filesystem::path& path);
   static std::shared_ptr<const SafetensorsFile> parse(std::span<const std::byte> bytes, std::string origin,
                                                       std::shared_ptr<const void> owner);
@@ -45,7 +46,7 @@ class SafetensorsFile final : public TensorFile {
     std::int64_t end = 0;
   };
   SafetensorsFile() = default;
-  static Entry entry_from(const Value& description, std::int64_t data_bytes);
+  static Entry entry_from(const Value& description);
   void check_layout(std::int64_t data_bytes) const;
 
   std::string origin_;

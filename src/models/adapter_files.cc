@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "formats/safetensors.h"
-#include "ops/weights.h"
+#include "models/adapter_readers.h"
 
 namespace instruct::models {
 namespace {
@@ -63,64 +63,6 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std:
        {"alpha_pattern", alphas}});
 }
 
-void refuse_unknown_kind(const Value& json, const std::string& origin) {
-  if (json.find("peft_type") != nullptr) {
-    const std::string& kind = json.at("peft_type").as_string();
-    if (kind != "LORA")
-      raise(ErrorCategory::kUnsupported, "{}: PEFT adapter of type {}: this program reads LORA", origin, kind);
-    return;
-  }
-  if (json.find("fine_tune_type") != nullptr) {
-    raise(ErrorCategory::kUnsupported, "{}: an adapter of mlx-lm (fine_tune_type): convert it to PEFT first", origin);
-  }
-  if (json.find("config") != nullptr && json.find("version") != nullptr) {
-    raise(ErrorCategory::kUnsupported, "{}: an adapter of AdapterHub: this program reads PEFT LoRA folders", origin);
-  }
-  raise(ErrorCategory::kBadData, "{}: 'peft_type' is missing: is this a PEFT adapter?", origin);
-}
-
-// PEFT reads pattern keys as regular expressions. Ends of module names, perhaps after "^", are what people write; any
-// other expression is refused, for a module with the wrong scale would go unnoticed.
-std::string pattern_suffix(const std::string& key, const std::string& origin) {
-  const std::string suffix = key.starts_with('^') ? key.substr(1) : key;
-  if (suffix.find_first_of("^$*+?()[]{}|\\") != std::string::npos) {
-    raise(ErrorCategory::kUnsupported,
-          "{}: pattern '{}': expected the end of a module name, as \"layers.0.mlp.up_proj\"", origin, key);
-  }
-  return suffix;
-}
-
-LoraConfig config_from(const Value& json, const std::string& origin) {
-  refuse_unknown_kind(json, origin);
-  const auto is_set = [&](const char* key) {
-    const Value* value = json.find(key);
-    return value != nullptr && !value->is_null() && !(value->is_bool() && !value->as_bool()) &&
-           !((value->is_array() || value->is_object()) && value->size() == 0);
-  };
-  for (const char* key : {"use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "lora_bias",
-                          "alora_invocation_tokens"}) {
-    if (is_set(key)) raise(ErrorCategory::kUnsupported, "{}: option '{}' is not supported", origin, key);
-  }
-  if (const Value* bias = json.find("bias"); bias != nullptr && bias->is_string() && bias->as_string() != "none") {
-    raise(ErrorCategory::kUnsupported, "{}: bias '{}' is not supported, only 'none'", origin, bias->as_string());
-  }
-  LoraConfig config;
-  config.rank = json.at("r").as_integer();
-  config.alpha = json.at("lora_alpha").as_double();
-  if (config.rank < 1 || config.rank > 65536) raise(ErrorCategory::kBadData, "{}: r is {}", origin, config.rank);
-  if (const Value* dropout = json.find("lora_dropout")) config.dropout = dropout->as_double();
-  config.rank_stabilised = is_set("use_rslora");
-  if (const Value* ranks = json.find("rank_pattern"); ranks != nullptr && ranks->is_object()) {
-    for (const auto& [key, rank] : ranks->as_object())
-      config.rank_pattern.emplace_back(pattern_suffix(key, origin), rank.as_integer());
-  }
-  if (const Value* alphas = json.find("alpha_pattern"); alphas != nullptr && alphas->is_object()) {
-    for (const auto& [key, alpha] : alphas->as_object())
-      config.alpha_pattern.emplace_back(pattern_suffix(key, origin), alpha.as_double());
-  }
-  return config;
-}
-
 }  // namespace
 
 void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
@@ -144,53 +86,23 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
   write_file_atomic(folder / "instruct.json", dump_json(ours, {.indent = 2}) + "\n");
 }
 
-LoadedAdapter load_peft_folder(const fs::path& folder, Llama& model, tensor::Allocator& allocator) {
-  const fs::path config_path = folder / "adapter_config.json";
-  if (!fs::exists(config_path)) {
-    raise(ErrorCategory::kNotFound, "adapter '{}': adapter_config.json is missing: expected a PEFT folder",
-          folder.string());
-  }
-  const LoraConfig config = with_origin(config_path.string(), [&] {
-    return config_from(parse_json(read_file(config_path, 16 << 20), config_path.string()), config_path.string());
-  });
-  if (!fs::exists(folder / "adapter_model.safetensors")) {
-    raise(ErrorCategory::kNotFound, "adapter '{}': adapter_model.safetensors is missing{}", folder.string(),
-          fs::exists(folder / "adapter_model.bin") ? ": adapter_model.bin is not read; save it again with PEFT" : "");
-  }
-  const auto file = formats::SafetensorsFile::open(folder / "adapter_model.safetensors");
-  std::map<std::string, LoraAdapter::Weights> found;
-  for (const std::string& name : file->names()) {
-    std::string module = name;
-    if (module.starts_with(kPrefix)) module = module.substr(kPrefix.size());
-    const bool is_a = module.ends_with(".lora_A.weight");
-    if (!is_a && !module.ends_with(".lora_B.weight")) {
-      raise(ErrorCategory::kUnsupported, "{}: tensor '{}' is no LoRA matrix", file->origin(), name);
-    }
-    module.resize(module.size() - std::string_view(".lora_A.weight").size());
-    LoraAdapter::Weights& weights = found[module];
-    weights.module = module;
-    (is_a ? weights.a : weights.b) = ops::converted_copy(file->tensor(name), tensor::DType::kF32, allocator);
-  }
+LoadedAdapter load_adapter_folder(const fs::path& folder, Llama& model, tensor::Allocator& allocator) {
+  AdapterContent content = read_adapter_folder(folder, allocator);
   std::vector<LoraAdapter::Weights> ordered;
   std::vector<nn::Linear*> layers = model.linears();
   for (nn::Linear* layer : layers) {
-    if (const auto it = found.find(layer->name); it != found.end()) {
+    if (const auto it = content.by_module.find(layer->name); it != content.by_module.end()) {
       ordered.push_back(it->second);
-      found.erase(it);
+      content.by_module.erase(it);
     }
   }
-  for (auto& [module, weights] : found) ordered.push_back(weights);  // refused by load(), with the nearest name
-  if (ordered.empty()) raise(ErrorCategory::kBadData, "{}: no LoRA matrices", file->origin());
-  for (const LoraAdapter::Weights& weights : ordered) {
-    if (!weights.a.defined() || !weights.b.defined()) {
-      raise(ErrorCategory::kBadData, "{}: module '{}' lacks its A or B matrix", file->origin(), weights.module);
-    }
-  }
+  for (auto& [module, weights] : content.by_module)
+    ordered.push_back(weights);  // refused by load(), with the nearest name
   LoadedAdapter loaded;
-  loaded.adapter = with_origin(folder.string(),
-                               [&] { return LoraAdapter::load(config, ordered, layers, model.dtype(), allocator); });
+  loaded.adapter = with_origin(
+      folder.string(), [&] { return LoraAdapter::load(content.config, ordered, layers, model.dtype(), allocator); });
   for (const LoraAdapter::Weights& weights : ordered) loaded.masters.emplace_back(weights.a, weights.b);
-  loaded.origin.base_model = "";
+  loaded.origin.base_model = content.base_model;
   if (fs::exists(folder / "instruct.json")) {
     const Value ours = parse_json(read_file(folder / "instruct.json", 64 << 20), (folder / "instruct.json").string());
     const auto text = [&](const char* key) {

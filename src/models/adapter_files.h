@@ -1,4 +1,5 @@
-// LoRA adapters as PEFT folders: adapter_config.json and adapter_model.safetensors, and beside them our instruct.json.
+// LoRA adapters as folders: written as PEFT does, adapter_config.json and adapter_model.safetensors, and beside them
+// our instruct.json; read as other tools write them too (adapter_readers.h).
 #pragma once
 
 #include <filesystem>
@@ -30,9 +31,10 @@ struct LoadedAdapter {
   AdapterOrigin origin;
 };
 
-// Reads a PEFT LoRA folder and attaches it. Raises NotFound for a wrong path; Unsupported for another adapter kind or
-// an option this program cannot honour, naming it; InvalidArgument when it belongs to another base model.
-LoadedAdapter load_peft_folder(const std::filesystem::path& folder, Llama& model, tensor::Allocator& allocator);
+// Reads a LoRA folder of PEFT, mlx-lm or AdapterHub and attaches it. Raises NotFound for a wrong path; Unsupported for
+// another adapter kind or an option this program cannot honour, naming it; InvalidArgument when it belongs to another
+// base model.
+LoadedAdapter load_adapter_folder(const std::filesystem::path& folder, Llama& model, tensor::Allocator& allocator);
 
 // Raises InvalidArgument when an adapter whose origin is known was trained with another base model, or with another
 // chat template or tokenizer; with the first difference of the two templates.

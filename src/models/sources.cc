@@ -121,9 +121,15 @@ class FolderSource final : public WeightSource {
   void add_shards(const Value& index) {
     std::map<std::string, std::vector<std::string>> shards;
     for (const auto& [name, shard] : index.at("weight_map").as_object()) shards[shard.as_string()].push_back(name);
+    std::string missing;
     for (const auto& [shard, names] : shards) {
-      if (shard.empty() || fs::path(shard).filename() != fs::path(shard) || !fs::exists(folder_ / shard))
-        raise(ErrorCategory::kNotFound, "shard '{}' is missing: was the download complete?", shard);
+      if (!shard.empty() && fs::path(shard).filename() == fs::path(shard) && fs::exists(folder_ / shard)) continue;
+      missing += (missing.empty() ? "'" : ", '") + shard + "'";
+    }
+    if (!missing.empty())
+      raise(ErrorCategory::kNotFound, "of {} shards {} missing: was the download complete?", shards.size(),
+            missing + (missing.find(", ") == std::string::npos ? " is" : " are"));
+    for (const auto& [shard, names] : shards) {
       const auto file = opened(folder_ / shard);
       for (const std::string& name : names) {
         if (!file->has(name))

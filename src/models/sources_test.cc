@@ -86,13 +86,22 @@ TEST_F(Shards, MissingPartsAreNamed) {
               HasSubstr("index.json: tensor 'model.layers.0.more.weight' is not in shard 'a.safetensors'"));
   map_.set("model.layers.0.more.weight", "../a.safetensors");
   write_index();
-  EXPECT_THAT(open_message(), HasSubstr("shard '../a.safetensors' is missing"));
+  EXPECT_THAT(open_message(), HasSubstr("of 3 shards '../a.safetensors' is missing: was the download complete?"));
   fs::remove(model_ / "b.safetensors");
-  EXPECT_THAT(open_message(), HasSubstr("is missing"));
+  EXPECT_THAT(open_message(), HasSubstr("of 3 shards '../a.safetensors', 'b.safetensors' are missing"));
   write_file_atomic(model_ / "model.safetensors.index.json", "{}");
   EXPECT_THAT(open_message(), HasSubstr("index.json: "));
   write_file_atomic(model_ / "model.safetensors.index.json", R"({"weight_map": {"t": 3}})");
   EXPECT_THAT(open_message(), HasSubstr("index.json: "));
+}
+
+TEST_F(Shards, HalfDownloadedOnesAreNamedWithTheirSize) {
+  const auto whole = fs::file_size(model_ / "b.safetensors");
+  fs::resize_file(model_ / "b.safetensors", whole / 2);
+  EXPECT_THAT(open_message(), HasSubstr("bad data: "));
+  EXPECT_THAT(open_message(), HasSubstr("b.safetensors: the file has"));
+  EXPECT_THAT(open_message(),
+              HasSubstr(fmt::format("{} bytes, its header describes {}: it is truncated", whole / 2, whole)));
 }
 
 class Packages : public Folder {
