@@ -226,6 +226,14 @@ class Linter {
                     "rows whose answer's end-of-turn token is not trained: the model would not learn to stop",
                     example.row);
     }
+    if (!encoded.follows_prompt) {
+      findings_.add(
+          "prompt-differs", Severity::kWarning,
+          "rows that do not start with the prompt their answer is served with: the template opens thoughts "
+          "that the row has not (it may give them as reasoning_content), or treats the last message in its own "
+          "way",
+          example.row);
+    }
     if (!encoded.seams.empty()) {
       findings_.add("seam", Severity::kNote,
                     "rows with a token that holds characters from the answer and from outside of it", example.row);

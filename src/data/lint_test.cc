@@ -91,6 +91,22 @@ TEST_F(Linting, RowsThatTrainNothingOrNoEnd) {
   EXPECT_EQ(rows_of(lint(dataset, {}, nullptr, &other, {}), "no-end"), Rows{1});
 }
 
+TEST_F(Linting, PromptsThatTheRowDoesNotFollow) {
+  const instructions::DialogueEncoder thinks(
+      tokenizer,
+      "{% for m in messages %}{{ m.role }}: {% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
+      "{% endif %}{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}assistant: <think>{% endif "
+      "%}",
+      "test");
+  const RowEncoder other(thinks, nullptr);
+  const Dataset dataset = parse_dataset(
+      R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})"
+      "\n"
+      R"({"messages": [{"role": "user", "content": "r"}, {"role": "assistant", "content": "a", "reasoning_content": "h"}]})",
+      ".jsonl", "x");
+  EXPECT_EQ(rows_of(lint(dataset, {}, nullptr, &other, {}), "prompt-differs"), Rows{1});
+}
+
 TEST_F(Linting, OrderOfTurns) {
   const LintReport report = check(
       R"({"messages": [{"role": "user", "content": "aaaaaaaaaaaaaa"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]})"

@@ -87,6 +87,7 @@ std::string headline(const ShownRow& row) {
   const auto trained = std::count(row.encoded.trained.begin(), row.encoded.trained.end(), std::uint8_t{1});
   std::string text = fmt::format("{}: {} tokens, {} trained", row.title, row.encoded.tokens.size(), trained);
   if (!row.encoded.end_trained) text += ", no end-of-turn token trained";
+  if (!row.encoded.follows_prompt) text += ", not the prompt it is served with";
   if (!row.encoded.seams.empty()) text += fmt::format(", {} seams", row.encoded.seams.size());
   return text;
 }

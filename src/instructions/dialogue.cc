@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "instructions/dialogue_mask.h"
 
 namespace instruct::instructions {
 namespace {
@@ -14,7 +15,9 @@ using tokenizers::TextRange;
 using tokenizers::Token;
 
 // Members of an assistant message besides its content that the model itself produces.
-constexpr std::string_view kProduced[] = {"tool_calls", "function_call", "reasoning_content", "thinking"};
+constexpr std::string_view kProduced[] = {"tool_calls", "function_call", "reasoning_content", "thinking", "reasoning"};
+// Names for reasoning, the preferred one first.
+constexpr std::string_view kReasoning[] = {"reasoning_content", "thinking", "reasoning"};
 
 // Roles go into the render as the template's own words, since some templates build special tokens from them. They must
 // therefore be words that cannot spell one.
@@ -28,18 +31,40 @@ void check_role(const Message& message) {
   }
 }
 
+// What the model thought, under whatever name; nullptr when there is nothing.
+const Value* reasoning_of(const Message& message) {
+  for (const std::string_view name : kReasoning) {
+    const Value* value = message.extra.is_object() ? message.extra.find(std::string(name)) : nullptr;
+    if (value != nullptr && !value->is_null()) return value;
+  }
+  return nullptr;
+}
+
+Data content_data(const Message& message, int own, ContentForm form) {
+  Data text = Data::from_value(Value(message.content), own);
+  if (form == ContentForm::kText) return text;
+  Data part = Data::object();
+  part.set("type", Data("text"));
+  part.set("text", std::move(text));
+  return Data::array().push(std::move(part));
+}
+
 // Content and what the model produces have source `own`; names and ids, which users give too, have source `other`.
-Data message_data(const Message& message, int own, int other) {
+// Reasoning gets the names by which templates ask for it, as transformers does (_alias_reasoning_fields, 5.24).
+Data message_data(const Message& message, int own, int other, ContentForm form) {
   check_role(message);
   Data data = Data::object();
+  const Value* reasoning = reasoning_of(message);
+  if (reasoning != nullptr) data.set("thinking", Data::from_value(*reasoning, own));
   data.set("role", Data::from_value(Value(message.role)));
-  data.set("content", Data::from_value(Value(message.content), own));
+  data.set("content", content_data(message, own, form));
   if (message.extra.is_object()) {
     for (const auto& [key, value] : message.extra.as_object()) {
       const bool produced = std::find(std::begin(kProduced), std::end(kProduced), key) != std::end(kProduced);
       if (key != "role" && key != "content") data.set(key, Data::from_value(value, produced ? own : other));
     }
   }
+  if (reasoning != nullptr) data.set("reasoning_content", Data::from_value(*reasoning, own));
   return data;
 }
 
@@ -59,79 +84,6 @@ Rendered join(std::span<const Message> messages, const std::string& eos) {
   return rendered;
 }
 
-// From the first to the last byte that came from message k.
-std::optional<TextRange> content_range(const Rendered& rendered, std::size_t k) {
-  std::optional<TextRange> range;
-  for (const templates::TextSpan& span : rendered.spans) {
-    if (span.source != static_cast<int>(k) + 1 || span.begin == span.end) continue;
-    if (!range) range = TextRange{span.begin, span.end};
-    range->end = span.end;
-  }
-  return range;
-}
-
-// The template's own text; neighbours joined.
-std::vector<TextRange> template_ranges(const Rendered& rendered) {
-  std::vector<TextRange> ranges;
-  for (const templates::TextSpan& span : rendered.spans) {
-    if (span.source != 0 || span.begin == span.end) continue;
-    if (!ranges.empty() && ranges.back().end == span.begin)
-      ranges.back().end = span.end;
-    else
-      ranges.push_back({span.begin, span.end});
-  }
-  return ranges;
-}
-
-// Marks the tokens of answers and of the end-of-turn tokens behind them.
-class Marker {
- public:
-  Marker(std::span<const Token> tokens, const tokenizers::Tokenizer& tokenizer, std::vector<TextRange> own_text,
-         EncodedDialogue& result)
-      : tokens_(tokens), tokenizer_(tokenizer), own_text_(std::move(own_text)), result_(result) {}
-
-  void mark(TextRange answer) {
-    std::size_t i = 0;
-    while (i < tokens_.size() && tokens_[i].end <= answer.begin) ++i;
-    std::size_t last = tokens_.size();
-    for (; i < tokens_.size() && tokens_[i].begin < answer.end; ++i) {
-      if (tokens_[i].begin < answer.begin || tokens_[i].end > answer.end) result_.seams.push_back(i);
-      result_.trained[i] = 1;
-      last = i;
-    }
-    result_.end_trained = last < tokens_.size() && ends_turn(tokens_[last]);
-    if (!result_.end_trained) mark_end(i);
-  }
-
- private:
-  // What the template itself writes from token `from` to the end-of-turn token must be produced to end the turn.
-  // Another special token, or text of a message, means there is none.
-  void mark_end(std::size_t from) {
-    for (std::size_t j = from; j < tokens_.size() && by_template(tokens_[j]); ++j) {
-      if (ends_turn(tokens_[j])) {
-        for (std::size_t t = from; t <= j; ++t) result_.trained[t] = 1;
-        result_.end_trained = true;
-        return;
-      }
-      if (tokenizer_.is_special(tokens_[j].id)) return;
-    }
-  }
-
-  bool ends_turn(const Token& token) const {
-    const std::vector<std::int32_t>& ends = tokenizer_.end_of_generation();
-    return by_template(token) && std::find(ends.begin(), ends.end(), token.id) != ends.end();
-  }
-  bool by_template(const Token& token) const {
-    return std::any_of(own_text_.begin(), own_text_.end(),
-                       [&](const TextRange& range) { return range.begin <= token.begin && token.end <= range.end; });
-  }
-
-  std::span<const Token> tokens_;
-  const tokenizers::Tokenizer& tokenizer_;
-  std::vector<TextRange> own_text_;
-  EncodedDialogue& result_;
-};
-
 }  // namespace
 
 std::string_view plain_chat_template() {
@@ -143,7 +95,59 @@ std::string_view plain_chat_template() {
 DialogueEncoder::DialogueEncoder(const tokenizers::Tokenizer& tokenizer, std::string chat_template,
                                  const std::string& origin)
     : tokenizer_(tokenizer), source_(std::move(chat_template)) {
-  if (!source_.empty()) template_ = templates::Template::parse(source_, origin + " (chat template)");
+  if (source_.empty()) return;
+  template_ = templates::Template::parse(source_, origin + " (chat template)");
+  content_form_ = form_of_content();
+  missing_end_ = find_missing_end();
+}
+
+// Templates of models that see pictures may read content as a list of parts only: a text is lost on them.
+ContentForm DialogueEncoder::form_of_content() {
+  const Message probe{"user", "probe", {}};
+  for (const ContentForm form : {ContentForm::kText, ContentForm::kParts}) {
+    content_form_ = form;
+    try {
+      if (render({&probe, 1}, false).text.find(probe.content) != std::string::npos) return form;
+    } catch (const Error&) {  // a template may ask for more than one message, or for tools
+    }
+  }
+  return ContentForm::kText;
+}
+
+// Some templates leave the end of an answer to the turn that follows it (GLM's <|user|>, which its models generate to
+// end a turn). An answer that comes last would never end; what the next turn writes up to the end-of-turn token ends
+// it.
+std::string DialogueEncoder::find_missing_end() const {
+  const std::vector<Message> probe{{"user", "probe", {}}, {"assistant", "probed", {}}, {"user", "next", {}}};
+  try {
+    const std::string last = render(std::span(probe).first(2), false).text;
+    const Rendered followed = render(probe, false);
+    const std::size_t answer = last.rfind(probe[1].content);
+    if (answer == std::string::npos || !followed.text.starts_with(last)) return {};
+    const std::vector<std::int32_t>& ends = tokenizer_.end_of_generation();
+    const std::size_t answer_end = answer + probe[1].content.size();
+    for (const Token& token : tokenizer_.encode(followed.text, template_ranges(followed))) {
+      if (token.begin < answer_end) continue;
+      if (std::find(ends.begin(), ends.end(), token.id) == ends.end()) continue;
+      if (token.begin < last.size() || token.end > followed.text.rfind(probe[2].content)) return {};
+      return followed.text.substr(last.size(), token.end - last.size());
+    }
+  } catch (const Error&) {
+  }
+  return {};
+}
+
+// The render that is trained: with the end of the last answer.
+Rendered DialogueEncoder::render_answered(std::span<const Message> messages, const Value& variables) const {
+  Rendered rendered = render(messages, false, variables);
+  if (missing_end_.empty() || messages.empty() || messages.back().role != "assistant") return rendered;
+  if (messages.back().extra.is_object() && messages.back().extra.find("tool_calls") != nullptr) return rendered;
+  const std::size_t end = rendered.text.size();
+  rendered.text += missing_end_;
+  rendered.spans.push_back({end, rendered.text.size(), 0});
+  if (!rendered.generation.empty() && rendered.generation.back().second == end)
+    rendered.generation.back().second = rendered.text.size();
+  return rendered;
 }
 
 Rendered DialogueEncoder::render(std::span<const Message> messages, bool add_generation_prompt,
@@ -155,7 +159,7 @@ Rendered DialogueEncoder::render(std::span<const Message> messages, bool add_gen
   const int other = static_cast<int>(messages.size()) + 1;
   Data list = Data::array();
   for (std::size_t k = 0; k < messages.size(); ++k)
-    list.push(message_data(messages[k], static_cast<int>(k) + 1, other));
+    list.push(message_data(messages[k], static_cast<int>(k) + 1, other, content_form_));
   Data data = Data::object();
   // Always there, as in transformers: templates ask whether they are none.
   for (const char* name : {"tools", "documents"}) data.set(name, Data());
@@ -181,57 +185,36 @@ std::vector<Token> DialogueEncoder::tokens_of(const Rendered& rendered) const {
   return tokens;
 }
 
-// What the template writes to open the last assistant turn; empty when it writes nothing.
-std::string DialogueEncoder::generation_prompt(std::span<const Message> messages, const Value& variables) const {
-  if (!template_) return {};
+// The prompt that the last answer is served with.
+ServedPrompt DialogueEncoder::served_prompt(std::span<const Message> messages, const Value& variables) const {
   std::size_t last = messages.size();
   for (std::size_t k = 0; k < messages.size(); ++k) {
     if (messages[k].role == "assistant") last = k;
   }
-  if (last == 0 || last == messages.size()) return {};
+  ServedPrompt served;
+  if (last == 0 || last == messages.size()) return served;
+  served.text = render(messages.first(last), true, variables).text;
+  if (!template_) return served;
   const std::string without = render(messages.first(last), false, variables).text;
-  const std::string with = render(messages.first(last), true, variables).text;
-  return with.starts_with(without) ? with.substr(without.size()) : std::string();
-}
-
-std::vector<TextRange> DialogueEncoder::answer_ranges(const Rendered& rendered, std::span<const Message> messages,
-                                                      const MaskOptions& options, const Value& variables) const {
-  std::vector<TextRange> ranges;
-  if (!rendered.generation.empty()) {  // the template marks its answers itself
-    for (const auto& [begin, end] : rendered.generation) ranges.push_back({begin, end});
-  } else {
-    const std::string opening = generation_prompt(messages, variables);
-    std::size_t done = 0;  // bytes of earlier messages
-    for (std::size_t k = 0; k < messages.size(); ++k) {
-      std::optional<TextRange> range = content_range(rendered, k);
-      if (!range) continue;
-      const std::size_t content_end = range->end;
-      if (messages[k].role == "assistant") {
-        const std::size_t at = opening.empty() || range->begin < opening.size()
-                                   ? std::string::npos
-                                   : rendered.text.rfind(opening, range->begin - opening.size());
-        if (at != std::string::npos && at >= done) range->begin = at + opening.size();
-        ranges.push_back(*range);
-      }
-      done = std::max(done, content_end);
-    }
-  }
-  if (options.mask_history && ranges.size() > 1) ranges.erase(ranges.begin(), ranges.end() - 1);
-  return ranges;
+  if (served.text.starts_with(without)) served.opening = served.text.substr(without.size());
+  return served;
 }
 
 EncodedDialogue DialogueEncoder::encode_training(std::span<const Message> messages, const MaskOptions& options,
                                                  const Value& variables) const {
-  const Rendered rendered = render(messages, false, variables);
+  const Rendered rendered = render_answered(messages, variables);
+  const ServedPrompt served = served_prompt(messages, variables);
   const std::vector<Token> tokens = tokens_of(rendered);
   EncodedDialogue result;
+  result.follows_prompt = rendered.text.starts_with(served.text);
   for (const Token& token : tokens) {
     result.tokens.push_back(token.id);
     result.ranges.push_back({token.begin, token.end});
   }
   result.trained.assign(tokens.size(), 0);
-  Marker marker(tokens, tokenizer_, template_ranges(rendered), result);
-  for (const TextRange& answer : answer_ranges(rendered, messages, options, variables)) marker.mark(answer);
+  std::vector<TextRange> answers = answer_ranges(rendered, messages, served);
+  if (options.mask_history && answers.size() > 1) answers.erase(answers.begin(), answers.end() - 1);
+  mark_answers(answers, tokens, tokenizer_, rendered, served, result);
   if (options.train_on_prompt) std::fill(result.trained.begin(), result.trained.end(), std::uint8_t{1});
   if (!result.trained.empty()) result.trained.front() = 0;  // nothing comes before the first token
   if (std::find(result.trained.begin(), result.trained.end(), 1) == result.trained.end()) {

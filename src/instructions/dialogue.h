@@ -1,11 +1,13 @@
 // Dialogues to tokens: one renderer for training, scoring and generation, with the loss mask read off the render.
 //
-// The chat template is rendered once over the whole dialogue; the renderer says which characters came from which
-// message. Of an assistant turn everything the model has to produce is trained: what follows the generation prompt (for
-// most templates that is the content itself), up to and including the end-of-turn token. What the template writes
-// behind that (a newline) is not. A token that holds characters from both sides of an answer's start or end is a seam:
-// it is trained, since it holds answer characters, and reported, since the model will not see that same token when it
-// generates. Special tokens are recognised in the template's own text only, never in what users wrote.
+// The chat template is rendered over the whole dialogue; the renderer says which characters came from which message. Of
+// an assistant turn everything the model has to produce is trained: what follows the prompt it is served with (for most
+// templates that is the content itself), up to and including the end-of-turn token. What the template writes behind
+// that (a newline) is not. Where the served prompt is no start of the render (templates that open an answer with
+// <think> and forget the thoughts of a finished one), the answer starts with its own words, and `follows_prompt` says
+// so. A token that holds characters from both sides of an answer's start or end is a seam: it is trained, since it
+// holds answer characters, and reported, since the model will not see that same token when it generates. Special tokens
+// are recognised in the template's own text only, never in what users wrote.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +40,17 @@ struct EncodedDialogue {
   std::vector<std::uint8_t> trained;          // 1: this token is predicted and counts in the loss
   std::vector<std::size_t> seams;             // trained tokens that also hold characters from outside the answer
   bool end_trained = false;                   // the last trained answer's end-of-turn token is trained too
+  bool follows_prompt = true;                 // the text starts with the prompt the last answer is served with
   std::string text;                           // what was encoded
   std::vector<tokenizers::TextRange> ranges;  // bytes of `text` of each token; empty for an added bos
+};
+
+// How a template reads the content of a message: as a text, or as a list of parts of which some are texts.
+enum class ContentForm : std::uint8_t { kText, kParts };
+
+struct ServedPrompt {
+  std::string text;
+  std::string opening;  // its end, which opens the answer; empty when the template writes nothing for that
 };
 
 // A chat template for base models, which have none: system and question on lines of their own, then the answer and the
@@ -70,14 +81,16 @@ class DialogueEncoder {
 
  private:
   std::vector<tokenizers::Token> tokens_of(const templates::Rendered& rendered) const;
-  std::string generation_prompt(std::span<const Message> messages, const Value& variables) const;
-  std::vector<tokenizers::TextRange> answer_ranges(const templates::Rendered& rendered,
-                                                   std::span<const Message> messages, const MaskOptions& options,
-                                                   const Value& variables) const;
+  ContentForm form_of_content();
+  std::string find_missing_end() const;
+  templates::Rendered render_answered(std::span<const Message> messages, const Value& variables) const;
+  ServedPrompt served_prompt(std::span<const Message> messages, const Value& variables) const;
 
   const tokenizers::Tokenizer& tokenizer_;
   std::string source_;
   std::optional<templates::Template> template_;
+  ContentForm content_form_ = ContentForm::kText;
+  std::string missing_end_;  // what ends an answer that comes last, where the template writes nothing
 };
 
 }  // namespace instruct::instructions

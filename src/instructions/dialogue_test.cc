@@ -100,7 +100,7 @@ TEST(Dialogue, SeamsAreTrainedAndReported) {
   const DialogueEncoder encoder(
       tokenizer,
       "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}"
-      "{{ eos_token }}{% endif %}{% endfor %}",
+      "{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %} {% endif %}",
       "t");
   const EncodedDialogue encoded =
       encoder.encode_training(std::vector<Message>{{"user", "Ok?", {}}, {"assistant", "Yes.", {}}});
@@ -143,6 +143,102 @@ TEST(Dialogue, ToolCallsTrainWithTheirWrapping) {
                                                    {"tool", "3", Value::object({{"tool_call_id", "x"}})},
                                                    {"assistant", "3", {}}});
   EXPECT_EQ(trained_text(encoded, tokenizer), "<call>add(1, 2)</call><|im_end|>|3<|im_end|>");
+}
+
+// GLM's models end an answer with <|user|>, which its template writes as the start of the next turn.
+TEST(Dialogue, TheLastAnswerEndsAsTheOthersDo) {
+  const auto tokenizer = tiny_tokenizer();
+  const DialogueEncoder encoder(tokenizer,
+                                "{% for m in messages %}{% if m.role == 'user' %}<|im_end|>{{ m.content }}{% else %}"
+                                "<|im_start|>{{ m.content }}{% endif %}{% endfor %}"
+                                "{% if add_generation_prompt %}<|im_start|>{% endif %}",
+                                "t");
+  const std::vector<Message> messages{
+      {"user", "1", {}}, {"assistant", "one", {}}, {"user", "2", {}}, {"assistant", "two", {}}};
+  const EncodedDialogue encoded = encoder.encode_training(messages);
+  EXPECT_EQ(encoded.text, "<|im_end|>1<|im_start|>one<|im_end|>2<|im_start|>two<|im_end|>");
+  EXPECT_EQ(trained_text(encoded, tokenizer), "one<|im_end|>|two<|im_end|>");
+  EXPECT_TRUE(encoded.end_trained);
+  EXPECT_EQ(encoder.render(messages, false).text, "<|im_end|>1<|im_start|>one<|im_end|>2<|im_start|>two");
+}
+
+TEST(Dialogue, SpecialTokensBeforeTheEndAreTrainedAndThoseOfTheNextTurnAreNot) {
+  const auto tokenizer = tiny_tokenizer();
+  const std::string turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ '' }}{{ m.content }}";
+  const std::string opens = "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{{ '' }}{% endif %}";
+  const DialogueEncoder ends(tokenizer,
+                             "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_start|><|im_end|>{% endfor %}"
+                             "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
+                             "t");
+  EXPECT_EQ(trained_text(ends.encode_training(two_turns()), tokenizer),
+            "Hello!<|im_start|><|im_end|>|Farewell.<|im_start|><|im_end|>");
+  // Only the user's turns end; an answer must not be trained to write the next turn up to there.
+  const DialogueEncoder users(tokenizer, turns + "{{ '<|im_end|>' if m.role == 'user' }}" + opens, "t");
+  std::vector<Message> messages = two_turns();
+  messages[3].content.clear();
+  EXPECT_EQ(trained_text(users.encode_training(messages), tokenizer), "Hello!|Farewell.");
+}
+
+// Mistral's templates put a space between the prompt and the answer: the model has to write it.
+TEST(Dialogue, WhiteSpaceBehindThePromptIsPartOfTheAnswer) {
+  const auto tokenizer = tiny_tokenizer({{" ", "Y"}, {" Y", "e"}, {" Ye", "s"}});
+  const DialogueEncoder encoder(
+      tokenizer,
+      "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}"
+      "{{ eos_token }}{% endif %}{% endfor %}",
+      "t");
+  const EncodedDialogue encoded = encoder.encode_training(std::vector<Message>{
+      {"user", "Ok?", {}}, {"assistant", "Yes.", {}}, {"user", "So?", {}}, {"assistant", "Yes.", {}}});
+  EXPECT_EQ(trained_text(encoded, tokenizer), " Yes.<|endoftext|>| Yes.<|endoftext|>");
+  EXPECT_TRUE(encoded.seams.empty());
+  EXPECT_TRUE(encoded.follows_prompt);
+}
+
+TEST(Dialogue, TemplatesThatReadPartsGetParts) {
+  const auto tokenizer = tiny_tokenizer();
+  const DialogueEncoder encoder(
+      tokenizer,
+      "{% for m in messages %}<|im_start|>{{ m.role }}: {% for part in m.content if part.type == "
+      "'text' %}{{ part.text }}{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt "
+      "%}<|im_start|>assistant: {% endif %}",
+      "t");
+  const EncodedDialogue encoded = encoder.encode_training(two_turns());
+  EXPECT_EQ(trained_text(encoded, tokenizer), "Hello!<|im_end|>|Farewell.<|im_end|>");
+  EXPECT_NE(encoded.text.find("user: Bye<|im_end|>"), std::string::npos);
+}
+
+// As transformers does: whatever the row calls it, templates find it as reasoning_content and as thinking.
+TEST(Dialogue, ReasoningHasTheNamesThatTemplatesKnow) {
+  const auto tokenizer = tiny_tokenizer();
+  const DialogueEncoder encoder(
+      tokenizer, "{% for m in messages %}{{ m.reasoning_content }},{{ m.thinking }},{{ m.content }}{% endfor %}", "t");
+  for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
+    const std::vector<Message> messages{{"assistant", "a", Value::object({{name, "so"}})}};
+    EXPECT_EQ(encoder.render(messages, false).text, "so,so,a") << name;
+  }
+  const std::vector<Message> two{{"assistant", "a", Value::object({{"thinking", "b"}, {"reasoning", "c"}})}};
+  EXPECT_EQ(encoder.render(two, false).text, "b,b,a");
+}
+
+TEST(Dialogue, APromptThatTheRenderDoesNotFollowIsReported) {
+  const auto tokenizer = tiny_tokenizer();
+  const DialogueEncoder encoder(tokenizer, std::string(kChatMl) + "{% if add_generation_prompt %}<think>{% endif %}",
+                                "t");
+  const EncodedDialogue encoded = encoder.encode_training(two_turns());
+  EXPECT_FALSE(encoded.follows_prompt);
+  EXPECT_EQ(trained_text(encoded, tokenizer), "Hello!<|im_end|>|Farewell.<|im_end|>");
+  EXPECT_TRUE(DialogueEncoder(tokenizer, kChatMl, "t").encode_training(two_turns()).follows_prompt);
+}
+
+TEST(Dialogue, WhiteSpaceInAGenerationBlockBehindTheEnd) {
+  const auto tokenizer = tiny_tokenizer();
+  const DialogueEncoder encoder(tokenizer,
+                                "{% for m in messages %}{% generation %}{{ m.content }}<|im_end|>\n{{ '' }}"
+                                "{% endgeneration %}{% endfor %}",
+                                "t");
+  const EncodedDialogue encoded = encoder.encode_training(two_turns());
+  EXPECT_TRUE(encoded.end_trained);
+  EXPECT_EQ(encoded.trained.back(), 1);  // as the template's author says
 }
 
 TEST(Dialogue, GenerationBlocksDecideWhenThereAreAny) {
