@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "data/clue.h"
 #include "data/convert.h"
 #include "data/lint.h"
 #include "data/show.h"
@@ -180,27 +181,49 @@ void refuse_existing(const fs::path& path, bool overwrite) {
     raise(ErrorCategory::kInvalidArgument, "'{}' exists: choose another name, or --overwrite", path.string());
 }
 
+data::Dataset open_clue(const std::string& path, const std::string& task, const std::string& answers) {
+  const data::ClueRows clue = data::read_clue(path, task, answers);
+  log_info("{}: task {}, {} rows", path, data::clue_task_name(clue.task), clue.rows.size());
+  if (!clue.unanswered.empty())
+    log_warning("{}: {} rows left out, the first is row {}: their annotators did not agree on a label", path,
+                clue.unanswered.size(), clue.unanswered.front());
+  if (clue.unlabelled > 0) log_info("{} rows have no label, and so no output", clue.unlabelled);
+  return data::parse_dataset(dump_json(Value(Value::Array(clue.rows.begin(), clue.rows.end()))), ".json", path);
+}
+
 void add_convert(CLI::App& parent) {
   struct Options {
     Source source;
-    std::string output, format, instructions;
+    std::string output, format, instructions, from, answers;
     bool overwrite = false, json = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = parent.add_subcommand("convert", "Rows in another format or file type");
   options->source.add_to(*command);
   command->add_option("output", options->output, "file to write (.jsonl, .json, .csv)")->required();
-  command->add_option("--to", options->format, "instruction, alpaca, sharegpt, messages, prompt_completion or text")
-      ->required();
+  command->add_option("--to", options->format,
+                      "instruction, alpaca, sharegpt, messages, prompt_completion or text "
+                      "(with --from: instruction)");
+  command->add_option("--from", options->from,
+                      "the data is a CLUE or FewCLUE task file: clue, or the task (tnews, iflytek, csldcp, eprstmt, "
+                      "ocnli, cmnli, bustm, afqmc, csl, cluewsc, chid)");
+  command->add_option("--answers", options->answers, "the answer file of a ChID file");
   command->add_option("--instructions,-i", options->instructions, "instruction set that words instruction rows");
   command->add_flag("--overwrite", options->overwrite, "replace the file");
   command->add_flag("--json", options->json, "say what was written as JSON");
   command->footer(
-      "\nExample:\n  instruct data convert notes.jsonl notes.json --to sharegpt --instructions notes.iset.yaml");
+      "\nExamples:\n  instruct data convert notes.jsonl notes.json --to sharegpt --instructions notes.iset.yaml"
+      "\n  instruct data convert tnews/train.json tnews.jsonl --from clue");
   command->callback([options] {
-    const data::RowFormat format = data::format_from_option(options->format);
+    if (options->format.empty() && options->from.empty())
+      raise(ErrorCategory::kInvalidArgument, "--to is required: the format of the rows to write");
+    const data::RowFormat format = data::format_from_option(options->format.empty() ? "instruction" : options->format);
     refuse_existing(options->output, options->overwrite);
-    const data::Dataset dataset = data::open_dataset(options->source.data, options->source.dataset_dir);
+    if (options->from.empty() && !options->answers.empty())
+      raise(ErrorCategory::kInvalidArgument, "--answers belongs to --from chid");
+    const data::Dataset dataset = options->from.empty()
+                                      ? data::open_dataset(options->source.data, options->source.dataset_dir)
+                                      : open_clue(options->source.data, options->from, options->answers);
     const Encoder encoder({.instructions = options->instructions});
     const std::vector<Value> rows = data::convert_rows(dataset, format, encoder.set());
     data::write_rows(options->output, rows);

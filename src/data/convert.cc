@@ -124,7 +124,7 @@ class Converter {
 Value instruction_row(const Example& example) {
   Value row = Value::object({{"verb", example.verb}});
   for (const auto& [key, value] : example.variables.as_object()) row.set(key, value);
-  row.set("output", example.output);
+  if (!example.output.is_null()) row.set("output", example.output);
   return row;
 }
 

@@ -152,7 +152,11 @@ Dataset read_dataset(const fs::path& path, const ColumnMap& map, std::vector<Row
 }
 
 std::vector<Value> read_raw_rows(const fs::path& path) {
-  return raw_rows(read_file(path), to_lower_ascii(path.extension().string()), path.string(), Problems(nullptr));
+  return parse_raw_rows(read_file(path), to_lower_ascii(path.extension().string()), path.string());
+}
+
+std::vector<Value> parse_raw_rows(std::string_view text, std::string_view extension, const std::string& origin) {
+  return raw_rows(text, extension, origin, Problems(nullptr));
 }
 
 }  // namespace instruct::data

@@ -70,5 +70,6 @@ Dataset open_dataset(const std::string& names, const std::filesystem::path& data
 
 // The rows of a file as they stand, before any format is looked for; marks hold the row numbers. Raises as above.
 std::vector<Value> read_raw_rows(const std::filesystem::path& path);
+std::vector<Value> parse_raw_rows(std::string_view text, std::string_view extension, const std::string& origin);
 
 }  // namespace instruct::data
