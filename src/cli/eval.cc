@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <iostream>
 #include <numeric>
 
@@ -138,6 +139,9 @@ void run(Options& options) {
   progress.finish();
   if (options.generation.engine.prompt_lookup > 0)
     std::cerr << fmt::format("prompt lookup: {:.2f} tokens a step\n", report.counts.tokens_per_step());
+  const auto open = std::count_if(report.answers.begin(), report.answers.end(),
+                                  [](const evaluate::AnsweredRow& row) { return !row.has_reference; });
+  if (open > 0) log_warning("{} rows have no output: answered, but not judged", open);
   // Printed first: should saving fail, the results are not lost.
   std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report))
             << std::flush;

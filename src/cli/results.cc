@@ -13,7 +13,7 @@ void write_predictions(const std::filesystem::path& file, const evaluate::TaskRe
                                 {"verb", row.verb},
                                 {"prompt", row.prompt},
                                 {"predict", row.answer},
-                                {"label", row.reference},
+                                {"label", row.has_reference ? Value(row.reference) : Value()},
                                 {"logprob", row.log_probability},
                                 {"finished", row.finished}});
     if (!row.adapter.empty()) line.set("adapter", row.adapter);

@@ -138,7 +138,7 @@ TEST(Clue, TheInstructionSetTakesTheRows) {
                                           entry.path().string());
     for (std::size_t i = 0; i < dataset.examples.size(); ++i) {
       for (std::int64_t epoch = 0; epoch < 4; ++epoch)
-        EXPECT_NO_THROW(encoder.encode(dataset, i, {.shots = 1, .epoch = epoch})) << entry.path();
+        EXPECT_NO_THROW(encoder.encode(dataset, i, {.shots = 4, .epoch = epoch})) << entry.path();
     }
   }
   EXPECT_EQ(files, 11U);

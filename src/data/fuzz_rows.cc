@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "data/clue.h"
 #include "data/convert.h"
 #include "data/csv.h"
 #include "data/lint.h"
@@ -57,6 +58,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
           data::RowFormat::kPromptCompletion, data::RowFormat::kText, data::RowFormat::kInstruction}) {
       attempt([&] { data::convert_rows(dataset, target, nullptr); });
     }
+  });
+  attempt([&] {
+    const std::vector<Value> rows = data::parse_raw_rows(text, extension, "fuzz");
+    data::convert_clue(rows, "fuzz", data::detect_clue_task(rows, "fuzz"), rows.front());
   });
   attempt([&] { data::parse_csv(text, "fuzz"); });
   attempt([&] { data::parts_from_option(text); });

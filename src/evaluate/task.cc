@@ -54,6 +54,13 @@ data::Example content_free(data::Example example, const instructions::Instructio
   return example;
 }
 
+// Test files come without outputs. A row that lacks one among others that have theirs is a mistake.
+bool has_outputs(const data::Dataset& dataset) {
+  return std::any_of(dataset.examples.begin(), dataset.examples.end(), [](const data::Example& example) {
+    return example.format != data::RowFormat::kInstruction || !example.output.is_null();
+  });
+}
+
 void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder,
                     const data::Dataset& dataset, const std::vector<std::size_t>& rows, const TaskOptions& options,
                     std::int64_t vocabulary, std::int32_t adapter, VerbReport& report) {
@@ -103,6 +110,7 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
   std::vector<Question> questions(count * adapters);
   TaskReport report;
   report.answers.resize(questions.size());
+  const bool has_reference = has_outputs(dataset);
   const data::EncodeOptions encode{.shots = options.shots, .seed = options.seed};
   for (std::size_t i = 0; i < count; ++i) {
     const data::Example& example = dataset.examples[i];
@@ -122,7 +130,8 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
     report.answers[i] = {.row = example.row,
                          .verb = example.verb,
                          .prompt = dialogue.tokenizer().decode(questions[i].prompt),
-                         .reference = encoder.reference(dataset, i)};
+                         .reference = has_reference ? encoder.reference(dataset, i) : std::string(),
+                         .has_reference = has_reference};
   }
   for (std::size_t a = options.adapters.size(); a-- > 0;) {  // the first last: its rows are what is copied
     for (std::size_t i = 0; i < count; ++i) {
@@ -145,7 +154,7 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
     report.answers[i].finished = replies[i].finished;
     report.answers[i].label_probabilities = replies[i].label_probabilities;
     report.answers[i].label_log_probabilities = replies[i].label_log_probabilities;
-    groups[{i / count, report.answers[i].verb}].push_back(i);
+    if (report.answers[i].has_reference) groups[{i / count, report.answers[i].verb}].push_back(i);
   }
   for (const auto& [group, members] : groups) {
     const auto& [adapter, verb] = group;

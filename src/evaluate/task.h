@@ -36,8 +36,9 @@ struct AnsweredRow {
   std::string prompt;    // as the model got it, special tokens written out
   std::string answer;
   std::string reference;
-  double log_probability = 0;                                        // of the generated answer
-  bool finished = false;                                             // ended by itself
+  bool has_reference = true;   // false where no row has an output: answered, but not judged
+  double log_probability = 0;  // of the generated answer
+  bool finished = false;       // ended by itself
   std::vector<double> label_probabilities, label_log_probabilities;  // as Reply
 };
 
@@ -53,7 +54,7 @@ struct VerbReport {
 };
 
 struct TaskReport {
-  std::vector<VerbReport> verbs;  // by adapter, then by name
+  std::vector<VerbReport> verbs;  // by adapter, then by name; only verbs with rows that have references
   std::vector<AnsweredRow> answers;
   double seconds = 0;
   generate::LookupCounts counts;

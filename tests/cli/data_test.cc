@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <fstream>
+
 #include "base/json.h"
 #include "program.h"
 
@@ -46,6 +48,34 @@ TEST(DataShow, MasksInTextColourAndHtml) {
   const Outcome missing = run({"data", "show", golden_rows(), "--model", golden_model(), "--row", "70"});
   EXPECT_EQ(missing.code, 4);
   EXPECT_THAT(missing.err, HasSubstr("no row 70"));
+}
+
+// Chinese task files, from the benchmark's layout to measured answers; a test file without labels is answered.
+TEST(DataConvert, ClueFilesAreAnswered) {
+  const Folder folder;
+  const std::string files = std::string(INSTRUCT_GOLDENS) + "/data/clue/";
+  const std::string set = std::string(INSTRUCT_GOLDENS) + "/../../examples/clue.iset.yaml";
+  for (const char* task : {"tnews", "ocnli", "chid", "cluewsc"}) {
+    const std::string rows = folder / (std::string(task) + ".jsonl");
+    std::vector<std::string> words{"data", "convert", files + task + ".json", rows, "--from", "clue", "--json"};
+    if (std::string(task) == "chid") words.insert(words.end(), {"--answers", files + "chid_answers.json"});
+    const Outcome converted = run(words);
+    ASSERT_EQ(converted.code, 0) << converted.err;
+    const Outcome outcome = run({"eval", "--model", golden_model(), "--data", rows, "--instructions", set, "--shots",
+                                 std::string(task) == "chid" ? "1" : "2", "--max-new-tokens", "8", "--json"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_GE(outcome.json().at(task).at(std::string(task) == "chid" ? "em" : "accuracy").as_double(), 0);
+  }
+  std::ofstream(folder / "test.json") << R"({"id": 4, "sentence": "不错"})" << '\n';
+  EXPECT_THAT(run({"data", "convert", folder / "test.json", folder / "t.jsonl", "--from", "clue"}).err,
+              HasSubstr("several tasks: tnews, iflytek, eprstmt"));
+  ASSERT_EQ(run({"data", "convert", folder / "test.json", folder / "t.jsonl", "--from", "eprstmt"}).code, 0);
+  const Outcome answered = run({"eval", "--model", golden_model(), "--data", folder / "t.jsonl", "--instructions", set,
+                                "--output", folder / "answers"});
+  ASSERT_EQ(answered.code, 0) << answered.err;
+  EXPECT_THAT(answered.err, HasSubstr("1 rows have no output: answered, but not judged"));
+  EXPECT_THAT(content_of(folder / "answers/generated_predictions.jsonl"),
+              AllOf(HasSubstr("\"label\": null"), HasSubstr("向\"")));
 }
 
 TEST(DataConvert, ThereAndBack) {
