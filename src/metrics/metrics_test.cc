@@ -141,6 +141,42 @@ TEST(Metrics, TokenF1IsSquadsAndUnknownNamesAreRefused) {
   EXPECT_THROW(bleu_tokenizer_from_name("flores200"), Error);
 }
 
+// Scripts without spaces (tests/goldens/metrics/characters.py).
+TEST(Metrics, OfCharactersEqualTheReferences) {
+  const std::string path = INSTRUCT_GOLDENS "/metrics/characters.json";
+  const Value golden = parse_json(read_file(path), path);
+  const std::vector<std::string> hypotheses = texts(golden.at("hypotheses")), all = texts(golden.at("references"));
+  std::vector<std::vector<std::string>> references;
+  for (const std::string& reference : all) references.push_back({reference});
+  const auto corpus = [&](const std::string& name, const MetricOptions& options) {
+    const std::vector<std::string> names{name};
+    return evaluate_metrics(names, hypotheses, references, options).front().value;
+  };
+  for (const char* tokeniser : {"zh", "char"})
+    EXPECT_NEAR(corpus("bleu", {.tokenizer = bleu_tokenizer_from_name(tokeniser)}),
+                golden.at("corpus").at(std::string("bleu ") + tokeniser).as_double(), 1e-6);
+  for (const char* name : {"chrf", "chrf++"})
+    EXPECT_NEAR(corpus(name, {}), golden.at("corpus").at(name).as_double(), 1e-6);
+  const auto f1 = [&](const std::string& name, std::size_t i) {
+    const RougeOptions options{.cjk = true};
+    const Overlap overlap = name == "rouge1"   ? rouge_n(hypotheses[i], all[i], 1, options)
+                            : name == "rouge2" ? rouge_n(hypotheses[i], all[i], 2, options)
+                            : name == "rougeL" ? rouge_l(hypotheses[i], all[i], options)
+                                               : rouge_l_sum(hypotheses[i], all[i], options);
+    return overlap.f1;
+  };
+  for (const auto& [name, rows] : golden.at("rows").as_object()) {
+    for (std::size_t i = 0; i < all.size(); ++i)
+      ASSERT_NEAR(f1(name, i), rows.as_array()[i].as_double(), 1e-9) << name << " row " << i << "\n" << hypotheses[i];
+  }
+  for (const auto& [name, rows] : golden.at("rouge-chinese").as_object()) {
+    for (const Value& row : rows.as_array()) {  // it adds 1e-8 to the denominator
+      const auto i = static_cast<std::size_t>(row.as_array()[0].as_integer());
+      EXPECT_NEAR(f1(name, i), row.as_array()[1].as_double(), 1e-7) << name << " row " << i;
+    }
+  }
+}
+
 TEST(Metrics, CjkCharactersCountWhenAskedFor) {
   EXPECT_EQ(rouge_n("软件包", "软件", 1, {}).f1, 0.0);
   EXPECT_NEAR(rouge_n("软件包", "软件", 1, {.cjk = true}).f1, 0.8, 1e-12);

@@ -321,6 +321,14 @@ CONSTRUCTS = {
         "{{ text.strip().startswith('Hello') and text.strip().endswith('d') }}",
         "{{ user.items()|first }}", "{{ 'abc'.strip('a').strip('c') * 2 }}", "{{ 'MiXed'.lower() == 'mixed' }}",
     ],
+    "seen in published templates": [
+        "{{ '[1]'|from_json }}",
+        "{% set x = {'a': 1} %}{{ x.pop('a') }}",
+        "{% set x = {'a': 1} %}{% if no %}{{ x.pop('a') }}{% endif %}{{ x }}",
+        "{{ '{} of {}'.format(word) }}",
+        "{{ '{}!'.format(word) }} {{ '{0}{0}'.format(seven) }}",
+        "{{ lines|indent(2) }}|{{ {'a': {'b': 1}}|tojson(indent=2)|indent(4) }}",
+    ],
     "methods that fill": [
         "[{{ word.ljust(9) }}|{{ word.rjust(9, 'é') }}|{{ word.ljust(2) }}|{{ '7'.zfill(3) }}{{ '-7'.zfill(4) }}{{ '+'.zfill(3) }}]",
         "{{ word.ljust(9, 'ab') }}",
