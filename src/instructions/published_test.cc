@@ -112,11 +112,13 @@ std::vector<std::vector<Message>> dialogues() {
 }
 
 // Why a render may not start with the served prompt: the prompt opens thoughts that a finished turn has not, or the
-// template treats the last message in another way (Mistral's puts the system's words there).
+// template treats the last message in another way (Mistral's puts the system's words there), or writes something in
+// prompts alone (CodeLlama's names a destination).
 bool is_explained(const std::string& template_source, const std::string& prompt) {
   static const std::regex thinks("(think|thought|reason|channel)[^U]*$", std::regex::icase);
   return std::regex_search(prompt.substr(prompt.size() - std::min<std::size_t>(prompt.size(), 80)), thinks) ||
-         template_source.find("loop.last") != std::string::npos;
+         template_source.find("loop.last") != std::string::npos ||
+         prompt.find("Destination: user") != std::string::npos;
 }
 
 struct Tally {

@@ -6,8 +6,10 @@
 The templates are other people's work and stay out of this repository; so does published.json, which holds them (git
 ignores it). published.tsv says which were tested: name, SHA-256, bytes, cases, cases in which the template raises, and
 whether it marks its answers. Sources of templates: the packages trl (trl/chat_templates), llama-cpp-python (the source
-archive: vendor/llama.cpp/models/templates), axolotl (axolotl/utils/chat_templates), and what model folders bring
-along (chat_template.jinja). Tests look for published.json beside this file and skip visibly where it is not.
+archive: vendor/llama.cpp/models/templates), axolotl (axolotl/utils/chat_templates), unsloth (unsloth/chat_templates.py),
+the repositories chujiezheng/chat_templates (with its indentation and line ends taken out, as its README says) and
+huggingface/swift-jinja (Tests), and what model folders bring along (chat_template.jinja). Names in the index start with
+the source; licences: llama.cpp and chat_templates MIT, the others Apache-2.0; a template's own is its model's. Tests look for published.json beside this file and skip visibly where it is not.
 
 Each template is rendered by transformers.utils.chat_template_utils.render_jinja_template (transformers 5.24.0, jinja2
 3.1.6) with the clock standing at 2024-07-06 09:05:03, a Saturday. Same layout as chats.json, and "message" where
