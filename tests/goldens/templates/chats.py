@@ -29,7 +29,8 @@ def conversations():
         ("question", [USER]), ("with system", [SYSTEM, USER]), ("turns", [SYSTEM, USER, ANSWER, AGAIN]),
         ("answered", [USER, ANSWER, AGAIN, THOUGHT]), ("thoughts", [USER, INLINE, AGAIN, THOUGHT, USER]),
         ("calls", [SYSTEM, USER, CALL, RESULT, RESULT2, ANSWER, AGAIN]), ("parts", [PARTS, ANSWER]),
-        ("wrong order", [ANSWER, USER, USER]), ("empty", []),
+        ("wrong order", [ANSWER, USER, USER]), ("empty", []), ("documents", [SYSTEM, USER, ANSWER]),
+        ("all parts", [{**PARTS, "role": role} for role in ("system", "user", "assistant")]),
     ):
         for generate in (False, True):
             if generate and messages and messages[-1]["role"] == "assistant":
@@ -37,6 +38,7 @@ def conversations():
             rows[title + (", prompt" if generate else "")] = {
                 "messages": messages, "add_generation_prompt": generate, "bos_token": "<s>", "eos_token": "</s>",
                 **({"tools": TOOLS} if title == "calls" else {}),
+                **({"documents": [{"title": "Köln", "text": "Dom:\n157 m"}, {"text": "北京"}]} if title == "documents" else {}),
                 **({"enable_thinking": False} if title == "with system" else {})}
     return rows
 
@@ -347,6 +349,109 @@ TYPED = """\
 {%- if add_generation_prompt -%}{{- '<|start|>assistant' -}}{%- endif -%}
 """
 
+# Ends an answer with the token that opens the next turn; documents and tools in a leading turn.
+GLM = """\
+[gMASK]<sop>
+{%- if tools %}<|system|>
+{{- '\\n' }}{% for tool in tools %}{{ tool | tojson(ensure_ascii=False) }}{{- '\\n' if not loop.last }}{% endfor %}
+{%- endif -%}
+{%- macro words(content) -%}
+    {%- if content is string -%}{{- content -}}
+    {%- elif content is iterable and content is not mapping -%}
+        {%- for part in content -%}{%- if part is mapping and part.type == 'text' -%}{{- part.text -}}{%- elif part is string -%}{{- part -}}{%- endif -%}{%- endfor -%}
+    {%- else -%}{{- content -}}{%- endif -%}
+{%- endmacro -%}
+{%- for m in messages -%}
+    {%- if m.role == 'assistant' -%}<|assistant|>
+        {%- if m.reasoning_content is string -%}{{- '\\n<think>' ~ m.reasoning_content.strip() ~ '</think>' -}}{%- endif -%}
+        {{- '\\n' ~ words(m.content).strip() if words(m.content).strip() -}}
+        {%- for call in m.tool_calls or [] -%}
+            {%- set f = call.function if call.function else call -%}
+            {{- '\\n<call>' ~ f.name -}}
+            {%- for key, value in f.arguments.items() -%}{{- '\\n<key>' ~ key ~ '</key>' ~ (value if value is string else value | tojson(ensure_ascii=False)) -}}{%- endfor -%}
+            {{- '\\n</call>' -}}
+        {%- endfor -%}
+    {%- elif m.role == 'tool' -%}<|observation|>{{- '\\n' ~ words(m.content) -}}
+    {%- elif m.role == 'user' -%}<|user|>{{- '\\n' ~ words(m.content) -}}
+    {%- else -%}<|system|>{{- '\\n' ~ words(m.content) -}}{%- endif -%}
+{%- endfor -%}
+{{- '<|assistant|>' if add_generation_prompt -}}
+"""
+
+# Special tokens around what is said, documents numbered, a date.
+COMMAND = """\
+{{ bos_token }}<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Today is {{ strftime_now('%A, %d %B %Y') }}.
+{%- if messages and messages[0].role == 'system' %}{{ ' ' + messages[0].content | trim }}{% endif %}
+{%- if documents %}
+    {%- for document in documents -%}
+        {{- '\\nDocument: ' ~ loop.index0 -}}
+        {%- for key, value in document.items() %}{{ '\\n' ~ key ~ ': ' ~ value | string | replace('\\n', ' ') }}{% endfor -%}
+    {%- endfor -%}
+{%- endif -%}
+<|END_OF_TURN_TOKEN|>
+{%- for message in messages if message.role != 'system' -%}
+    {%- set called = message.tool_calls is defined and message.tool_calls -%}
+    {%- if message.role == 'assistant' -%}
+        <|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>
+        {%- if called -%}<|START_ACTION|>{{- message.tool_calls | map(attribute='function') | list | tojson(indent=1, sort_keys=true) -}}<|END_ACTION|>
+        {%- else -%}<|START_RESPONSE|>{{- message.content -}}<|END_RESPONSE|>{%- endif -%}
+        <|END_OF_TURN_TOKEN|>
+    {%- elif message.role == 'tool' -%}
+        <|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>{{- message.content | tojson(separators=(',', ':')) -}}<|END_OF_TURN_TOKEN|>
+    {%- else -%}
+        <|START_OF_TURN_TOKEN|><|USER_TOKEN|>{{- message.content -}}<|END_OF_TURN_TOKEN|>
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{%- endif -%}
+"""
+
+# The prompt opens thoughts that finished turns have not.
+THINKER = """\
+{{- bos_token -}}
+{%- for message in messages -%}
+    {%- if message.role == 'assistant' -%}
+        {{- '<|bot|>' ~ (message.content or '').split('</think>')[-1].lstrip('\\n') ~ '<|eot|>' -}}
+    {%- else -%}{{- '<|human|>' ~ message.content -}}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|bot|><think>' -}}{{- '\\n\\n</think>\\n' if enable_thinking is defined and not enable_thinking -}}{%- endif -%}
+"""
+
+# Reads parts alone, as templates of models that see pictures do.
+PARTS_ONLY = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' ~ message.role | capitalize ~ (':' if message.content[0].type == 'image' else ': ') -}}
+{%- for part in message.content -%}{%- if part.type == 'text' -%}{{- part.text -}}{%- elif part.type == 'image' -%}<image>{%- endif -%}{%- endfor -%}
+{{- '<end_of_utterance>\\n' -}}
+{%- endfor -%}
+{{- '<|im_start|>Assistant: ' if add_generation_prompt else '' -}}
+"""
+
+# Calls as XML, as coding models write them; a space before answers that the model has to write.
+XML_CALLS = """\
+{%- macro shown(value) -%}{%- if value is mapping or (value is sequence and value is not string) -%}{{- value | tojson -}}{%- else -%}{{- value | string -}}{%- endif -%}{%- endmacro -%}
+{%- set ns = namespace(turn=0, seen=[]) -%}
+{%- for message in messages -%}
+    {%- if message.role == 'user' -%}
+        {%- set ns.turn = ns.turn + 1 -%}
+        {{- '[INST] #' ~ ns.turn ~ ' ' ~ message.content ~ ' [/INST]' -}}
+    {%- elif message.role == 'assistant' -%}
+        {{- ' ' ~ message.content -}}
+        {%- for call in message.tool_calls or [] -%}
+            {%- set ns.seen = ns.seen + [call.function.name] -%}
+            {{- '<function=' ~ call.function.name ~ '>' -}}
+            {%- for name, value in call.function.arguments | items -%}{{- '<parameter=' ~ name ~ '>' ~ shown(value) ~ '</parameter>' -}}{%- endfor -%}
+            {{- '</function>' -}}
+        {%- endfor -%}
+        {{- eos_token -}}
+    {%- elif message.role == 'tool' -%}
+        {%- if loop.previtem.role != 'tool' -%}{{- '[INST]' -}}{%- endif -%}
+        {{- ' <result of=' ~ (ns.seen | unique | join('|')) ~ '>' ~ message.content -}}
+        {%- if loop.last or loop.nextitem.role != 'tool' -%}{{- ' [/INST]' -}}{%- endif -%}
+    {%- endif -%}
+{%- endfor -%}
+"""
+
 CONVERSATIONS = conversations()
 TEMPLATES = {"chatml": CHATML, "zephyr": ZEPHYR, "llama 2": LLAMA2, "llama 3": LLAMA3, "mistral": MISTRAL, "qwen 3": QWEN3,
-             "gemma": GEMMA, "phi": PHI, "deepseek": DEEPSEEK, "typed tools": TYPED}
+             "gemma": GEMMA, "phi": PHI, "deepseek": DEEPSEEK, "typed tools": TYPED, "glm": GLM, "command": COMMAND, "thinker": THINKER,
+             "parts only": PARTS_ONLY, "xml calls": XML_CALLS}

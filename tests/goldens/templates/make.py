@@ -19,6 +19,7 @@ from transformers.utils import chat_template_utils
 
 from chats import CONVERSATIONS, TEMPLATES
 from constructs import COMMON, CONSTRUCTS
+from constructs_published import FURTHER
 
 HERE = pathlib.Path(__file__).parent
 
@@ -59,6 +60,6 @@ def write(name, templates, variables, pairs):
 
 
 if __name__ == "__main__":
-    small = {f"{group} {i}": text for group, texts in CONSTRUCTS.items() for i, text in enumerate(texts)}
+    small = {f"{group} {i}": text for group, texts in {**CONSTRUCTS, **FURTHER}.items() for i, text in enumerate(texts)}
     write("constructs.json", small, {"common": COMMON}, [(name, "common") for name in small])
     write("chats.json", TEMPLATES, CONVERSATIONS, [(name, title) for name in TEMPLATES for title in CONVERSATIONS])
