@@ -151,13 +151,16 @@ KernelCase layer_norm_backward_case(Accumulate accumulate, bool with_weight) {
           .fast = call(cpu::layer_norm_backward)};
 }
 
-KernelCase rotate_case(std::int64_t head_width, Direction direction, std::vector<std::int64_t> widths) {
-  const auto table = [=](std::int64_t, std::int64_t) { return Shape{32, head_width / 2}; };
+// Of each head the first 2 * pairs numbers are rotated.
+KernelCase rotate_case(std::int64_t head_width, std::int64_t pairs, Direction direction,
+                       std::vector<std::int64_t> widths) {
+  const auto table = [=](std::int64_t, std::int64_t) { return Shape{32, pairs}; };
   const auto call = [=](auto kernel) {
     return
         [=](Stream& s, Tensors& o) { kernel(s, o[0], head_width, some_positions(o[0].dim(0)), o[1], o[2], direction); };
   };
-  return {.name = fmt::format("rotate heads of {}{}", head_width, direction == Direction::kBackward ? " back" : ""),
+  return {.name = fmt::format("rotate {} pairs in heads of {}{}", pairs, head_width,
+                              direction == Direction::kBackward ? " back" : ""),
           .operands = {{Kind::kX, Role::kInOut, matrix, 0, 1, operations(0, 4, 1)},
                        {Kind::kF32, Role::kIn, table},
                        {Kind::kF32, Role::kIn, table}},
@@ -305,10 +308,11 @@ std::vector<KernelCase> activation_cases() {
     }
   }
   for (const Direction direction : {Direction::kForward, Direction::kBackward}) {
-    cases.push_back(rotate_case(64, direction, {64, 192, 576}));
-    cases.push_back(rotate_case(16, direction, {16, 64}));
-    cases.push_back(rotate_case(2, direction, {2, 10}));
-    cases.push_back(rotate_case(80, direction, {80, 320}));
+    cases.push_back(rotate_case(64, 32, direction, {64, 192, 576}));
+    cases.push_back(rotate_case(16, 8, direction, {16, 64}));
+    cases.push_back(rotate_case(2, 1, direction, {2, 10}));
+    cases.push_back(rotate_case(80, 40, direction, {80, 320}));
+    cases.push_back(rotate_case(80, 21, direction, {80, 320}));
   }
   for (const bool with_bias : {false, true}) cases.push_back(layer_norm_case(with_bias));
   for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {

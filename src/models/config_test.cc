@@ -24,17 +24,21 @@ LlamaConfig read(const Value& json) {
 TEST(Config, RotaryScalingsAreThoseOfTransformers) {
   const Value golden = parse_json(read_file(INSTRUCT_GOLDENS "/models/rotary.json"), "rotary.json");
   const auto allocator = tensor::make_host_allocator();
-  EXPECT_EQ(golden.at("cases").size(), 9U);
+  EXPECT_EQ(golden.at("cases").size(), 22U);
   for (const Value& sample : golden.at("cases").as_array()) {
-    const std::string& name = sample.at("name").as_string();
     const LlamaConfig config = read(sample.at("config"));
-    const std::vector<double> frequencies = nn::rotary_frequencies(config.rotary, 100);
-    const Value::Array& expected = sample.at("frequencies").as_array();
-    ASSERT_EQ(frequencies.size(), expected.size()) << name;
-    for (std::size_t i = 0; i < frequencies.size(); ++i)  // transformers computes them in f32
-      EXPECT_NEAR(frequencies[i], expected[i].as_double(), 2e-6 * expected[i].as_double()) << name << " pair " << i;
-    const ops::RotaryTables tables = nn::make_rotary_tables(config.rotary, 1, *allocator);
-    EXPECT_NEAR(static_cast<double>(tables.cosine.data<float>()[0]), sample.at("magnitude").as_double(), 1e-6) << name;
+    for (const Value& text : sample.at("lengths").as_array()) {
+      const std::int64_t length = text.at("length").as_integer();
+      const std::string name = fmt::format("{}, {} tokens", sample.at("name").as_string(), length);
+      const std::vector<double> frequencies = nn::rotary_frequencies(config.rotary, length);
+      const Value::Array& expected = text.at("frequencies").as_array();
+      ASSERT_EQ(frequencies.size(), expected.size()) << name;
+      EXPECT_LE(length, config.context_length) << name;
+      for (std::size_t i = 0; i < frequencies.size(); ++i)  // transformers computes them in f32
+        EXPECT_NEAR(frequencies[i], expected[i].as_double(), 2e-6 * expected[i].as_double()) << name << " pair " << i;
+      const ops::RotaryTables tables = nn::make_rotary_tables(config.rotary, 1, length, *allocator);
+      EXPECT_NEAR(static_cast<double>(tables.cosine.data<float>()[0]), text.at("magnitude").as_double(), 1e-6) << name;
+    }
   }
 }
 
@@ -45,7 +49,7 @@ struct Change {
 };
 
 TEST(Config, WhatCannotBeRightIsNamed) {
-  const Value rope = Value::object({{"rope_type", "longrope"}, {"factor", 2.0}});
+  const Value rope = Value::object({{"rope_type", "spiral"}, {"factor", 2.0}});
   const auto scaled = [](std::initializer_list<Value::Member> members) { return Value::object(members); };
   const std::vector<Change> changes{
       {"model_type", "gpt2", "unsupported: config.json: unknown architecture 'gpt2'"},
@@ -63,7 +67,7 @@ TEST(Config, WhatCannotBeRightIsNamed) {
       {"hidden_act", "gelu", "unsupported: config.json: hidden_act 'gelu'"},
       {"mlp_bias", true, "mlp_bias"},
       {"quantization_config", scaled({{"quant_method", "gptq"}}), "quantised models as GGUF"},
-      {"rope_parameters", rope, "rope scaling 'longrope': this program knows linear, dynamic, yarn and llama3"},
+      {"rope_parameters", rope, "rope scaling 'spiral': this program knows linear, dynamic, yarn, llama3 and longrope"},
       {"rope_parameters", scaled({{"factor", 2.0}}), "rope_scaling has a factor but no rope_type"},
       {"rope_parameters", scaled({{"rope_type", "linear"}}), "not found: config.json: "},
       {"rope_parameters", scaled({{"rope_type", "linear"}, {"factor", 0.0}}), "rope scaling factor is 0"},
@@ -73,7 +77,21 @@ TEST(Config, WhatCannotBeRightIsNamed) {
        "high_freq_factor is 1"},
       {"rope_parameters", scaled({{"rope_type", "yarn"}, {"factor", 8.0}, {"original_max_position_embeddings", 0}}),
        "original_max_position_embeddings is 0"},
-      {"rope_parameters", scaled({{"rope_type", "yarn"}, {"factor", 8.0}, {"mscale", 1.0}}), "mscale"},
+      {"rope_parameters", scaled({{"rope_type", "yarn"}, {"factor", 8.0}, {"attention_factor", -1.0}}),
+       "attention_factor is -1"},
+      {"rope_parameters", scaled({{"rope_type", "longrope"}, {"factor", 8.0}}), "key 'short_factor' is missing"},
+      {"rope_parameters",
+       scaled({{"rope_type", "longrope"},
+               {"factor", 8.0},
+               {"short_factor", Value(Value::Array{1.0, 1.0})},
+               {"long_factor", Value(Value::Array{})}}),
+       "short_factor: 2 numbers, one for each of 4 pairs is needed"},
+      {"rope_parameters",
+       scaled({{"rope_type", "longrope"},
+               {"factor", 8.0},
+               {"short_factor", Value(Value::Array{1.0, 1.0, 1.0, 1.0})},
+               {"long_factor", Value(Value::Array{1.0, 1.0, 0.0, 1.0})}}),
+       "long_factor is 0"},
   };
   for (const Change& change : changes) {
     Value json = golden_config();
@@ -294,7 +312,7 @@ TEST_F(GgufConfig, FrequencyFactorsDivide) {
   const LlamaConfig config = read_config();
   EXPECT_DOUBLE_EQ(nn::rotary_frequencies(config.rotary, 1)[0], 0.5);
   factors_ = 3;
-  EXPECT_THAT(read_message(), HasSubstr("the number of rope frequency factors is 3"));
+  EXPECT_THAT(read_message(), HasSubstr("rope frequency factors: 3 numbers, one for each of 4 pairs"));
 }
 
 TEST_F(GgufConfig, WhatCannotBeRightIsNamed) {
@@ -317,7 +335,9 @@ TEST_F(GgufConfig, WhatCannotBeRightIsNamed) {
   EXPECT_THAT(with("expert_count", 8), HasSubstr("mixture of experts"));
   number_ = saved;
   text_["llama.rope.scaling.type"] = "longrope";
-  EXPECT_THAT(read_message(), HasSubstr("rope scaling 'longrope'"));
+  EXPECT_THAT(read_message(), HasSubstr("short_factor: 0 numbers, one for each of 4 pairs"));
+  text_["llama.rope.scaling.type"] = "spiral";
+  EXPECT_THAT(read_message(), HasSubstr("rope scaling 'spiral'"));
   text_["general.architecture"] = "qwen33";
   EXPECT_THAT(read_message(), HasSubstr("unknown architecture 'qwen33'; did you mean 'qwen3'?"));
 }

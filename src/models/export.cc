@@ -46,17 +46,6 @@ Tensor encoded_weight(const std::string& name, const Tensor& f32, DType dtype, t
   return result;
 }
 
-std::vector<float> frequency_factors(const nn::RotaryConfig& rotary) {
-  if (rotary.scaling != nn::RotaryConfig::Scaling::kLlama3) return rotary.frequency_factors;
-  nn::RotaryConfig plain = rotary;
-  plain.scaling = nn::RotaryConfig::Scaling::kNone;
-  const std::vector<double> before = nn::rotary_frequencies(plain, 1);
-  const std::vector<double> after = nn::rotary_frequencies(rotary, 1);
-  std::vector<float> factors;
-  for (std::size_t i = 0; i < before.size(); ++i) factors.push_back(static_cast<float>(before[i] / after[i]));
-  return factors;
-}
-
 WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter, ops::Engine& engine) {
   auto index = std::make_shared<std::map<std::string, Variable>>();
   for (const NamedWeight& weight : package.model->weights()) index->emplace(weight.name, weight.variable);

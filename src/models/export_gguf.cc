@@ -1,6 +1,5 @@
 // GGUF files: a whole model, or an adapter alone.
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 #include "base/error.h"
@@ -8,6 +7,7 @@
 #include "models/export.h"
 #include "models/export_parts.h"
 #include "models/families.h"
+#include "models/rotary_files.h"
 #include "models/sources.h"
 #include "ops/weights.h"
 
@@ -48,19 +48,6 @@ void refuse_what_gguf_cannot_say(const LlamaConfig& c, const Family& family) {
   }
 }
 
-void set_rope_scaling(formats::GgufWriter& writer, const std::string& prefix, const nn::RotaryConfig& rotary) {
-  using Scaling = nn::RotaryConfig::Scaling;
-  if (rotary.scaling != Scaling::kLinear && rotary.scaling != Scaling::kYarn) return;
-  writer.set(prefix + "rope.scaling.type", std::string(rotary.scaling == Scaling::kLinear ? "linear" : "yarn"));
-  writer.set(prefix + "rope.scaling.factor", static_cast<float>(rotary.factor));
-  if (rotary.scaling == Scaling::kLinear) return;
-  const double usual = 0.1 * std::log(std::max(rotary.factor, 1.0)) + 1.0;
-  const double factor = rotary.attention_factor > 0 ? rotary.attention_factor : usual;
-  if (rotary.beta_fast != 32 || rotary.beta_slow != 1 || std::abs(factor - usual) > 1e-4)
-    raise(ErrorCategory::kUnsupported, "GGUF export of yarn with its own beta or attention_factor is not supported");
-  writer.set(prefix + "rope.scaling.original_context_length", static_cast<std::uint32_t>(rotary.original_context));
-}
-
 void set_model(formats::GgufWriter& writer, const Package& package) {
   const LlamaConfig& c = package.config;
   const Family& family = family_of(c.architecture);
@@ -73,21 +60,19 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   writer.set("general.architecture", architecture);
   writer.set("general.type", std::string("model"));
   number("block_count", c.layers);
-  number("context_length", c.context_length);
+  number("context_length", max_position_embeddings(c));
   number("embedding_length", c.width);
   number("feed_forward_length", c.feed_forward_width);
   number("attention.head_count", c.heads);
   number("attention.head_count_kv", c.key_value_heads);
   number("attention.key_length", c.head_width);
   number("attention.value_length", c.head_width);
-  number("rope.dimension_count", c.head_width);
   number("vocab_size", c.vocabulary);
   if (c.sliding_window > 0) number("attention.sliding_window", c.sliding_window);
-  writer.set(prefix + "rope.freq_base", static_cast<float>(c.rotary.theta));
   writer.set(prefix + "attention.layer_norm_rms_epsilon", c.norm_epsilon);
   if (family.attention_soft_cap > 0) writer.set(prefix + "attn_logit_softcapping", c.attention_soft_cap);
   if (family.logit_soft_cap > 0) writer.set(prefix + "final_logit_softcapping", c.logit_soft_cap);
-  set_rope_scaling(writer, prefix, c.rotary);
+  write_rotary(writer, prefix, c);
 }
 
 // Counts the matrices that are not of the type the kind of file wants.
@@ -138,12 +123,6 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
     });
   }
   stand_ins.log();
-  const std::vector<float> factors = frequency_factors(package.config.rotary);
-  if (!factors.empty()) {
-    writer.add("rope_freqs.weight", {static_cast<std::int64_t>(factors.size())}, DType::kF32, [&factors, &allocator] {
-      return Tensor::from_floats(factors, {static_cast<std::int64_t>(factors.size())}, *allocator);
-    });
-  }
   writer.write(path);
 }
 

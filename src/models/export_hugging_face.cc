@@ -8,6 +8,7 @@
 #include "models/export.h"
 #include "models/export_parts.h"
 #include "models/families.h"
+#include "models/rotary_files.h"
 #include "models/sources.h"
 
 namespace instruct::models {
@@ -34,48 +35,6 @@ Value layer_types(const LlamaConfig& config) {
   return types;
 }
 
-Value rope_scaling(const nn::RotaryConfig& rotary) {
-  using Scaling = nn::RotaryConfig::Scaling;
-  switch (rotary.scaling) {
-    case Scaling::kNone:
-      return {};
-    case Scaling::kLinear:
-      return Value::object({{"rope_type", "linear"}, {"factor", rotary.factor}});
-    case Scaling::kDynamic:
-      return Value::object({{"rope_type", "dynamic"}, {"factor", rotary.factor}});
-    case Scaling::kYarn:
-      return Value::object({{"rope_type", "yarn"},
-                            {"factor", rotary.factor},
-                            {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
-    case Scaling::kLlama3:
-      return Value::object({{"rope_type", "llama3"},
-                            {"factor", rotary.factor},
-                            {"low_freq_factor", rotary.low_frequency_factor},
-                            {"high_freq_factor", rotary.high_frequency_factor},
-                            {"original_max_position_embeddings", static_cast<std::int64_t>(rotary.original_context)}});
-  }
-  return {};
-}
-
-// Hugging Face has no list of factors, so they are traced back to the llama3 scaling that gives them (frequency bounds
-// 1 and 4, as in every Llama 3).
-nn::RotaryConfig without_factors(const nn::RotaryConfig& rotary) {
-  if (rotary.frequency_factors.empty()) return rotary;
-  const std::vector<float>& wanted = rotary.frequency_factors;
-  nn::RotaryConfig guess = rotary;
-  guess.frequency_factors.clear();
-  if (std::all_of(wanted.begin(), wanted.end(), [](float factor) { return factor == 1.0F; })) return guess;
-  guess.scaling = nn::RotaryConfig::Scaling::kLlama3;
-  guess.factor = static_cast<double>(*std::max_element(wanted.begin(), wanted.end()));
-  for (guess.original_context = 32; guess.original_context <= 1 << 20; guess.original_context *= 2) {
-    const std::vector<float> factors = frequency_factors(guess);
-    const auto near = [](float a, float b) { return std::abs(a - b) <= 1e-4F * std::abs(b); };
-    if (std::equal(factors.begin(), factors.end(), wanted.begin(), wanted.end(), near)) return guess;
-  }
-  raise(ErrorCategory::kUnsupported,
-        "a Hugging Face folder cannot hold this model's rope_freqs: they are no llama3 scaling; export it as gguf");
-}
-
 Value config_json(const Package& package, DType dtype) {
   Value config = package.hugging_face_config;
   const LlamaConfig& c = package.config;
@@ -91,10 +50,10 @@ Value config_json(const Package& package, DType dtype) {
                             {"num_key_value_heads", c.key_value_heads},
                             {"head_dim", c.head_width},
                             {"vocab_size", c.vocabulary},
-                            {"max_position_embeddings", c.context_length},
+                            {"max_position_embeddings", max_position_embeddings(c)},
                             {"rms_norm_eps", static_cast<double>(c.norm_epsilon)},
                             {"rope_theta", c.rotary.theta},
-                            {"rope_scaling", rope_scaling(without_factors(c.rotary))},
+                            {"rope_scaling", rope_scaling_json(c.rotary)},
                             {"attention_bias", c.output_bias},
                             {"mlp_bias", false}});
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };

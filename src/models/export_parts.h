@@ -13,9 +13,6 @@ namespace instruct::models {
 Tensor encoded_weight(const std::string& name, const Tensor& f32, tensor::DType dtype, tensor::Allocator& allocator,
                       ThreadPool& threads);
 
-// What divides each frequency in GGUF: the file's own factors, or those that llama3 scaling amounts to.
-std::vector<float> frequency_factors(const nn::RotaryConfig& rotary);
-
 // Writes the keys tokenizer.ggml.*: those of a GGUF source as they were, else in llama.cpp's words. Raises Unsupported
 // for a tokenizer that llama.cpp has no words for.
 void set_tokenizer(formats::GgufWriter& writer, const Package& package);

@@ -33,8 +33,11 @@ struct Family {
   std::string_view activation = "silu";
   float attention_soft_cap = 0;  // attn_logit_softcapping and final_logit_softcapping, where a file has no such key
   float logit_soft_cap = 0;
-  double default_theta = 10000.0;  // rope_theta
-  double window_theta = 0;         // that of the layers with a window (rope_local_base_freq); 0: the same
+  double default_theta = 10000.0;     // rope_theta
+  std::int64_t original_context = 0;  // original_max_position_embeddings; 0: max_position_embeddings
+  bool partial_rotary = false;        // heads may be rotated in part (partial_rotary_factor)
+  bool yarn_is_longrope = false;      // files that say yarn mean longrope
+  double window_theta = 0;            // that of the layers with a window (rope_local_base_freq); 0: the same
 };
 
 // By model_type. Raises Unsupported, naming `origin` (the file that says so) and the nearest name, for another.

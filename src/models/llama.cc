@@ -27,12 +27,24 @@ void check_rotary(const nn::RotaryConfig& rotary, std::int64_t head_width, const
           origin, "high_freq_factor", rotary.high_frequency_factor);
   require(rotary.beta_slow > 0 && rotary.beta_fast >= rotary.beta_slow && std::isfinite(rotary.beta_fast), origin,
           "beta_fast", rotary.beta_fast);
-  const std::vector<float>& factors = rotary.frequency_factors;
-  require(factors.empty() || static_cast<std::int64_t>(factors.size()) * 2 == head_width, origin,
-          "the number of rope frequency factors", static_cast<double>(factors.size()));
-  for (const float divisor : factors)
-    require(divisor > 0, origin, "a rope frequency factor", static_cast<double>(divisor));
+  require(rotary.width >= 2 && rotary.width <= head_width && rotary.width % 2 == 0, origin,
+          "the width that is rotated of a head", static_cast<double>(rotary.width));
+  using Scaling = nn::RotaryConfig::Scaling;
+  const bool longrope = rotary.scaling == Scaling::kLong;
+  for (const auto& [factors, may_lack, name] : {std::tuple{&rotary.frequency_factors, true, "rope frequency factors"},
+                                                std::tuple{&rotary.short_factors, !longrope, "short_factor"},
+                                                std::tuple{&rotary.long_factors, !longrope, "long_factor"}}) {
+    if (factors->empty() ? !may_lack : static_cast<std::int64_t>(factors->size()) * 2 != rotary.width)
+      raise(ErrorCategory::kBadData, "{}: {}: {} numbers, one for each of {} pairs is needed", origin, name,
+            factors->size(), rotary.width / 2);
+    for (const float divisor : *factors)
+      require(divisor > 0 && std::isfinite(divisor), origin, name, static_cast<double>(divisor));
+  }
   require(rotary.factor > 0 && std::isfinite(rotary.factor), origin, "rope scaling factor", rotary.factor);
+  require(!longrope || rotary.original_context > 1, origin, "original_max_position_embeddings",
+          rotary.original_context);
+  require(rotary.attention_factor >= 0 && rotary.attention_factor <= 1e6, origin, "attention_factor",
+          rotary.attention_factor);
 }
 
 }  // namespace
@@ -122,15 +134,15 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
 
 Llama::Tables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {
   const std::lock_guard lock(tables_mutex_);
-  if (!tables_[0].cosine.defined() || tables_[0].cosine.dim(0) < positions) {
-    // Dynamic scaling depends on the length, so its tables are made for exactly what is needed; others grow by
-    // doubling.
-    const bool dynamic = config_.rotary.scaling == nn::RotaryConfig::Scaling::kDynamic;
-    std::int64_t size = dynamic ? positions : 1024;
+  const std::int64_t stage = nn::rotary_stage(config_.rotary, positions);
+  if (!tables_[0].cosine.defined() || tables_[0].cosine.dim(0) < positions || stage != tables_stage_) {
+    // Those of dynamic scaling serve one length only; others grow by doubling.
+    std::int64_t size = stage == positions ? positions : 1024;
     while (size < positions) size *= 2;
     size = std::min(size, config_.context_length);
-    tables_[0] = nn::make_rotary_tables(config_.rotary, size, allocator);
-    if (config_.window_rotary) tables_[1] = nn::make_rotary_tables(*config_.window_rotary, size, allocator);
+    tables_[0] = nn::make_rotary_tables(config_.rotary, size, positions, allocator);
+    if (config_.window_rotary) tables_[1] = nn::make_rotary_tables(*config_.window_rotary, size, positions, allocator);
+    tables_stage_ = stage;
   }
   return tables_;
 }

@@ -98,6 +98,7 @@ class Llama {
 
  private:
   using Tables = std::array<ops::RotaryTables, 2>;  // of all layers, and of those with a window where these differ
+  // For a pass whose longest text has this many tokens: as in transformers, that one chooses for all beside it.
   Tables tables_for(std::int64_t positions, tensor::Allocator& allocator);
   ops::RmsNormOptions norm_options() const { return {.epsilon = config_.norm_epsilon, .offset = config_.norm_offset}; }
 
@@ -109,6 +110,7 @@ class Llama {
   nn::Linear head_;  // weight undefined when tied
   std::mutex tables_mutex_;
   Tables tables_;
+  std::int64_t tables_stage_ = 0;  // nn::rotary_stage of what they were made for
 };
 
 }  // namespace instruct::models

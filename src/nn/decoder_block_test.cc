@@ -35,8 +35,8 @@ class DecoderBlockGradient : public ::testing::Test {
                      {.begin = 3, .end = kTokens, .self_begin = 3, .visible = {{.begin = 0, .end = 2}}}};
     pass_ = {.positions = positions_,
              .plan = &plan_,
-             .rotary = {make_rotary_tables({.theta = 100, .width = 4}, 8, engine_.allocator()),
-                        make_rotary_tables({.theta = 7, .width = 4}, 8, engine_.allocator())},
+             .rotary = {make_rotary_tables({.theta = 100, .width = 4}, 8, 8, engine_.allocator()),
+                        make_rotary_tables({.theta = 7, .width = 4}, 8, 8, engine_.allocator())},
              .cache = nullptr,
              .slots = {}};
   }

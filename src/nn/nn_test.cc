@@ -31,7 +31,7 @@ TEST(Rotary, LinearScalingDividesAndLlama3KeepsShortWavelengths) {
 
 TEST(Rotary, TablesHoldCosineAndSineOfTheAngle) {
   const auto allocator = tensor::make_host_allocator();
-  const ops::RotaryTables tables = make_rotary_tables({.theta = 10000, .width = 4}, 3, *allocator);
+  const ops::RotaryTables tables = make_rotary_tables({.theta = 10000, .width = 4}, 3, 3, *allocator);
   EXPECT_FLOAT_EQ(tables.cosine.data<float>()[2 * 2 + 0], std::cos(2.0F));
   EXPECT_FLOAT_EQ(tables.sine.data<float>()[2 * 2 + 1], std::sin(0.02F));
 }

@@ -28,8 +28,10 @@ double yarn_index(const RotaryConfig& config, double turns) {
 }
 
 double yarn_frequency(const RotaryConfig& config, double frequency, std::int64_t pair) {
-  const double low = std::max(std::floor(yarn_index(config, config.beta_fast)), 0.0);
-  double high = std::min(std::ceil(yarn_index(config, config.beta_slow)), static_cast<double>(config.width) - 1.0);
+  const double first = yarn_index(config, config.beta_fast);
+  const double last = yarn_index(config, config.beta_slow);
+  const double low = std::max(config.truncate ? std::floor(first) : first, 0.0);
+  double high = std::min(config.truncate ? std::ceil(last) : last, static_cast<double>(config.width) - 1.0);
   if (high == low) high += 0.001;
   const double ramp = std::clamp((static_cast<double>(pair) - low) / (high - low), 0.0, 1.0);
   return frequency / config.factor * ramp + frequency * (1.0 - ramp);
@@ -37,12 +39,27 @@ double yarn_frequency(const RotaryConfig& config, double frequency, std::int64_t
 
 }  // namespace
 
-std::vector<double> rotary_frequencies(const RotaryConfig& config, std::int64_t positions) {
+double usual_attention_factor(const RotaryConfig& config) {
+  if (config.factor <= 1.0) return 1.0;
+  if (config.scaling == Scaling::kYarn) return 0.1 * std::log(config.factor) + 1.0;
+  if (config.scaling == Scaling::kLong)
+    return std::sqrt(1.0 + std::log(config.factor) / std::log(config.original_context));
+  return 1.0;
+}
+
+std::int64_t rotary_stage(const RotaryConfig& config, std::int64_t length) {
+  if (static_cast<double>(length) <= config.original_context) return 0;
+  if (config.scaling == Scaling::kDynamic) return length;
+  return config.scaling == Scaling::kLong ? 1 : 0;
+}
+
+std::vector<double> rotary_frequencies(const RotaryConfig& config, std::int64_t length) {
+  const bool past = rotary_stage(config, length) > 0;
   double theta = config.theta;
   const auto width = static_cast<double>(config.width);
-  if (config.scaling == Scaling::kDynamic && static_cast<double>(positions) > config.original_context) {
+  if (config.scaling == Scaling::kDynamic && past) {
     const double stretch =
-        config.factor * static_cast<double>(positions) / config.original_context - (config.factor - 1.0);
+        config.factor * static_cast<double>(length) / config.original_context - (config.factor - 1.0);
     theta *= std::pow(stretch, width / (width - 2.0));
   }
   std::vector<double> frequencies(static_cast<std::size_t>(config.width / 2));
@@ -61,6 +78,9 @@ std::vector<double> rotary_frequencies(const RotaryConfig& config, std::int64_t 
       case Scaling::kYarn:
         frequency = yarn_frequency(config, frequency, static_cast<std::int64_t>(i));
         break;
+      case Scaling::kLong:
+        frequency /= static_cast<double>((past ? config.long_factors : config.short_factors)[i]);
+        break;
     }
     if (i < config.frequency_factors.size()) frequency /= static_cast<double>(config.frequency_factors[i]);
     frequencies[i] = frequency;
@@ -68,13 +88,12 @@ std::vector<double> rotary_frequencies(const RotaryConfig& config, std::int64_t 
   return frequencies;
 }
 
-ops::RotaryTables make_rotary_tables(const RotaryConfig& config, std::int64_t positions, tensor::Allocator& allocator) {
-  const std::vector<double> frequencies = rotary_frequencies(config, positions);
+ops::RotaryTables make_rotary_tables(const RotaryConfig& config, std::int64_t positions, std::int64_t length,
+                                     tensor::Allocator& allocator) {
+  const std::vector<double> frequencies = rotary_frequencies(config, length);
   double magnitude = 1.0;
-  if (config.scaling == Scaling::kYarn) {
-    magnitude =
-        config.attention_factor > 0 ? config.attention_factor : 0.1 * std::log(std::max(config.factor, 1.0)) + 1.0;
-  }
+  if (config.scaling == Scaling::kYarn || config.scaling == Scaling::kLong)
+    magnitude = config.attention_factor > 0 ? config.attention_factor : usual_attention_factor(config);
   const auto half = static_cast<std::int64_t>(frequencies.size());
   ops::RotaryTables tables{tensor::Tensor::empty({positions, half}, tensor::DType::kF32, allocator),
                            tensor::Tensor::empty({positions, half}, tensor::DType::kF32, allocator)};

@@ -46,7 +46,7 @@ Variable add(const Context& context, const Variable& a, const Variable& b) {
 Variable rotate(const Context& context, Variable x, std::int64_t head_width, std::span<const std::int32_t> positions,
                 const RotaryTables& tables) {
   require_shape(x.value().dim(0) == static_cast<std::int64_t>(positions.size()) && x.value().dim(1) % head_width == 0 &&
-                    tables.cosine.dim(1) * 2 == head_width,
+                    tables.cosine.dim(1) * 2 <= head_width,
                 "rotate", x.value(), tables.cosine);
   INSTRUCT_KERNEL(rotate)
   (context, x.mutable_value(), head_width, positions, tables.cosine, tables.sine, kernels::Direction::kForward);

@@ -13,7 +13,7 @@ namespace instruct::ops {
 // a + b, same shape and dtype.
 Variable add(const Context& context, const Variable& a, const Variable& b);
 
-// Rotary position tables: cosine and sine [positions, K/2], f32.
+// Rotary position tables: cosine and sine [positions, P], f32, of P pairs of numbers: K/2, or fewer at a head's start.
 struct RotaryTables {
   Tensor cosine;
   Tensor sine;

@@ -126,6 +126,8 @@ TEST_P(Gradient, RotateGateScaleAdd) {
   const Variable zero(Tensor::zeros({5, 32}, DType::kF32, engine_.allocator()));
   const Variable x = input({5, 32});
   expect_gradients([&](const Context& c) { return rotate(c, add(c, x, zero), 16, positions, tables); }, {x});
+  // The first 16 numbers of heads of 32.
+  expect_gradients([&](const Context& c) { return rotate(c, add(c, x, zero), 32, positions, tables); }, {x});
   const Variable gate = input({5, 32});
   const Variable up = input({5, 32});
   for (const Activation activation : kernels::kActivations) {

@@ -226,10 +226,11 @@ void gate_backward_all(Stream& stream, Activation activation, const Tensor& gate
   });
 }
 
-// Rotates the heads of one row: (a, b) -> (a c - b s, b c + a s), a and b half a head apart.
+// Rotates the heads of one row: (a, b) -> (a c - b s, b c + a s), a and b `half` numbers apart.
 template <class X>
-void rotate_row(X* row, std::int64_t width, std::int64_t half, const float* cosine, const float* sine, float sign) {
-  for (std::int64_t head = 0; head < width; head += 2 * half) {
+void rotate_row(X* row, std::int64_t width, std::int64_t head_width, std::int64_t half, const float* cosine,
+                const float* sine, float sign) {
+  for (std::int64_t head = 0; head < width; head += head_width) {
     X* first = row + head;
     X* second = first + half;
     for_lanes(half, [&](auto d, std::int64_t i) HWY_ATTR {
@@ -245,7 +246,7 @@ void rotate_row(X* row, std::int64_t width, std::int64_t half, const float* cosi
 
 void rotate_all(Stream& stream, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,
                 const Tensor& cosine, const Tensor& sine, Direction direction) {
-  const std::int64_t half = head_width / 2;
+  const std::int64_t half = cosine.dim(1);
   const float sign = direction == Direction::kForward ? 1.0F : -1.0F;
   const std::int64_t width = x.dim(1);
   visit_dtype(x.dtype(), [&](auto type) HWY_ATTR {
@@ -253,7 +254,8 @@ void rotate_all(Stream& stream, Tensor& x, std::int64_t head_width, std::span<co
     for_row_ranges(stream, x.dim(0), width, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
       for (std::int64_t t = begin; t < end; ++t) {
         const std::int64_t position = positions[static_cast<std::size_t>(t)];
-        rotate_row(data + t * x.row_stride(), width, half, cosine.data<float>() + position * cosine.row_stride(),
+        rotate_row(data + t * x.row_stride(), width, head_width, half,
+                   cosine.data<float>() + position * cosine.row_stride(),
                    sine.data<float>() + position * sine.row_stride(), sign);
       }
     });

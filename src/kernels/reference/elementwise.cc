@@ -52,7 +52,7 @@ Point at(Activation activation, double z) {
 
 void rotate(Stream& /*stream*/, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,
             const Tensor& cosine, const Tensor& sine, Direction direction) {
-  const std::int64_t half = head_width / 2;
+  const std::int64_t half = cosine.dim(1);
   const float sign = direction == Direction::kForward ? 1.0F : -1.0F;
   for (std::int64_t t = 0; t < x.dim(0); ++t) {
     const std::int64_t position = positions[static_cast<std::size_t>(t)];
