@@ -50,16 +50,16 @@ AdapterSet::AdapterSet(std::span<const LoraAdapter* const> adapters, std::span<n
       modules.push_back(found == adapter->modules().end() ? nullptr : &*found);
       if (modules.back() != nullptr) any = modules.back();
     }
-    layer->branch.reset();
+    layer->attach(nullptr);
     if (any == nullptr) continue;
     layers_.push_back(layer);
-    layer->branch =
-        std::make_shared<const ops::LowRank>(side_by_side(modules, *layer, any->a.value().dtype(), allocator));
+    layer->attach(
+        std::make_shared<const ops::LowRank>(side_by_side(modules, *layer, any->a.value().dtype(), allocator)));
   }
 }
 
 AdapterSet::~AdapterSet() {
-  for (nn::Linear* layer : layers_) layer->branch.reset();
+  for (nn::Linear* layer : layers_) layer->attach(nullptr);
 }
 
 }  // namespace instruct::adapters

@@ -157,13 +157,13 @@ void LoraAdapter::attach(std::uint64_t seed, std::uint64_t step) {
                      .scale = module.scale,
                      .dropout = static_cast<float>(config_.dropout),
                      .random = RandomStream(seed, RandomPurpose::kDropout, step << 20 | i)});
-    module.layer->branch = module.branch;
+    module.layer->attach(module.branch);
   }
 }
 
 void LoraAdapter::detach() {
   for (LoraModule& module : modules_) {
-    if (module.layer->branch == module.branch) module.layer->branch.reset();
+    if (module.layer->branch == module.branch) module.layer->attach(nullptr);
     module.branch.reset();
   }
 }

@@ -30,6 +30,19 @@ class Variable {
     return variable;
   }
 
+  // Rows [begin, end) of this variable as one of their own: they share its value, and what is added to their gradient
+  // is added to the whole's. For constants and parameters: the value must stay where it is.
+  Variable rows(std::int64_t begin, std::int64_t end) const {
+    Variable view(value().rows(begin, end), requires_gradient());
+    view.state_->accumulates = is_parameter();
+    view.state_->whole = state_;
+    view.state_->first_row = begin;
+    return view;
+  }
+  // Of what rows() made: what it is a part of and where it begins there; else undefined.
+  Variable whole() const { return Variable(state_->whole); }
+  std::int64_t first_row() const { return state_->first_row; }
+
   bool defined() const { return state_ != nullptr; }
   // Undefined after forget() without a way to compute it again.
   const Tensor& value() const {
@@ -62,7 +75,10 @@ class Variable {
     std::function<Tensor()> rebuild = {};
     bool requires_gradient = false;
     bool accumulates = false;
+    std::shared_ptr<State> whole = {};
+    std::int64_t first_row = 0;
   };
+  explicit Variable(std::shared_ptr<State> state) : state_(std::move(state)) {}
   std::shared_ptr<State> state_;
 };
 

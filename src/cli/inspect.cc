@@ -66,7 +66,8 @@ std::string rotary_text(const nn::RotaryConfig& rotary) {
                                                 {Scaling::kLinear, "linear"},
                                                 {Scaling::kDynamic, "dynamic"},
                                                 {Scaling::kYarn, "yarn"},
-                                                {Scaling::kLlama3, "llama3"}};
+                                                {Scaling::kLlama3, "llama3"},
+                                                {Scaling::kLong, "longrope"}};
   std::string text = fmt::format("base {}, scaling {}", rotary.theta, names.at(rotary.scaling));
   if (rotary.scaling != Scaling::kNone) text += fmt::format(" by {}", rotary.factor);
   return text;

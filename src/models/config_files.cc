@@ -89,6 +89,7 @@ void choose_windowed_layers(const Value& json, const Family& family, LlamaConfig
 void set_family(const Family& family, LlamaConfig& config) {
   config.architecture = family.model_type;
   config.head_norms = family.head_norms;
+  config.fused_projections = family.fused_projections;
   config.out_norms = family.out_norms;
   config.norm_offset = family.norm_offset;
   if (family.activation != "silu") config.activation = ops::Activation::kGeluTanh;

@@ -62,6 +62,10 @@ Value config_json(const Package& package, DType dtype) {
       if (!family.window_always) config.set("use_sliding_window", true);
       if (!family.window_always || family.full_interval > 0) config.set("layer_types", layer_types(c));
     }
+    if (family.original_context > 0)
+      config.set("original_max_position_embeddings", static_cast<std::int64_t>(c.rotary.original_context));
+    if (family.partial_rotary)
+      config.set("partial_rotary_factor", static_cast<double>(c.rotary.width) / static_cast<double>(c.head_width));
     if (c.window_rotary) config.set("rope_local_base_freq", c.window_rotary->theta);
     if (c.query_scalar > 0) config.set("query_pre_attn_scalar", c.query_scalar);
     if (c.out_norms) {

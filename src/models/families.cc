@@ -43,6 +43,7 @@ constexpr Family kFamilies[] = {
     {.model_type = "phi3",
      .architecture = "Phi3ForCausalLM",
      .gguf = "phi3",
+     .fused_projections = true,
      .window_always = true,
      .original_context = 4096,
      .partial_rotary = true,

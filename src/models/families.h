@@ -14,6 +14,7 @@ struct Family {
   // GGUF keeps the two numbers that are rotated together side by side in q and k; Hugging Face half a head apart.
   bool gguf_moves_rows = false;
   bool projections_biased = false;  // q, k and v always, o never
+  bool fused_projections = false;   // q, k and v are one matrix, gate and up another
   bool head_norms = false;          // q and k are normalised by head
   bool tied_by_default = false;     // what a config.json without tie_word_embeddings means
   // A sliding window that is named is used; else where use_sliding_window says so.

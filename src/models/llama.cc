@@ -47,6 +47,20 @@ void check_rotary(const nn::RotaryConfig& rotary, std::int64_t head_width, const
           rotary.attention_factor);
 }
 
+// The layers of a block as files name them.
+template <typename Block>
+auto attention_layers(Block& block) {
+  using Layer = decltype(&block.output);
+  if (block.fused_attention.weight.defined()) return std::vector<Layer>{&block.fused_attention, &block.output};
+  return std::vector<Layer>{&block.query, &block.key, &block.value, &block.output};
+}
+template <typename Block>
+auto feed_forward_layers(Block& block) {
+  using Layer = decltype(&block.output);
+  if (block.fused_gating.weight.defined()) return std::vector<Layer>{&block.fused_gating, &block.down};
+  return std::vector<Layer>{&block.gate, &block.up, &block.down};
+}
+
 }  // namespace
 
 void LlamaConfig::check(const std::string& origin) const {
@@ -87,6 +101,7 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
   const std::int64_t kv = config_.key_value_heads * config_.head_width;
   const std::int64_t f = config_.feed_forward_width;
   const auto scalar = static_cast<double>(config_.query_scalar > 0 ? config_.query_scalar : config_.head_width);
+  blocks_.reserve(static_cast<std::size_t>(config_.layers));  // layers refer to each other
   embedding_ = loader.matrix("model.embed_tokens.weight", config_.vocabulary, d);
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const std::string prefix = fmt::format("model.layers.{}.", i);
@@ -102,9 +117,16 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     block.activation = config_.activation;
     block.norm = norm_options();
     block.attention_norm = loader.vector(prefix + "input_layernorm.weight", d);
-    block.query = loader.linear(prefix + "self_attn.q_proj", q, d, config_.attention_bias);
-    block.key = loader.linear(prefix + "self_attn.k_proj", kv, d, config_.attention_bias);
-    block.value = loader.linear(prefix + "self_attn.v_proj", kv, d, config_.attention_bias);
+    if (config_.fused_projections) {
+      block.fused_attention = loader.whole(prefix + "self_attn.qkv_proj", q + 2 * kv, d, config_.attention_bias);
+      block.fused_gating = loader.whole(prefix + "mlp.gate_up_proj", 2 * f, d, false);
+    } else {
+      block.query = loader.linear(prefix + "self_attn.q_proj", q, d, config_.attention_bias);
+      block.key = loader.linear(prefix + "self_attn.k_proj", kv, d, config_.attention_bias);
+      block.value = loader.linear(prefix + "self_attn.v_proj", kv, d, config_.attention_bias);
+      block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
+      block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
+    }
     block.output = loader.linear(prefix + "self_attn.o_proj", d, q, config_.output_bias);
     if (config_.head_norms) {
       block.query_norm = loader.vector(prefix + "self_attn.q_norm.weight", config_.head_width);
@@ -117,10 +139,13 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     } else {
       block.feed_forward_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
     }
-    block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
-    block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
     block.down = loader.linear(prefix + "mlp.down_proj", d, f, false);
     blocks_.push_back(std::move(block));
+    if (config_.fused_projections) {
+      nn::DecoderBlock& placed = blocks_.back();
+      loader.cut(placed.fused_attention, {{&placed.query, q}, {&placed.key, kv}, {&placed.value, kv}});
+      loader.cut(placed.fused_gating, {{&placed.gate, f}, {&placed.up, f}});
+    }
     if (!loader.kept()) source.release();  // block by block, so that loading needs less than computing
   }
   norm_ = loader.vector("model.norm.weight", d);
@@ -202,10 +227,8 @@ bool Llama::has_integer_products() const {
 std::vector<nn::Linear*> Llama::linears() {
   std::vector<nn::Linear*> result;
   for (nn::DecoderBlock& block : blocks_) {
-    for (nn::Linear* layer :
-         {&block.query, &block.key, &block.value, &block.output, &block.gate, &block.up, &block.down}) {
-      result.push_back(layer);
-    }
+    for (nn::Linear* layer : attention_layers(block)) result.push_back(layer);
+    for (nn::Linear* layer : feed_forward_layers(block)) result.push_back(layer);
   }
   if (!config_.tied_embeddings) result.push_back(&head_);
   return result;
@@ -216,7 +239,7 @@ std::vector<NamedWeight> Llama::weights() const {
   for (const nn::DecoderBlock& block : blocks_) {
     const std::string prefix = fmt::format("model.layers.{}.", block.index);
     result.push_back({prefix + "input_layernorm.weight", block.attention_norm});
-    for (const nn::Linear* layer : {&block.query, &block.key, &block.value, &block.output}) add_weights(*layer, result);
+    for (const nn::Linear* layer : attention_layers(block)) add_weights(*layer, result);
     if (config_.head_norms) {
       result.push_back({prefix + "self_attn.q_norm.weight", block.query_norm});
       result.push_back({prefix + "self_attn.k_norm.weight", block.key_norm});
@@ -228,7 +251,7 @@ std::vector<NamedWeight> Llama::weights() const {
     } else {
       result.push_back({prefix + "post_attention_layernorm.weight", block.feed_forward_norm});
     }
-    for (const nn::Linear* layer : {&block.gate, &block.up, &block.down}) add_weights(*layer, result);
+    for (const nn::Linear* layer : feed_forward_layers(block)) add_weights(*layer, result);
   }
   result.push_back({"model.norm.weight", norm_});
   if (!config_.tied_embeddings) add_weights(head_, result);

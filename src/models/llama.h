@@ -36,15 +36,16 @@ struct LlamaConfig {
   std::int64_t padding = -1;        // token whose embedding is not trained as an input (pad_token_id), -1: none
   float norm_epsilon = 1e-5F;
   bool tied_embeddings = false;
-  bool attention_bias = false;    // q, k, v have biases (Qwen2) ...
-  bool output_bias = false;       // ... and the output projection too (Llama's attention_bias)
-  bool head_norms = false;        // queries and keys are normalised by head (Qwen3)
-  bool out_norms = false;         // and what attention and feed-forward add is normalised (Gemma)
-  float norm_offset = 0;          // added to the weights of norms
-  float embedding_scale = 1;      // of the embeddings as inputs
-  std::int64_t query_scalar = 0;  // scores are divided by its root; 0: head_width
-  float attention_soft_cap = 0;   // of scores, 0: none (Gemma 2)
-  float logit_soft_cap = 0;       // of logits, 0: none (Gemma 2)
+  bool attention_bias = false;     // q, k, v have biases (Qwen2) ...
+  bool output_bias = false;        // ... and the output projection too (Llama's attention_bias)
+  bool fused_projections = false;  // q, k and v are rows of one matrix, gate and up of another (Phi-3)
+  bool head_norms = false;         // queries and keys are normalised by head (Qwen3)
+  bool out_norms = false;          // and what attention and feed-forward add is normalised (Gemma)
+  float norm_offset = 0;           // added to the weights of norms
+  float embedding_scale = 1;       // of the embeddings as inputs
+  std::int64_t query_scalar = 0;   // scores are divided by its root; 0: head_width
+  float attention_soft_cap = 0;    // of scores, 0: none (Gemma 2)
+  float logit_soft_cap = 0;        // of logits, 0: none (Gemma 2)
   ops::Activation activation = ops::Activation::kSilu;
   nn::RotaryConfig rotary;
   std::optional<nn::RotaryConfig> window_rotary;  // of the layers with a window, where they have their own

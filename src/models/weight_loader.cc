@@ -18,10 +18,26 @@ Variable WeightLoader::vector(const std::string& name, std::int64_t size) {
 }
 
 nn::Linear WeightLoader::linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias) {
-  nn::Linear layer{.name = name, .weight = matrix(name + ".weight", outputs, inputs)};
+  nn::Linear layer = whole(name, outputs, inputs, bias);
   layer.integer = packed(layer.weight);
+  return layer;
+}
+
+nn::Linear WeightLoader::whole(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias) {
+  nn::Linear layer{.name = name, .weight = matrix(name + ".weight", outputs, inputs)};
   if (bias) layer.bias = vector(name + ".bias", outputs);
   return layer;
+}
+
+void WeightLoader::cut(nn::Linear& whole, std::initializer_list<std::pair<nn::Linear*, std::int64_t>> sections) {
+  std::int64_t begin = 0;
+  for (const auto& [section, rows] : sections) {
+    *section = {.name = whole.name, .weight = whole.weight.rows(begin, begin + rows)};
+    section->integer = packed(section->weight);
+    if (whole.bias.defined()) section->bias = whole.bias.rows(begin, begin + rows);
+    whole.sections.push_back(section);
+    begin += rows;
+  }
 }
 
 nn::LayerNorm WeightLoader::norm(const std::string& name, std::int64_t width, bool bias, float epsilon) {

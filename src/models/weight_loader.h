@@ -1,7 +1,9 @@
 // Weights of a model in the form its options ask for.
 #pragma once
 
+#include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "base/threads.h"
 #include "models/weight_source.h"
@@ -37,6 +39,10 @@ class WeightLoader {
   // Norm weights and biases: always f32.
   Variable vector(const std::string& name, std::int64_t size);
   nn::Linear linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias);
+  // One that does not compute itself: cut() makes those of its rows, one after the other, that do. It stays where it
+  // is.
+  nn::Linear whole(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias);
+  void cut(nn::Linear& whole, std::initializer_list<std::pair<nn::Linear*, std::int64_t>> sections);
   // name.weight and, where it has one, name.bias; by their older names gamma and beta where they are stored so.
   nn::LayerNorm norm(const std::string& name, std::int64_t width, bool bias, float epsilon);
   ops::IntegerForms packed(const Variable& weight);

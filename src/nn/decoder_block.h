@@ -31,7 +31,8 @@ struct DecoderBlock {
   Variable attention_out_norm;    // [D] f32, of what attention adds, or undefined
   Variable feed_forward_norm;     // [D] f32
   Linear gate, up, down;
-  Variable feed_forward_out_norm;  // [D] f32, of what the feed-forward adds, or undefined
+  Linear fused_attention, fused_gating;  // of query, key and value, of gate and up, where files have them as one
+  Variable feed_forward_out_norm;        // [D] f32, of what the feed-forward adds, or undefined
   ops::Activation activation = ops::Activation::kSilu;
   ops::RmsNormOptions norm;
   ops::AttentionOptions attention;

@@ -5,6 +5,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ops/linear.h"
 
@@ -20,8 +21,14 @@ struct Linear {
   Variable bias;     // [N] f32, or undefined
   // The weight packed for integer products: used in its place where it serves.
   ops::IntegerForms integer;
-  // Set and owned by an adapter; layers and models never ask which.
+  // Set by attach() and owned by an adapter; layers and models never ask which.
   std::shared_ptr<const ops::LowRank> branch;
+  // Where files keep several layers as one (Phi-3's qkv_proj): those that compute, with its rows one after the other as
+  // their weights. Adapters, optimizers and files know the one, blocks its sections.
+  std::vector<Linear*> sections = {};
+
+  // Puts a branch on the layer, or takes it away (null). Sections share its A and have their rows of its B.
+  void attach(std::shared_ptr<const ops::LowRank> given);
 
   std::int64_t outputs() const { return weight.value().dim(0); }
   std::int64_t inputs() const { return weight.value().dim(1); }

@@ -13,6 +13,11 @@ bool Context::records(std::initializer_list<const Variable*> inputs) const {
 }
 
 GradientTarget gradient_target(const Context& context, const Variable& variable) {
+  if (const Variable whole = variable.whole(); whole.defined()) {
+    GradientTarget target = gradient_target(context, whole);
+    if (target.fresh) target.gradient.fill_zero();
+    return {target.gradient.rows(variable.first_row(), variable.first_row() + variable.shape()[0]), false};
+  }
   Tensor& gradient = variable.mutable_gradient();
   if (gradient.defined()) return {gradient, false};
   const DType dtype = variable.is_parameter() ? DType::kF32 : variable.dtype();

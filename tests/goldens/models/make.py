@@ -12,7 +12,7 @@ from importlib.metadata import version
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
 
 out = pathlib.Path(sys.argv[1])
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -39,6 +39,12 @@ VARIANTS = {
                                                      attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, dict(num_hidden_layers=6, head_dim=16, query_pre_attn_scalar=16, sliding_window=8,
                                                          tie_word_embeddings=True)),
+    "phi3": (Phi3Config, Phi3ForCausalLM, dict(tie_word_embeddings=False, sliding_window=8)),
+    # Two of a head's eight pairs are not rotated; some rows are longer than the original context, so that they take the long factors.
+    "phi3-longrope": (Phi3Config, Phi3ForCausalLM, dict(
+        tie_word_embeddings=True, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128, original_max_position_embeddings=32,
+        partial_rotary_factor=0.75, rope_scaling={"rope_type": "longrope", "short_factor": [1.0, 1.0, 1.1, 1.2, 1.3, 1.5],
+                                                  "long_factor": [1.0, 1.4, 2.0, 2.5, 3.0, 4.0]})),
     "smollm3-nope": (SmolLM3Config, SmolLM3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=2000000.0, num_hidden_layers=4)),
 }
 
