@@ -61,7 +61,7 @@ std::vector<nn::Linear*> match_targets(std::span<const std::string> targets, std
     bool wanted = false;
     for (std::size_t i = 0; i < targets.size(); ++i) {
       const bool all = targets[i] == "all-linear" || targets[i] == "all";
-      if (all ? layer->name != "lm_head" : names_module(targets[i], layer->name)) {
+      if (all ? (layer->name != "lm_head" && !layer->by_name_only) : names_module(targets[i], layer->name)) {
         wanted = true;
         used[i] = true;
       }

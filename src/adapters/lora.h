@@ -76,7 +76,8 @@ class LoraAdapter {
   std::vector<LoraModule> modules_;
 };
 
-// Modules of `layers` that the targets name. "all-linear" is every layer but the output head.
+// Modules of `layers` that the targets name. "all-linear" is every layer but the output head and the
+// experts and routers of a mixture, which PEFT's does not take either where transformers keeps them as parameters.
 std::vector<nn::Linear*> match_targets(std::span<const std::string> targets, std::span<nn::Linear* const> layers);
 
 // weight + scale * B A in f32, for merging: weight [N, K] f32 is changed in place.

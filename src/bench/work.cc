@@ -11,6 +11,8 @@ namespace {
 std::int64_t rows_of(const models::Llama& model, const nn::Linear& layer, const data::BatchCost& cost) {
   if (layer.name == "lm_head") return cost.predictions;
   const std::string last = fmt::format("model.layers.{}.", model.config().layers - 1);
+  if (layer.name.find(".experts.") != std::string::npos)
+    return cost.tokens * model.config().chosen_experts / model.config().experts;  // as if evenly chosen
   const bool before_attention =
       layer.name.ends_with("q_proj") || layer.name.ends_with("k_proj") || layer.name.ends_with("v_proj");
   return layer.name.starts_with(last) && !before_attention ? std::min(cost.tokens, cost.predictions) : cost.tokens;

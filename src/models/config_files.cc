@@ -98,6 +98,41 @@ void set_family(const Family& family, LlamaConfig& config) {
         static_cast<float>(std::sqrt(static_cast<double>(std::max<std::int64_t>(0, config.width))));
 }
 
+// Layers without experts: those listed, and those between every so many.
+std::vector<bool> dense_layers(const Value& json, std::int64_t layers) {
+  const std::int64_t step = integer_or(json, "decoder_sparse_step", 1);
+  if (step < 1) raise(ErrorCategory::kBadData, "decoder_sparse_step is {}, at least 1 is needed", step);
+  std::vector<bool> dense = every(step, layers);
+  dense.flip();
+  if (const Value* listed = given(json, "mlp_only_layers")) {
+    for (const Value& value : listed->as_array()) {
+      const std::int64_t layer = value.as_integer();
+      if (layer < 0 || layer >= static_cast<std::int64_t>(dense.size()))
+        raise(ErrorCategory::kBadData, "mlp_only_layers names layer {} of {}", layer, layers);
+      dense[static_cast<std::size_t>(layer)] = true;
+    }
+  }
+  return dense;
+}
+
+void read_experts(const Value& json, const Family& family, LlamaConfig& config) {
+  if (family.experts_module.empty()) return;
+  config.experts = integer_or(json, "num_local_experts", integer_or(json, "num_experts", family.default_experts));
+  config.chosen_experts = integer_or(json, "num_experts_per_tok", family.default_chosen);
+  config.expert_width = family.default_expert_width > 0
+                            ? integer_or(json, "moe_intermediate_size", family.default_expert_width)
+                            : config.feed_forward_width;
+  config.renormalise_experts = boolean_or(json, "norm_topk_prob", family.renormalises);
+  if (boolean_or(json, "output_router_logits", false))
+    config.balance_weight = number_or(json, "router_aux_loss_coef", 0.001);
+  if (number_or(json, "router_jitter_noise", 0) != 0)
+    raise(ErrorCategory::kUnsupported, "router_jitter_noise: noise on what the router reads is not supported");
+  config.dense = dense_layers(json, config.layers);
+  const auto dense = std::count(config.dense.begin(), config.dense.end(), true);
+  if (dense == static_cast<std::ptrdiff_t>(config.dense.size())) config.experts = 0;
+  if (dense == 0 || config.experts == 0) config.dense.clear();
+}
+
 LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   LlamaConfig config;
   config.layers = json.at("num_hidden_layers").as_integer();
@@ -126,12 +161,9 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
     config.sliding_window = integer_or(json, "sliding_window", 0);
   if (family.unrotated_interval > 0) config.unrotated = unrotated_layers(json, config.layers, family);
   choose_windowed_layers(json, family, config);
+  read_experts(json, family, config);
   return config;
 }
-
-}  // namespace
-
-namespace {
 
 // Which layers the window holds for: as the file says, or as llama.cpp takes it.
 void choose_windowed_layers(const GgufFile& file, const std::string& prefix, const Family& family,
@@ -151,8 +183,11 @@ void choose_windowed_layers(const GgufFile& file, const std::string& prefix, con
 
 LlamaConfig config_from_gguf(const GgufFile& file) {
   LlamaConfig config;
-  const Family& family = family_of_gguf(file.text("general.architecture"), file.origin());
-  const std::string prefix = std::string(family.gguf) + ".";
+  const std::string& architecture = file.text("general.architecture");
+  const std::string prefix = architecture + ".";
+  const std::int64_t experts = file.integer_or(prefix + "expert_count", 0);
+  const Family& family =
+      family_of_gguf(architecture, file.origin(), experts > 0 ? FeedForward::kExperts : FeedForward::kOne);
   config.layers = file.integer(prefix + "block_count");
   config.width = file.integer(prefix + "embedding_length");
   config.feed_forward_width = file.integer(prefix + "feed_forward_length");
@@ -178,8 +213,12 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;
   config.padding = file.integer_or("tokenizer.ggml.padding_token_id", -1);
   read_rotary(file, prefix, family, config);
-  if (file.integer_or(prefix + "expert_count", 0) > 0)
-    raise(ErrorCategory::kUnsupported, "{}: a mixture of experts is not supported", file.origin());
+  if (experts > 0) {
+    config.experts = experts;
+    config.chosen_experts = file.integer(prefix + "expert_used_count");
+    config.expert_width = file.integer_or(prefix + "expert_feed_forward_length", config.feed_forward_width);
+    config.renormalise_experts = true;  // as llama.cpp does for these architectures
+  }
   if (const std::int64_t width = file.integer_or(prefix + "attention.value_length", config.head_width);
       width != config.head_width) {
     raise(ErrorCategory::kUnsupported, "{}: values of width {} beside keys of width {}", file.origin(), width,

@@ -242,6 +242,68 @@ TEST(Config, SmolLM3SaysWhichLayersAreNotRotated) {
   EXPECT_EQ(read(json).windowed, (std::vector<bool>{false, false, false, true, false}));
 }
 
+TEST(Config, ExpertsAreReadInOldAndNewWords) {
+  Value json = golden_config();
+  json.set("model_type", "qwen3_moe");
+  json.set("num_hidden_layers", 4);
+  json.set("num_experts", 16);
+  json.set("decoder_sparse_step", 2);
+  json.set("mlp_only_layers", parse_json("[1]", "test"));
+  LlamaConfig config = read(json);
+  EXPECT_EQ(config.experts, 16);
+  EXPECT_EQ(config.chosen_experts, 8);
+  EXPECT_EQ(config.expert_width, 768);
+  EXPECT_FALSE(config.renormalise_experts);
+  EXPECT_EQ(config.dense, (std::vector<bool>{true, true, true, false}));
+  EXPECT_EQ(config.balance_weight, 0);
+  json.set("output_router_logits", true);
+  json.set("num_local_experts", 12);
+  json.set("norm_topk_prob", true);
+  EXPECT_EQ(read(json).experts, 12);
+  EXPECT_EQ(read(json).balance_weight, 0.001);
+  EXPECT_TRUE(read(json).renormalise_experts);
+  for (const auto& [key, value, message] : std::vector<Change>{
+           {"num_experts_per_tok", 13, "num_experts_per_tok is 13, expected 1 to 12, the number of experts"},
+           {"num_experts_per_tok", 0, "num_experts_per_tok is 0"},
+           {"num_local_experts", 1 << 20, "num_experts is"},
+           {"moe_intermediate_size", 0, "moe_intermediate_size is 0"},
+           {"decoder_sparse_step", 0, "decoder_sparse_step is 0"},
+           {"mlp_only_layers", parse_json("[4]", "test"), "mlp_only_layers names layer 4 of 4"},
+           {"router_aux_loss_coef", -1.0, "router_aux_loss_coef is -1"},
+           {"router_jitter_noise", 0.1, "router_jitter_noise"}}) {
+    Value changed = json;
+    changed.set(key, value);
+    EXPECT_THAT(message_of([&] { read(changed); }), HasSubstr(message)) << key;
+  }
+  json.set("decoder_sparse_step", 5);  // no layer is left
+  EXPECT_EQ(read(json).experts, 0);
+  json.set("model_type", "mixtral");
+  json.set("decoder_sparse_step", Value());
+  json.set("mlp_only_layers", Value());
+  json.set("norm_topk_prob", Value());
+  config = read(json);
+  EXPECT_TRUE(config.dense.empty());
+  EXPECT_TRUE(config.renormalise_experts);
+  EXPECT_EQ(config.expert_width, config.feed_forward_width);
+}
+
+// Phi-4-mini: a quarter of each head is not rotated.
+TEST(Config, HeadsOfPhiMayBeRotatedInPart) {
+  Value json = golden_config();
+  json.set("model_type", "phi3");
+  json.set("rope_parameters", Value());
+  json.set("rope_theta", 1e4);
+  json.set("partial_rotary_factor", 0.75);
+  EXPECT_EQ(read(json).rotary.width, 6);
+  EXPECT_EQ(read(json).head_width, 8);
+  for (const double part : {0.0, -1.0, 1.5, 0.1, 0.4}) {
+    json.set("partial_rotary_factor", part);
+    EXPECT_THAT(message_of([&] { read(json); }), ::testing::AnyOf(HasSubstr("partial_rotary_factor is"),
+                                                                  HasSubstr("width that is rotated of a head is")))
+        << part;
+  }
+}
+
 TEST(Config, TiedEmbeddingsWithoutAWordAreTheFamilys) {
   Value json = golden_config();
   json.set("tie_word_embeddings", Value());
@@ -332,7 +394,7 @@ TEST_F(GgufConfig, WhatCannotBeRightIsNamed) {
   EXPECT_THAT(with("attention.head_count", 0), HasSubstr("num_attention_heads"));
   EXPECT_THAT(with("rope.dimension_count", 4), HasSubstr("rotary width 4 differs from the head width 8"));
   EXPECT_THAT(with("attention.value_length", 16), HasSubstr("values of width 16 beside keys of width 8"));
-  EXPECT_THAT(with("expert_count", 8), HasSubstr("mixture of experts"));
+  EXPECT_THAT(with("expert_count", 8), HasSubstr("key 'llama.expert_used_count' is missing"));
   number_ = saved;
   text_["llama.rope.scaling.type"] = "longrope";
   EXPECT_THAT(read_message(), HasSubstr("short_factor: 0 numbers, one for each of 4 pairs"));

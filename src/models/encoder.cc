@@ -93,8 +93,8 @@ Encoder::Tables Encoder::tables_for(std::int64_t positions, tensor::Allocator& a
   if (!tables_[0].cosine.defined() || tables_[0].cosine.dim(0) < positions) {
     std::int64_t size = 512;
     while (size < positions) size *= 2;
-    tables_[0] = nn::make_rotary_tables(*config_.rotary, size, allocator);
-    if (config_.window_rotary) tables_[1] = nn::make_rotary_tables(*config_.window_rotary, size, allocator);
+    tables_[0] = nn::make_rotary_tables(*config_.rotary, size, size, allocator);
+    if (config_.window_rotary) tables_[1] = nn::make_rotary_tables(*config_.window_rotary, size, size, allocator);
   }
   return tables_;
 }

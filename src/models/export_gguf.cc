@@ -1,5 +1,6 @@
 // GGUF files: a whole model, or an adapter alone.
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "base/error.h"
@@ -41,6 +42,9 @@ void refuse_what_gguf_cannot_say(const LlamaConfig& c, const Family& family) {
   if (c.window_rotary &&
       (c.window_rotary->theta != family.window_theta || c.window_rotary->scaling != nn::RotaryConfig::Scaling::kNone))
     raise(ErrorCategory::kUnsupported, "a GGUF file cannot say how layers with a window scale their positions: use hf");
+  if (c.experts > 0 && (!c.dense.empty() || !c.renormalise_experts))
+    raise(ErrorCategory::kUnsupported, "a GGUF file of this architecture has experts {}: use hf",
+          c.dense.empty() ? "whose weights sum to 1 (norm_topk_prob)" : "in every layer");
   for (std::size_t i = 0; i < c.unrotated.size(); ++i) {
     if (c.unrotated[i] != ((i + 1) % static_cast<std::size_t>(family.unrotated_interval) == 0))
       raise(ErrorCategory::kUnsupported, "a GGUF file cannot say that layer {} {} rotary positions: use hf", i,
@@ -68,6 +72,11 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   number("attention.key_length", c.head_width);
   number("attention.value_length", c.head_width);
   number("vocab_size", c.vocabulary);
+  if (c.experts > 0) {
+    number("expert_count", c.experts);
+    number("expert_used_count", c.chosen_experts);
+    if (family.default_expert_width > 0) number("expert_feed_forward_length", c.expert_width);
+  }
   if (c.sliding_window > 0) number("attention.sliding_window", c.sliding_window);
   writer.set(prefix + "attention.layer_norm_rms_epsilon", c.norm_epsilon);
   if (family.attention_soft_cap > 0) writer.set(prefix + "attn_logit_softcapping", c.attention_soft_cap);
@@ -96,6 +105,23 @@ class StandIns {
   std::map<std::pair<DType, DType>, std::int64_t> counts_;
 };
 
+using MakeTensor = std::function<Tensor()>;
+
+// One tensor [E, rows, columns] of matrices of that shape.
+void add_stack(formats::GgufWriter& writer, const std::string& name, const tensor::Shape& shape, DType dtype,
+               std::vector<MakeTensor> matrices) {
+  const tensor::Shape all{static_cast<std::int64_t>(matrices.size()), shape[0], shape[1]};
+  writer.add(name, all, dtype, [all, dtype, matrices = std::move(matrices)] {
+    Tensor stack = Tensor::empty(all, dtype, *tensor::make_host_allocator());
+    std::byte* to = stack.raw();
+    for (const MakeTensor& make : matrices) {
+      const Tensor matrix = make();
+      to = std::copy_n(matrix.raw(), matrix.bytes(), to);
+    }
+    return stack;
+  });
+}
+
 }  // namespace
 
 void write_gguf(const fs::path& path, const Package& package, const std::string& chat_template,
@@ -109,18 +135,26 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
   if (!chat_template.empty()) writer.set("tokenizer.chat_template", chat_template);
   if (tensor::is_quantised(options.type.dtype)) writer.set("general.quantization_version", std::uint32_t{2});
   StandIns stand_ins;
+  std::map<std::string, std::vector<MakeTensor>> stacks;  // the matrices of all experts, by their common name
   for (const NamedWeight& entry : package.model->weights()) {
     const tensor::Shape shape = entry.variable.value().shape();
     const std::string gguf = gguf_name(config, entry.name);
     const DType stored = shape.rank() == 1 ? DType::kF32 : stand_ins.type_of(options.type, config, gguf, shape[1]);
-    writer.add(gguf, shape, stored, [&, name = entry.name, stored] {
+    const auto make = [&, name = entry.name, stored] {
       Tensor weight = weights(name);
       std::int64_t heads = 0;
       if (has_moved_rows(config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
       if (const float offset = gguf_offset(config, name); offset != 0)
         std::for_each_n(weight.data<float>(), weight.elements(), [offset](float& value) { value += offset; });
       return encoded_weight(name, weight, stored, *allocator, options.threads);
-    });
+    };
+    const std::int64_t expert = expert_of(entry.name);
+    if (expert < 0) {
+      writer.add(gguf, shape, stored, make);
+    } else {
+      stacks[gguf].push_back(make);
+      if (expert + 1 == config.experts) add_stack(writer, gguf, shape, stored, stacks[gguf]);
+    }
   }
   stand_ins.log();
   writer.write(path);
@@ -139,6 +173,9 @@ void write_gguf_lora(const fs::path& path, const Package& package, const LoadedA
   const auto modules = adapter.adapter->modules();
   for (std::size_t i = 0; i < modules.size(); ++i) {
     const std::string name = modules[i].name + ".weight";
+    if (expert_of(name) >= 0)
+      raise(ErrorCategory::kUnsupported, "{}: a GGUF adapter cannot hold branches of single experts: merge it (gguf)",
+            modules[i].name);
     const auto& [a, b] = adapter.masters[i];
     writer.add(gguf_name(package.config, name) + ".lora_a", a.shape(), DType::kF32, [a = a] { return a; });
     // Readers scale by alpha / r: whatever else the scale holds goes into B.

@@ -62,6 +62,13 @@ Value config_json(const Package& package, DType dtype) {
       if (!family.window_always) config.set("use_sliding_window", true);
       if (!family.window_always || family.full_interval > 0) config.set("layer_types", layer_types(c));
     }
+    if (c.experts > 0) {
+      config.set("num_experts", c.experts);  // as older versions of transformers call it, and newer ones
+      config.set("num_local_experts", c.experts);
+      config.set("num_experts_per_tok", c.chosen_experts);
+      config.set("norm_topk_prob", c.renormalise_experts);
+      if (family.default_expert_width > 0) config.set("moe_intermediate_size", c.expert_width);
+    }
     if (family.original_context > 0)
       config.set("original_max_position_embeddings", static_cast<std::int64_t>(c.rotary.original_context));
     if (family.partial_rotary)

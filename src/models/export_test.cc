@@ -24,6 +24,7 @@ using ::testing::HasSubstr;
 std::vector<std::string> exported_models() {
   std::vector<std::string> names = golden_models();
   std::erase(names, "qwen2-window");
+  std::erase(names, "qwen3-moe-mixed");
   return names;
 }
 
@@ -258,6 +259,22 @@ TEST(ExportOfGemma, WhatGgufCannotSayIsRefused) {
   config = usual;
   config.window_rotary->theta = 5000;
   EXPECT_THAT(message(), HasSubstr("how layers with a window scale their positions: use hf"));
+}
+
+TEST(ExportOfExperts, WhatGgufCannotSayIsRefused) {
+  Opened opened(golden_model("qwen3-moe"));
+  LlamaConfig& config = opened.package.config;
+  const auto message = [&] {
+    return message_of([&] {
+      write_gguf(fs::temp_directory_path() / "instruct-never-written.gguf", opened.package, "",
+                 merged_weights(opened.package, nullptr, opened.engine), {gguf_type("f32"), opened.engine.threads()});
+    });
+  };
+  config.renormalise_experts = false;
+  EXPECT_THAT(message(), HasSubstr("has experts whose weights sum to 1 (norm_topk_prob): use hf"));
+  config.renormalise_experts = true;
+  config.dense = {true, false};
+  EXPECT_THAT(message(), HasSubstr("has experts in every layer: use hf"));
 }
 
 // What llama.cpp adds to a base weight, from the file alone, is what the merged weight has more.

@@ -40,6 +40,26 @@ constexpr Family kFamilies[] = {
      .head_norms = true,
      .unwindowed_layers = 28,
      .default_head_width = 128},
+    {.model_type = "qwen3_moe",
+     .architecture = "Qwen3MoeForCausalLM",
+     .gguf = "qwen3moe",
+     .head_norms = true,
+     .experts_module = "mlp",
+     .expert_names = {"gate_proj", "up_proj", "down_proj"},
+     .default_experts = 128,
+     .default_chosen = 8,
+     .default_expert_width = 768},
+    {.model_type = "mixtral",
+     .architecture = "MixtralForCausalLM",
+     .gguf = "llama",
+     .gguf_moves_rows = true,
+     .window_always = true,
+     .experts_module = "block_sparse_moe",
+     .expert_names = {"w1", "w3", "w2"},
+     .default_experts = 8,
+     .default_chosen = 2,
+     .renormalises = true,
+     .default_theta = 1e6},
     {.model_type = "phi3",
      .architecture = "Phi3ForCausalLM",
      .gguf = "phi3",
@@ -91,8 +111,15 @@ const Family& family_of(std::string_view model_type, const std::string& origin) 
   return find(model_type, &Family::model_type, origin);
 }
 
-const Family& family_of_gguf(std::string_view architecture, const std::string& origin) {
-  return find(architecture, &Family::gguf, origin);
+const Family& family_of_gguf(std::string_view architecture, const std::string& origin, FeedForward feed_forward) {
+  const Family& first = find(architecture, &Family::gguf, origin);
+  const auto* found = std::find_if(std::begin(kFamilies), std::end(kFamilies), [&](const Family& family) {
+    return family.gguf == architecture && family.experts_module.empty() == (feed_forward == FeedForward::kOne);
+  });
+  if (found != std::end(kFamilies)) return *found;
+  raise(ErrorCategory::kUnsupported, "{}: architecture '{}' {} a mixture of experts, and this file {} experts", origin,
+        architecture, first.experts_module.empty() ? "is known without" : "is",
+        feed_forward == FeedForward::kOne ? "has no" : "has");
 }
 
 }  // namespace instruct::models

@@ -1,6 +1,7 @@
 // The families of decoders: what their files call them, and how they differ where no field of a configuration says so.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -32,6 +33,13 @@ struct Family {
   // Of the weights of norms, to which Hugging Face's files are relative; GGUF keeps the sum.
   float norm_offset = 0;
   std::string_view activation = "silu";
+  // A mixture of experts: what its module is called, and gate, up and down of an expert. Empty: there is none.
+  std::string_view experts_module;
+  std::array<std::string_view, 3> expert_names = {};
+  std::int64_t default_experts = 0;
+  std::int64_t default_chosen = 0;        // num_experts_per_tok
+  std::int64_t default_expert_width = 0;  // moe_intermediate_size; 0: experts are intermediate_size wide
+  bool renormalises = false;              // the weights of chosen experts, where norm_topk_prob says nothing
   float attention_soft_cap = 0;  // attn_logit_softcapping and final_logit_softcapping, where a file has no such key
   float logit_soft_cap = 0;
   double default_theta = 10000.0;     // rope_theta
@@ -43,7 +51,9 @@ struct Family {
 
 // By model_type. Raises Unsupported, naming `origin` (the file that says so) and the nearest name, for another.
 const Family& family_of(std::string_view model_type, const std::string& origin = "");
-// By GGUF's architecture; the model_type of a family that shares one is the first's.
-const Family& family_of_gguf(std::string_view architecture, const std::string& origin);
+// By GGUF's architecture and whether the model has experts; the model_type of a family that shares both is the first's.
+enum class FeedForward : std::uint8_t { kOne, kExperts };
+const Family& family_of_gguf(std::string_view architecture, const std::string& origin,
+                             FeedForward feed_forward = FeedForward::kOne);
 
 }  // namespace instruct::models

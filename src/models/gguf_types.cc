@@ -104,7 +104,8 @@ DType wanted_type(const GgufType& type, const LlamaConfig& config, std::string_v
   const std::string_view matrix = name.substr(static_cast<std::size_t>(end - name.data()));
   if (matrix == ".attn_v.weight") return value_type(type, config, layer);
   if (matrix == ".attn_output.weight") return type.projection;
-  if (matrix == ".ffn_down.weight")
+  if (matrix == ".ffn_gate_inp.weight") return DType::kF32;  // as in llama.cpp
+  if (matrix == ".ffn_down.weight" || matrix == ".ffn_down_exps.weight")
     return is_finer(type.down.layers, layer, config) ? type.down.finer : type.down.dtype;
   return type.dtype;
 }

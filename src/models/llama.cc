@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "models/families.h"
 #include "models/weight_loader.h"
 #include "ops/checkpoint.h"
 #include "ops/rms_norm.h"
@@ -47,6 +48,27 @@ void check_rotary(const nn::RotaryConfig& rotary, std::int64_t head_width, const
           rotary.attention_factor);
 }
 
+nn::ExpertMixture load_mixture(const LlamaConfig& config, const std::string& prefix, WeightLoader& loader) {
+  const Family& family = family_of(config.architecture);
+  const std::string module = prefix + std::string(family.experts_module);
+  const auto linear = [&](const std::string& name, std::int64_t outputs, std::int64_t inputs) {
+    nn::Linear layer = loader.linear(name, outputs, inputs, false);
+    layer.by_name_only = true;
+    return layer;
+  };
+  nn::ExpertMixture mixture{.router = linear(module + ".gate", config.experts, config.width)};
+  mixture.routing = {.count = config.chosen_experts,
+                     .renormalise = config.renormalise_experts ? ops::Renormalise::kYes : ops::Renormalise::kNo};
+  const auto [gate, up, down] = family.expert_names;
+  for (std::int64_t e = 0; e < config.experts; ++e) {
+    const std::string expert = fmt::format("{}.experts.{}.", module, e);
+    mixture.experts.push_back({.gate = linear(expert + std::string(gate), config.expert_width, config.width),
+                               .up = linear(expert + std::string(up), config.expert_width, config.width),
+                               .down = linear(expert + std::string(down), config.width, config.expert_width)});
+  }
+  return mixture;
+}
+
 // The layers of a block as files name them.
 template <typename Block>
 auto attention_layers(Block& block) {
@@ -57,6 +79,11 @@ auto attention_layers(Block& block) {
 template <typename Block>
 auto feed_forward_layers(Block& block) {
   using Layer = decltype(&block.output);
+  if (!block.mixture.experts.empty()) {
+    std::vector<Layer> layers{&block.mixture.router};
+    for (auto& expert : block.mixture.experts) layers.insert(layers.end(), {&expert.gate, &expert.up, &expert.down});
+    return layers;
+  }
   if (block.fused_gating.weight.defined()) return std::vector<Layer>{&block.fused_gating, &block.down};
   return std::vector<Layer>{&block.gate, &block.up, &block.down};
 }
@@ -88,6 +115,14 @@ void LlamaConfig::check(const std::string& origin) const {
   for (const auto& [cap, name] :
        {std::pair{attention_soft_cap, "attn_logit_softcapping"}, std::pair{logit_soft_cap, "final_logit_softcapping"}})
     require(cap >= 0 && cap <= 1e6F, origin, name, static_cast<double>(cap));
+  if (experts > 0) {
+    in_range(experts, 4096, "num_experts");
+    in_range(expert_width, 1 << 20, "moe_intermediate_size");
+    if (chosen_experts < 1 || chosen_experts > experts)
+      raise(ErrorCategory::kBadData, "{}: num_experts_per_tok is {}, expected 1 to {}, the number of experts", origin,
+            chosen_experts, experts);
+    require(balance_weight >= 0 && balance_weight <= 1e6, origin, "router_aux_loss_coef", balance_weight);
+  }
   check_rotary(rotary, head_width, origin);
   if (window_rotary) check_rotary(*window_rotary, head_width, origin);
 }
@@ -124,8 +159,6 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
       block.query = loader.linear(prefix + "self_attn.q_proj", q, d, config_.attention_bias);
       block.key = loader.linear(prefix + "self_attn.k_proj", kv, d, config_.attention_bias);
       block.value = loader.linear(prefix + "self_attn.v_proj", kv, d, config_.attention_bias);
-      block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
-      block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
     }
     block.output = loader.linear(prefix + "self_attn.o_proj", d, q, config_.output_bias);
     if (config_.head_norms) {
@@ -139,7 +172,15 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     } else {
       block.feed_forward_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
     }
-    block.down = loader.linear(prefix + "mlp.down_proj", d, f, false);
+    if (config_.has_experts(i)) {
+      block.mixture = load_mixture(config_, prefix, loader);
+    } else {
+      if (!config_.fused_projections) {
+        block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
+        block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
+      }
+      block.down = loader.linear(prefix + "mlp.down_proj", d, f, false);
+    }
     blocks_.push_back(std::move(block));
     if (config_.fused_projections) {
       nn::DecoderBlock& placed = blocks_.back();
@@ -184,13 +225,16 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
                             .rotary = tables_for(longest, context.allocator()),
                             .cache = pass.cache,
                             .slots = pass.slots,
-                            .adapters = pass.adapters};
+                            .adapters = pass.adapters,
+                            .balance = pass.balance};
+  // The balance of experts counts all tokens in all layers.
+  const bool all_rows = pass.balance != nullptr;
   Variable x = ops::embedding(context, embedding_, pass.tokens, dtype_, config_.padding);  // [T, D]
   // Rounded as transformers rounds it, with which the models were trained.
   const float scale = config_.embedding_scale;
   x = ops::scale(context, x, dtype_ == DType::kBF16 ? tensor::to_float(tensor::to_bfloat16(scale)) : scale);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const auto rows = i + 1 == blocks_.size() ? pass.rows : std::span<const std::int32_t>();
+    const auto rows = i + 1 == blocks_.size() && !all_rows ? pass.rows : std::span<const std::int32_t>();
     if (!pass.checkpoint) {
       x = blocks_[i](context, x, input, rows);
       continue;
@@ -199,6 +243,8 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
       return block(again, in, input, rows);
     });
   }
+  if (all_rows && !pass.rows.empty()) x = ops::select_rows(context, x, pass.rows);
+  if (all_rows) pass.balance->close();
   return ops::rms_norm(context, x, norm_, norm_options());
 }
 

@@ -47,9 +47,21 @@ struct LlamaConfig {
   float attention_soft_cap = 0;    // of scores, 0: none (Gemma 2)
   float logit_soft_cap = 0;        // of logits, 0: none (Gemma 2)
   ops::Activation activation = ops::Activation::kSilu;
+  std::int64_t experts = 0;          // E, of a mixture; 0: there is none
+  std::int64_t chosen_experts = 0;   // that a token goes to
+  std::int64_t expert_width = 0;     // F of an expert
+  bool renormalise_experts = false;  // the weights of a token's experts sum to 1
+  std::vector<bool> dense;           // layers with one feed-forward all the same; empty: none
+  double balance_weight = 0;         // of ops::Balance in training (router_aux_loss_coef); 0: it takes no part
   nn::RotaryConfig rotary;
   std::optional<nn::RotaryConfig> window_rotary;  // of the layers with a window, where they have their own
   std::vector<bool> unrotated;                    // layers without rotary positions (SmolLM3); empty: none
+
+  bool has_experts(std::int64_t layer) const {
+    return experts > 0 && (dense.empty() || !dense[static_cast<std::size_t>(layer)]);
+  }
+  // Columns of the feed-forward that a token goes through.
+  std::int64_t active_width() const { return experts > 0 ? chosen_experts * expert_width : feed_forward_width; }
 
   // Raises BadData naming the field when a value is missing, contradictory or out of range.
   void check(const std::string& origin) const;
@@ -64,6 +76,7 @@ struct Pass {
   std::span<const std::int32_t> slots;
   std::span<const std::int32_t> rows;      // tokens whose output is wanted; empty for all
   std::span<const std::int32_t> adapters;  // [T] of an adapters::AdapterSet, -1: none; empty where there is no set
+  ops::Balance* balance = nullptr;         // counts how evenly experts are chosen, and adds its gradient
   bool checkpoint = false;                 // recording, keep only the input of each block and compute the rest again
 };
 

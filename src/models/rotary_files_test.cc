@@ -24,8 +24,9 @@ class RotaryFiles : public Folder {
     return config;
   }
   void write(Opened& opened) {
-    const auto weights = merged_weights(opened.package, nullptr, opened.engine.allocator());
-    write_gguf(folder_ / "m.gguf", opened.package, opened.package.chat_template, weights, gguf_type("f32"));
+    const auto weights = merged_weights(opened.package, nullptr, opened.engine);
+    write_gguf(folder_ / "m.gguf", opened.package, opened.package.chat_template, weights,
+               {gguf_type("f32"), opened.engine.threads()});
   }
   static std::vector<float> table(const nn::RotaryConfig& rotary, std::int64_t length) {
     const auto allocator = tensor::make_host_allocator();
@@ -55,8 +56,7 @@ TEST_F(RotaryFiles, ScalingsSurviveEveryFormat) {
     Opened from_gguf(folder_ / "m.gguf");
     std::filesystem::create_directories(folder_ / "hf");
     write_hugging_face_files(folder_ / "hf", from_gguf.package, "",
-                             merged_weights(from_gguf.package, nullptr, from_gguf.engine.allocator()),
-                             tensor::DType::kF32);
+                             merged_weights(from_gguf.package, nullptr, from_gguf.engine), tensor::DType::kF32);
     const Opened from_folder(folder_ / "hf");
     for (const std::int64_t length : {100, 300}) {
       const std::vector<float> expected = table(opened.package.config.rotary, length);

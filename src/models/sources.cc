@@ -1,5 +1,6 @@
 #include "models/sources.h"
 
+#include <charconv>
 #include <cstring>
 #include <map>
 
@@ -25,7 +26,7 @@ constexpr NamePair kBlockNames[] = {
     {"self_attn.v_proj", "attn_v"},      {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
     {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
     {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"}, {"self_attn.qkv_proj", "attn_qkv"},
-    {"mlp.gate_up_proj", "ffn_up"},
+    {"mlp.gate_up_proj", "ffn_up"},      {"mlp.gate", "ffn_gate_inp"},        {"block_sparse_moe.gate", "ffn_gate_inp"},
 };
 // Where norms stand behind attention and feed-forward too.
 constexpr NamePair kOutNormNames[] = {
@@ -64,6 +65,12 @@ class GgufSource final : public WeightSource {
   bool has(const std::string& name) const override { return file_->has_tensor(gguf_name(config_, name)); }
   Tensor get(const std::string& name) const override {
     Tensor stored = file_->tensor(gguf_name(config_, name));
+    if (const std::int64_t expert = expert_of(name); expert >= 0) {
+      if (stored.rank() != 3 || stored.dim(0) != config_.experts)
+        raise(ErrorCategory::kBadData, "{}: tensor '{}' is {}, a matrix for each of {} experts is needed", origin(),
+              gguf_name(config_, name), stored.shape().text(), config_.experts);
+      return stored.rows(expert, expert + 1).reshape({stored.dim(1), stored.dim(2)});
+    }
     if (const float offset = gguf_offset(config_, name); offset != 0) {
       std::vector<float> values = stored.to_floats();
       for (float& value : values) value -= offset;
@@ -149,6 +156,14 @@ class FolderSource final : public WeightSource {
 
 }  // namespace
 
+std::int64_t expert_of(const std::string& name) {
+  constexpr std::string_view kExperts = ".experts.";
+  const std::size_t at = name.find(kExperts);
+  std::int64_t expert = -1;
+  if (at != std::string::npos) std::from_chars(name.data() + at + kExperts.size(), name.data() + name.size(), expert);
+  return expert;
+}
+
 std::string gguf_name(const LlamaConfig& config, const std::string& name) {
   for (const NamePair& pair : kOuterNames) {
     if (name == pair.hugging_face) return std::string(pair.gguf);
@@ -165,6 +180,11 @@ std::string gguf_name(const LlamaConfig& config, const std::string& name) {
       }
       for (const NamePair& pair : kOutNormNames) {
         if (config.out_norms && inner == pair.hugging_face) found = pair.gguf;
+      }
+      const Family& family = family_of(config.architecture);
+      for (std::size_t i = 0; i < family.expert_names.size() && expert_of(name) >= 0; ++i) {
+        constexpr std::string_view kStacked[] = {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"};
+        if (inner.substr(inner.rfind('.') + 1) == family.expert_names[i]) found = kStacked[i];
       }
       if (!found.empty())
         return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), found, name.substr(last));

@@ -15,6 +15,9 @@ namespace instruct::models {
 // Hugging Face tensor name to GGUF name ("model.layers.3.mlp.up_proj.weight" to "blk.3.ffn_up.weight"). Raises Internal
 // for a name outside the family.
 std::string gguf_name(const LlamaConfig& config, const std::string& name);
+// The number of the expert that a weight is of; -1 for other weights. GGUF keeps those of all experts of a layer as one
+// tensor [E, rows, columns].
+std::int64_t expert_of(const std::string& name);
 // What llama.cpp divides scores by the root of, for a family that has such a number; 0 for others.
 std::int64_t gguf_query_scalar(const LlamaConfig& config);
 // A weight of a norm as GGUF keeps it less the one in Hugging Face's files; 0 for other weights.

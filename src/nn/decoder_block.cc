@@ -70,19 +70,27 @@ Variable DecoderBlock::operator()(const Context& context, const Variable& x, con
     residual = ops::select_rows(context, residual, rows);
   }
   residual = add_to(context, residual, output(context, attended, adapters), attention_out_norm);
-  const auto normalise = [this, residual](const Context& c) {
-    return ops::rms_norm(c, residual, feed_forward_norm, norm);
-  };
+  return add_to(context, residual, feed_forward(context, residual, adapters, pass.balance), feed_forward_out_norm);
+}
+
+Variable DecoderBlock::feed_forward(const Context& context, const Variable& x, std::span<const std::int32_t> adapters,
+                                    ops::Balance* balance) const {
+  const auto normalise = [this, x](const Context& c) { return ops::rms_norm(c, x, feed_forward_norm, norm); };
   const Variable normed = normalise(context);
+  if (!mixture.experts.empty()) {
+    Variable mixed = mixture(context, normed, activation, adapters, balance);
+    ops::forget(context, normed, normalise);
+    return mixed;
+  }
   const auto [opened, raised] = apply_all<2>(context, normed, {&gate, &up}, adapters);
   ops::forget(context, normed, normalise);
   const auto gating = [this, opened = opened, raised = raised](const Context& c) {
     return ops::gate(c, activation, opened, raised);
   };
   const Variable gated = gating(context);  // [T, F]
-  const Variable lowered = down(context, gated, adapters);
+  Variable lowered = down(context, gated, adapters);
   ops::forget(context, gated, gating);
-  return add_to(context, residual, lowered, feed_forward_out_norm);
+  return lowered;
 }
 
 }  // namespace instruct::nn

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 
+#include "nn/expert_mixture.h"
 #include "nn/key_value_cache.h"
 #include "nn/linear.h"
 #include "ops/attention.h"
@@ -22,6 +23,7 @@ struct PassInput {
   KeyValueCache* cache = nullptr;               // with a cache: new keys go to `slots`, attention reads the cache
   std::span<const std::int32_t> slots;
   std::span<const std::int32_t> adapters;  // [T], of models::Pass
+  ops::Balance* balance = nullptr;         // of experts, where it counts
 };
 
 struct DecoderBlock {
@@ -32,6 +34,7 @@ struct DecoderBlock {
   Variable feed_forward_norm;     // [D] f32
   Linear gate, up, down;
   Linear fused_attention, fused_gating;  // of query, key and value, of gate and up, where files have them as one
+  ExpertMixture mixture;                 // in the place of gate, up and down where it has experts
   Variable feed_forward_out_norm;        // [D] f32, of what the feed-forward adds, or undefined
   ops::Activation activation = ops::Activation::kSilu;
   ops::RmsNormOptions norm;
@@ -46,6 +49,8 @@ struct DecoderBlock {
 
  private:
   Variable attend(const Context& context, const Variable& x, const PassInput& pass) const;
+  Variable feed_forward(const Context& context, const Variable& x, std::span<const std::int32_t> adapters,
+                        ops::Balance* balance) const;
   // x + what a part of the block gave, normalised where there is a norm.
   Variable add_to(const Context& context, const Variable& x, const Variable& part, const Variable& out_norm) const;
   // A projection as attention takes it: normalised by head, where there is a norm, and rotated where the block does.

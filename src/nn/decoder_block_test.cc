@@ -136,5 +136,26 @@ TEST_F(DecoderBlockGradient, WithNormsBehind) {
   }
 }
 
+// Fewer rows than experts have places, so that some have none; router and experts are trained too, and their balance
+// takes part. The choice must not change within a difference quotient: the router's logits lie far apart.
+TEST_F(DecoderBlockGradient, WithExperts) {
+  const auto trained = [&](std::int64_t outputs, std::int64_t inputs) {
+    const Variable weight = Variable::parameter(random({outputs, inputs}));
+    trained_.push_back(weight);
+    return Linear{.name = "expert", .weight = weight};
+  };
+  block_.mixture.router = trained(4, kWidth);
+  for (std::int64_t i = 0; i < 4 * kWidth; ++i) block_.mixture.router.weight.mutable_value().data<float>()[i] *= 4;
+  for (int e = 0; e < 4; ++e)
+    block_.mixture.experts.push_back({trained(6, kWidth), trained(6, kWidth), trained(kWidth, 6)});
+  for (const ops::Renormalise renormalise : {ops::Renormalise::kNo, ops::Renormalise::kYes}) {
+    block_.mixture.routing = {.count = 2, .renormalise = renormalise};
+    for (const bool checkpoint : {false, true}) {
+      expect_gradients(checkpoint, {});
+      expect_gradients(checkpoint, {1, 4});
+    }
+  }
+}
+
 }  // namespace
 }  // namespace instruct::nn

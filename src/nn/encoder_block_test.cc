@@ -32,7 +32,7 @@ class EncoderBlockGradient : public ::testing::Test {
     plan_ = tensor::plan_of_whole_rows({{0, 5, -1}, {5, kTokens, -1}});
     pass_.positions = positions_;
     pass_.plan = &plan_;
-    pass_.rotary = {make_rotary_tables({.theta = 100, .width = 4}, 8, engine_.allocator()), {}};
+    pass_.rotary = {make_rotary_tables({.theta = 100, .width = 4}, 8, 8, engine_.allocator()), {}};
   }
 
   tensor::Tensor random(const tensor::Shape& shape) {

@@ -27,6 +27,9 @@ struct Linear {
   // their weights. Adapters, optimizers and files know the one, blocks its sections.
   std::vector<Linear*> sections = {};
 
+  // An adapter takes it where a target names it, not where one says "all-linear".
+  bool by_name_only = false;
+
   // Puts a branch on the layer, or takes it away (null). Sections share its A and have their rows of its B.
   void attach(std::shared_ptr<const ops::LowRank> given);
 

@@ -1,11 +1,14 @@
 // Every operation's gradient against central differences, on both backends, including two passes that accumulate.
 #include <gtest/gtest.h>
 
+#include <deque>
+
 #include "ops/attention.h"
 #include "ops/cross_entropy.h"
 #include "ops/dispatch.h"
 #include "ops/elementwise.h"
 #include "ops/engine.h"
+#include "ops/experts.h"
 #include "ops/gradient_check.h"
 #include "ops/layer_norm.h"
 #include "ops/linear.h"
@@ -46,11 +49,15 @@ class Gradient : public ::testing::TestWithParam<Backend> {
     return sum;
   }
 
+  // `besides`: what the last forward pass adds to the loss in another way.
   void expect_gradients(const std::function<Variable(const Context&)>& forward, const std::vector<Variable>& inputs,
-                        double absolute = 2e-3, double relative = 2e-3) {
+                        double absolute = 2e-3, double relative = 2e-3, const std::function<double()>& besides = {}) {
     const Variable probe = forward(engine_.context());
     const Tensor weights = random_tensor(probe.value().shape(), 1.0);
-    const auto loss = [&](Tape* tape) { return weighted_sum(forward(engine_.context(tape)), weights, tape); };
+    const auto loss = [&](Tape* tape) {
+      const double sum = weighted_sum(forward(engine_.context(tape)), weights, tape);
+      return besides ? sum + besides() : sum;
+    };
     for (const Variable& variable : inputs) variable.mutable_gradient() = Tensor();
     const GradientCheck check = check_gradients(loss, inputs, absolute, relative);
     EXPECT_LE(check.worst, 1.0) << check.description;
@@ -112,6 +119,39 @@ TEST_P(Gradient, LinearPlainBiasAndLowRank) {
       return linear(recording, x, frozen, Variable(), &branch);
     };
     expect_gradients(forward, {x, branch.a, branch.b}, 5e-3);
+  }
+}
+
+// The balance of two layers adds its gradient to that of the mixed rows, and counts each layer once however often it is
+// computed again.
+TEST_P(Gradient, ExpertsAndTheirBalance) {
+  const std::vector<Variable> logits{input({6, 4}, 2.0), input({6, 4}, 2.0)};
+  const Variable x = input({12, 7});
+  std::deque<std::vector<std::int32_t>> kept_rows;
+  std::vector<std::shared_ptr<Balance>> balances;
+  for (const Renormalise renormalise : {Renormalise::kNo, Renormalise::kYes}) {
+    const auto forward = [&](const Context& c) {
+      auto balance = std::make_shared<Balance>(3.0F);
+      Variable sum;
+      for (const Variable& layer : logits) {
+        const auto routing = route(c, layer, {.count = 2, .renormalise = renormalise}, balance.get());
+        std::vector<Variable> parts(4);
+        for (std::size_t e = 0; e < 4; ++e) {
+          if (routing->begins[e] == routing->begins[e + 1]) continue;
+          std::vector<std::int32_t> rows;
+          for (std::int64_t i = routing->begins[e]; i < routing->begins[e + 1]; ++i)
+            rows.push_back(static_cast<std::int32_t>(i));
+          kept_rows.push_back(rows);
+          parts[e] = select_rows(c, x, kept_rows.back());
+        }
+        const Variable mixed = mix_experts(c, routing, parts);
+        sum = sum.defined() ? add(c, sum, mixed) : mixed;
+      }
+      balance->close();
+      balances.push_back(balance);
+      return sum;
+    };
+    expect_gradients(forward, {x, logits[0], logits[1]}, 4e-3, 4e-3, [&] { return 3.0 * balances.back()->loss(); });
   }
 }
 

@@ -59,7 +59,7 @@ data::CostModel cost_model_of(const models::LlamaConfig& config) {
   const auto heads = static_cast<double>(config.heads * config.head_width);
   const auto keys = static_cast<double>(config.key_value_heads * config.head_width);
   const auto width = static_cast<double>(config.width);
-  const double layer = width * (2 * heads + 2 * keys + 3 * static_cast<double>(config.feed_forward_width));
+  const double layer = width * (2 * heads + 2 * keys + 3 * static_cast<double>(config.active_width()));
   return {.pair = kAttention * 2 * heads / layer,
           .prediction = width * static_cast<double>(config.vocabulary) / (layer * static_cast<double>(config.layers))};
 }
@@ -108,10 +108,14 @@ double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& 
   if (outputs.tokens.empty()) return 0;
   const std::vector<float> weights(outputs.targets.size(), weight);
   autograd::Tape tape;
+  // A pass that learns weighs the balance of its experts by its share of the step's trained tokens.
+  const double balance_weight = weight > 0 ? model.config().balance_weight * static_cast<double>(weights.size()) : 0;
+  ops::Balance balance(static_cast<float>(balance_weight) * weight);
   const models::Pass pass{.tokens = batch.tokens,
                           .positions = batch.positions,
                           .plan = &batch.plan,
                           .rows = outputs.tokens,
+                          .balance = balance_weight > 0 ? &balance : nullptr,
                           .checkpoint = checkpoint};
   const std::vector<float> log_probabilities =
       model.log_probabilities(engine.context(weight > 0 ? &tape : nullptr), pass,
@@ -119,7 +123,7 @@ double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& 
   tape.backward();
   double sum = 0;
   for (const float value : log_probabilities) sum -= static_cast<double>(value);
-  return sum;
+  return balance_weight > 0 ? sum + balance_weight * balance.loss() : sum;
 }
 
 TokenObjective::TokenObjective(Parts parts, const LoopOptions& options)

@@ -12,7 +12,8 @@ from importlib.metadata import version
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 out = pathlib.Path(sys.argv[1])
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -39,6 +40,14 @@ VARIANTS = {
                                                      attn_logit_softcapping=2.0, final_logit_softcapping=3.0)),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, dict(num_hidden_layers=6, head_dim=16, query_pre_attn_scalar=16, sliding_window=8,
                                                          tie_word_embeddings=True)),
+    "qwen3-moe": (Qwen3MoeConfig, Qwen3MoeForCausalLM, dict(
+        tie_word_embeddings=True, head_dim=16, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True)),
+    # Layer 1 has one feed-forward; what a token's experts weigh does not sum to 1.
+    "qwen3-moe-mixed": (Qwen3MoeConfig, Qwen3MoeForCausalLM, dict(
+        tie_word_embeddings=True, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=False,
+        mlp_only_layers=[1])),
+    "mixtral": (MixtralConfig, MixtralForCausalLM, dict(tie_word_embeddings=False, num_local_experts=4, num_experts_per_tok=2,
+                                                        output_router_logits=True, router_aux_loss_coef=0.5)),
     "phi3": (Phi3Config, Phi3ForCausalLM, dict(tie_word_embeddings=False, sliding_window=8)),
     # Two of a head's eight pairs are not rotated; some rows are longer than the original context, so that they take the long factors.
     "phi3-longrope": (Phi3Config, Phi3ForCausalLM, dict(
@@ -89,9 +98,19 @@ def encode(tokenizer, messages):
     return ids, mask
 
 
-def log_probability(model, ids, mask):
-    logits = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+def log_probability(model, ids, mask, routers=None):
+    """With a list of routers: their logits are put there, a tuple of layers for each row."""
+    output = model(input_ids=torch.tensor([ids]))
+    if routers is not None: routers.append(output.router_logits)
+    logits = output.logits[0].log_softmax(-1)
     return sum(logits[t - 1, ids[t]] for t in range(1, len(ids)) if mask[t])
+
+
+def balance(model, routers):
+    """router_aux_loss_coef times the balance of experts over a batch, as a padded one with its mask has it."""
+    config = model.config
+    layers = tuple(torch.cat(rows) for rows in zip(*routers))
+    return config.router_aux_loss_coef * load_balancing_loss_func(layers, config.num_local_experts, config.num_experts_per_tok)
 
 
 def steps(model, rows, rate):
@@ -102,7 +121,9 @@ def steps(model, rows, rate):
     for step in range(10):
         batch = [rows[(3 * step + i) % len(rows)] for i in range(3)]
         total = sum(sum(mask) for _, mask in batch)
-        loss = sum(-log_probability(model, ids, mask) for ids, mask in batch) / total
+        routers = [] if getattr(model.config, "output_router_logits", False) else None
+        loss = sum(-log_probability(model, ids, mask, routers) for ids, mask in batch) / total
+        if routers is not None: loss = loss + balance(model, routers)
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(parameters, 1.0).item())
         optimizer.step()
@@ -135,7 +156,9 @@ for name, (config_class, model_class, options) in VARIANTS.items():
         answer = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=12,
                                 do_sample=False, pad_token_id=1)[0, len(prompt):].tolist()
         expected["greedy"] = {"prompt": prompt, "answer": answer}
-    lora = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"))
+    # PEFT's all-linear would take the experts, which are parameters of three axes in transformers, by a format of their own.
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"] if hasattr(config, "num_local_experts") else "all-linear"
+    lora = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM"))
     for parameter_name, parameter in lora.named_parameters():
         if "lora_B" in parameter_name:
             parameter.data = 0.1 * torch.randn_like(parameter)
