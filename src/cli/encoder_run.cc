@@ -58,9 +58,6 @@ void EncoderRun::check() const {
   if (config_.finetuning_type != "full")
     raise(ErrorCategory::kUnsupported, "finetuning_type {}: encoders are tuned in full so far: --finetuning_type full",
           config_.finetuning_type);
-  if (config_.instructions.empty())
-    raise(ErrorCategory::kInvalidArgument,
-          "an encoder is tuned for the verbs of an instruction set: --instructions FILE.iset.yaml");
 }
 
 void EncoderRun::open() {

@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <iostream>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/progress.h"
 #include "base/text.h"
 #include "cli/commands.h"
@@ -77,27 +75,14 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
 
 // Rows of an encoder with heads.
 void run_encoder(const Options& options, const data::Dataset& dataset) {
-  if (options.model.instructions.empty())
-    raise(ErrorCategory::kInvalidArgument, "an encoder answers the verbs of an instruction set: --instructions FILE");
   if (!options.model.adapters.empty())
     raise(ErrorCategory::kUnsupported, "--adapter: encoders are tuned in full so far");
   const auto session = open_text_session({.model = options.model.model,
                                           .instructions = options.model.instructions,
                                           .dtype = options.model.dtype,
                                           .threads = options.model.threads});
-  auto count = static_cast<std::int64_t>(dataset.examples.size());
-  if (options.task.limit > 0) count = std::min(count, options.task.limit);
-  std::vector<std::int64_t> indices(static_cast<std::size_t>(count));
-  std::iota(indices.begin(), indices.end(), std::int64_t{0});
-  data::TextOptions text = session->text_options();
-  text.overflow = data::Overflow::kRight;
-  data::TextReport cut;
-  const std::vector<data::TextRow> rows =
-      data::TextEncoder(*session->package.tokenizer, *session->set).encode_all(dataset, indices, text, cut);
-  if (!cut.shortened.empty())
-    log_warning("{} rows are longer than the model's context of {} tokens and were cut, first: row {}",
-                cut.shortened.size(), text.cutoff, cut.shortened.front());
-  Progress progress("Answering", count, "rows");
+  const std::vector<data::TextRow> rows = session->encode(dataset, options.task.limit);
+  Progress progress("Answering", static_cast<std::int64_t>(rows.size()), "rows");
   const evaluate::TaskReport report =
       evaluate::evaluate_texts(*session->engine, *session->model, *session->set, dataset, rows, options.task,
                                [&](std::int64_t done) { progress.update(done); });

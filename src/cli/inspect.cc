@@ -13,6 +13,7 @@
 #include "cli/session.h"
 #include "data/lint.h"
 #include "instructions/describe.h"
+#include "models/text_model.h"
 
 namespace instruct::cli {
 namespace {
@@ -62,15 +63,55 @@ Value tokenizer_value(const tokenizers::Tokenizer& tokenizer) {
 
 std::string rotary_text(const nn::RotaryConfig& rotary) {
   using Scaling = nn::RotaryConfig::Scaling;
-  const std::map<Scaling, std::string> names = {{Scaling::kNone, "none"},
-                                                {Scaling::kLinear, "linear"},
-                                                {Scaling::kDynamic, "dynamic"},
-                                                {Scaling::kYarn, "yarn"},
-                                                {Scaling::kLlama3, "llama3"},
-                                                {Scaling::kLong, "longrope"}};
+  const std::map<Scaling, std::string> names = {{Scaling::kNone, "none"},       {Scaling::kLinear, "linear"},
+                                                {Scaling::kDynamic, "dynamic"}, {Scaling::kYarn, "yarn"},
+                                                {Scaling::kLlama3, "llama3"},   {Scaling::kLong, "longrope"}};
   std::string text = fmt::format("base {}, scaling {}", rotary.theta, names.at(rotary.scaling));
   if (rotary.scaling != Scaling::kNone) text += fmt::format(" by {}", rotary.factor);
   return text;
+}
+
+// How many weights there are, and of which types.
+struct Weights {
+  std::int64_t parameters = 0;
+  Value types = Value::object();
+};
+
+Weights weights_of(const std::vector<models::NamedWeight>& weights) {
+  Weights found;
+  for (const models::NamedWeight& weight : weights) {
+    const tensor::Tensor& tensor = weight.variable.value();
+    found.parameters += tensor.elements();
+    const std::string type(tensor::info(tensor.dtype()).name);
+    const Value* before = found.types.find(type);
+    found.types.set(type, (before == nullptr ? 0 : before->as_integer()) + tensor.elements());
+  }
+  return found;
+}
+
+Value encoder_value(const models::Package& package) {
+  const models::EncoderConfig& config = package.encoder->config();
+  const Weights weights = weights_of(package.encoder->weights());
+  Value verbs = Value::array();
+  for (const models::TextTask& task : models::stored_tasks(package)) {
+    const std::string verb = task.verb.empty() ? "any verb" : task.verb;
+    verbs.push(task.labels.empty() ? verb + ": sentences" : fmt::format("{}: {} labels", verb, task.labels.size()));
+  }
+  return Value::object({{"kind", "encoder"},
+                        {"file", "Hugging Face folder"},
+                        {"architecture", config.architecture},
+                        {"parameters", weights.parameters},
+                        {"layers", config.layers},
+                        {"width", config.width},
+                        {"feed-forward width", config.feed_forward_width},
+                        {"heads", fmt::format("{} of {}", config.heads, config.head_width())},
+                        {"context", config.context_length},
+                        {"vocabulary", config.vocabulary},
+                        {"pooling", models::stored_mean_pooling(package) ? "mean" : "first"},
+                        {"heads of verbs", verbs.size() == 0 ? Value("none: not tuned") : verbs},
+                        {"fingerprint", package.encoder->fingerprint().substr(0, 16)},
+                        {"parameters by type", weights.types},
+                        {"tokenizer", tokenizer_value(*package.tokenizer)}});
 }
 
 Value model_value(const fs::path& path) {
@@ -78,20 +119,13 @@ Value model_value(const fs::path& path) {
   // Quantised weights stay where they are: nothing is converted for a look.
   const models::Package package =
       models::open_package(path, models::PackageParts::kAll, {.keep_quantised = true}, *allocator);
-  std::int64_t parameters = 0;
-  Value types = Value::object();
-  for (const models::NamedWeight& weight : package.model->weights()) {
-    const tensor::Tensor& tensor = weight.variable.value();
-    parameters += tensor.elements();
-    const std::string type(tensor::info(tensor.dtype()).name);
-    const Value* before = types.find(type);
-    types.set(type, (before == nullptr ? 0 : before->as_integer()) + tensor.elements());
-  }
+  if (package.encoder != nullptr) return encoder_value(package);
+  const Weights weights = weights_of(package.model->weights());
   const models::LlamaConfig& config = package.config;
   Value value = Value::object({{"kind", "model"},
                                {"file", package.gguf != nullptr ? "GGUF" : "Hugging Face folder"},
                                {"architecture", config.architecture},
-                               {"parameters", parameters},
+                               {"parameters", weights.parameters},
                                {"layers", config.layers},
                                {"width", config.width},
                                {"feed-forward width", config.feed_forward_width},
@@ -102,7 +136,7 @@ Value model_value(const fs::path& path) {
                                {"rotary", rotary_text(config.rotary)},
                                {"embeddings", config.tied_embeddings ? "tied" : "untied"},
                                {"fingerprint", package.model->fingerprint().substr(0, 16)},
-                               {"parameters by type", types},
+                               {"parameters by type", weights.types},
                                {"tokenizer", tokenizer_value(*package.tokenizer)}});
   const auto count = [](const std::vector<bool>& layers) {
     return std::int64_t{std::count(layers.begin(), layers.end(), true)};

@@ -10,9 +10,11 @@
 #include "cli/commands.h"
 #include "cli/generation.h"
 #include "cli/session.h"
+#include "cli/text_session.h"
 #include "data/encode.h"
 #include "evaluate/score.h"
 #include "evaluate/task.h"
+#include "evaluate/text_task.h"
 
 namespace instruct::cli {
 namespace {
@@ -74,8 +76,40 @@ void rank_labels(const Options& options, const data::Dataset& dataset, Session& 
     std::cout << dump_json(label_line(row, session.instruction_set()->instruction(row.verb).output.labels)) << '\n';
 }
 
+// Rows of an encoder with heads: what is true of each, over the labels or sentences that are each true or not.
+void score_texts(const Options& options, const data::Dataset& dataset) {
+  const auto session = open_text_session({.model = options.model.model,
+                                          .instructions = options.model.instructions,
+                                          .dtype = options.model.dtype,
+                                          .threads = options.model.threads});
+  if (options.labels) check_labels(dataset, &*session->set);
+  const std::vector<data::TextRow> rows = session->encode(dataset);
+  Progress progress("Scoring", static_cast<std::int64_t>(rows.size()), "rows");
+  const std::vector<evaluate::TextAnswer> answers = evaluate::answer_texts(
+      *session->engine, *session->model, *session->set, rows, [&](std::int64_t done) { progress.update(done); });
+  progress.finish();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const data::Example& example = dataset.examples[static_cast<std::size_t>(rows[i].example)];
+    if (options.labels) {
+      const std::vector<std::string>& labels = session->set->instructions[rows[i].verb].output.labels;
+      const evaluate::AnsweredRow row{
+          .row = example.row,
+          .answer = answers[i].text,
+          .reference = rows[i].truth.empty() ? "" : labels[static_cast<std::size_t>(rows[i].truth.front())],
+          .label_probabilities = answers[i].probabilities,
+          .label_log_probabilities = answers[i].log_probabilities};
+      std::cout << dump_json(label_line(row, labels)) << '\n';
+    } else {
+      if (rows[i].truth.empty())
+        raise(ErrorCategory::kBadData, "{}: there is no output to score", dataset.where(example));
+      std::cout << dump_json(row_line(example, {answers[i].log_probability, data::units_of(rows[i])})) << '\n';
+    }
+  }
+}
+
 void run(const Options& options) {
   const data::Dataset dataset = data::open_dataset(options.data, options.dataset_dir);
+  if (models::is_encoder(options.model.model)) return score_texts(options, dataset);
   const auto session = open_session(options.model);
   if (options.labels) return rank_labels(options, dataset, *session);
   const data::RowEncoder encoder(*session->dialogue, session->instruction_set());

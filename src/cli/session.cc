@@ -17,7 +17,8 @@ void ModelOptions::add_to(CLI::App& command, bool several) {
   command.add_option("--model,-m", model, "GGUF file or Hugging Face folder")->required();
   if (several) {
     command
-        .add_option("--adapter,-a", adapters, "LoRA adapter (folder of PEFT, mlx-lm or AdapterHub); repeated, each answers in the same batch")
+        .add_option("--adapter,-a", adapters,
+                    "LoRA adapter (folder of PEFT, mlx-lm or AdapterHub); repeated, each answers in the same batch")
         ->expected(1)
         ->take_all();
   } else {
@@ -52,7 +53,8 @@ std::string chat_template_of(const models::Package& package, const std::string& 
 namespace {
 
 models::LoadedAdapter open_adapter(Session& session, const std::string& folder) {
-  models::LoadedAdapter loaded = models::load_adapter_folder(folder, *session.package.model, session.engine->allocator());
+  models::LoadedAdapter loaded =
+      models::load_adapter_folder(folder, *session.package.model, session.engine->allocator());
   models::check_origin(loaded.origin, session.origin(), folder);
   return loaded;
 }

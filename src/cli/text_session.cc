@@ -1,8 +1,10 @@
 #include "cli/text_session.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/session.h"
 
 namespace instruct::cli {
@@ -84,12 +86,30 @@ data::TextOptions TextSession::text_options() const {
           .pooling = mean_pooling ? data::Pooling::kMean : data::Pooling::kFirst};
 }
 
+std::vector<data::TextRow> TextSession::encode(const data::Dataset& dataset, std::int64_t limit) const {
+  auto count = static_cast<std::int64_t>(dataset.examples.size());
+  if (limit > 0) count = std::min(count, limit);
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(count));
+  std::iota(indices.begin(), indices.end(), std::int64_t{0});
+  data::TextOptions options = text_options();
+  options.overflow = data::Overflow::kRight;
+  data::TextReport report;
+  std::vector<data::TextRow> rows =
+      data::TextEncoder(*package.tokenizer, *set).encode_all(dataset, indices, options, report);
+  if (!report.shortened.empty())
+    log_warning("{} rows are longer than the model's context of {} tokens and were cut, first: row {}",
+                report.shortened.size(), options.cutoff, report.shortened.front());
+  return rows;
+}
+
 std::unique_ptr<TextSession> open_text_session(const TextSessionOptions& options) {
   check_threads(options.threads);
   auto session = std::make_unique<TextSession>();
   session->engine = std::make_unique<ops::Engine>(options.threads);
   session->weights = {
       .dtype = ops::dtype_from_option(options.dtype), .trainable = options.trainable, .threads = options.threads};
+  if (options.needs_instructions && options.instructions.empty())
+    raise(ErrorCategory::kInvalidArgument, "an encoder answers the verbs of an instruction set: --instructions FILE");
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =
       models::open_package(options.model, models::PackageParts::kAll, session->weights, session->engine->allocator());

@@ -22,6 +22,7 @@ struct TextSessionOptions {
   std::string pooling = "auto";  // first, mean, or what the model was made with
   models::Draw draw = models::Draw::kNothing;
   bool trainable = false;  // the encoder's weights too
+  bool needs_instructions = true;
 };
 
 // Members refer to one another: it stays where it was made.
@@ -35,6 +36,8 @@ struct TextSession {
   std::vector<std::size_t> tasks;                   // of the model, by verb
 
   data::TextOptions text_options() const;
+  // The first `limit` rows of a data set (0: all), cut at their end to what the model takes, with a warning.
+  std::vector<data::TextRow> encode(const data::Dataset& dataset, std::int64_t limit = 0) const;
 };
 
 // Opens the encoder, and where there is an instruction set its heads. Without `draw` they are those the model was tuned
