@@ -163,7 +163,7 @@ class Training : public Parity {
     if (options.full) {
       for (const auto& weight : opened.package.model->weights()) named.push_back({weight.name, weight.variable, {}});
     } else {
-      adapter = models::load_peft_folder(folder() / "adapter", *opened.package.model, opened.engine.allocator());
+      adapter = models::load_adapter_folder(folder() / "adapter", *opened.package.model, opened.engine.allocator());
       for (std::size_t i = 0; i < adapter.adapter->modules().size(); ++i) {
         const auto& module = adapter.adapter->modules()[i];
         named.push_back({module.name + ".A", module.a, adapter.masters[i].first});
@@ -332,7 +332,7 @@ TEST_P(Parity, ExportsReadBackEqual) {
   Opened opened(folder());
   const auto encoded = rows(opened);
   const models::LoadedAdapter adapter =
-      models::load_peft_folder(folder() / "adapter", *opened.package.model, opened.engine.allocator());
+      models::load_adapter_folder(folder() / "adapter", *opened.package.model, opened.engine.allocator());
   const std::vector<double> with_adapter = scores(opened, encoded, data::Layout::kRows);
   const fs::path out = fs::temp_directory_path() / fmt::format("instruct-export-{}-{}", ::getpid(), GetParam());
   fs::create_directories(out / "hf");
