@@ -126,6 +126,7 @@ void add_embed_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("embed", "Embeddings of texts from an encoder, one JSON object a line");
   command->add_option("--model,-m", options->session.model, "Hugging Face folder of an encoder")->required();
+  command->add_option("--adapter,-a", options->session.adapter, "LoRA adapter tuned on the encoder");
   command
       ->add_option("--data,-d", options->data, "texts: one a line, or rows (.jsonl, .json, .csv); - for standard input")
       ->required();

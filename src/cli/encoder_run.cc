@@ -29,7 +29,6 @@ std::vector<std::int64_t> all_of(const data::Dataset& dataset) {
 
 void EncoderRun::execute() {
   loop_ = std::make_unique<TrainLoop>(config_, *this);
-  check();
   open();
   prepare_rows();
   make_optimizer();
@@ -41,7 +40,8 @@ void EncoderRun::execute() {
        .model = *session_->model,
        .tasks = session_->tasks,
        .rows = [this](std::int64_t epoch) -> const std::vector<data::TextRow>& { return rows_of(epoch); },
-       .dropout = static_cast<float>(dropout)},
+       .dropout = static_cast<float>(dropout),
+       .before_pass = [this](std::int64_t step, std::int64_t pass) { before_pass(step, pass); }},
       options);
   loop_->train(*session_->engine, objective);
   loop_->finish(Value());
@@ -54,13 +54,9 @@ void EncoderRun::execute() {
   say_what_next();
 }
 
-void EncoderRun::check() const {
-  if (config_.finetuning_type != "full")
-    raise(ErrorCategory::kUnsupported, "finetuning_type {}: encoders are tuned in full so far: --finetuning_type full",
-          config_.finetuning_type);
-}
-
 void EncoderRun::open() {
+  if (!config_.adapter_name_or_path.empty())
+    raise(ErrorCategory::kUnsupported, "adapter_name_or_path: adapters of encoders start anew so far");
   log_info("Opening {}", config_.model_name_or_path);
   session_ = open_text_session({.model = config_.model_name_or_path,
                                 .instructions = config_.instructions,
@@ -69,7 +65,7 @@ void EncoderRun::open() {
                                 .seed = config_.seed,
                                 .pooling = config_.pooling,
                                 .draw = models::Draw::kMissing,
-                                .trainable = true});
+                                .trainable = !is_lora()});
 }
 
 void EncoderRun::encode(Rows& rows, std::int64_t epoch) const {
@@ -128,9 +124,24 @@ const std::vector<data::TextRow>& EncoderRun::rows_of(std::int64_t epoch) {
   return train_.rows;
 }
 
+// With LoRA the adapter's matrices and the heads, which are trained whole.
 void EncoderRun::make_optimizer() {
   std::vector<train::Optimizer::Named> parameters;
-  for (const models::NamedWeight& weight : session_->model->weights())
+  if (is_lora()) {
+    const std::vector<nn::Linear*> layers = session_->package.encoder->linears();
+    session_->adapter.adapter = adapters::LoraAdapter::create({.rank = config_.lora_rank,
+                                                               .alpha = config_.alpha(),
+                                                               .dropout = config_.lora_dropout,
+                                                               .rank_stabilised = config_.use_rslora,
+                                                               .target_modules = config_.lora_target},
+                                                              layers, session_->package.encoder->dtype(), config_.seed,
+                                                              session_->engine->allocator());
+    for (const adapters::LoraModule& module : session_->adapter.adapter->modules()) {
+      parameters.push_back({module.name + ".lora_A", module.a, {}});
+      parameters.push_back({module.name + ".lora_B", module.b, {}});
+    }
+  }
+  for (const models::NamedWeight& weight : is_lora() ? session_->model->head_weights() : session_->model->weights())
     parameters.push_back({weight.name, weight.variable, {}});
   optimizer_ = std::make_unique<train::Optimizer>(
       train::AdamwConfig{.beta1 = config_.adam_beta1,
@@ -142,14 +153,34 @@ void EncoderRun::make_optimizer() {
       std::move(parameters), session_->engine->allocator());
 }
 
+void EncoderRun::before_pass(std::int64_t step, std::int64_t pass) {
+  if (is_lora() && config_.lora_dropout > 0)
+    session_->adapter.adapter->attach(config_.seed,
+                                      static_cast<std::uint64_t>(step) << 12 | static_cast<std::uint64_t>(pass));
+}
+
+// A weight as the optimizer holds it.
+tensor::Tensor EncoderRun::trained(const std::string& name) const {
+  for (const train::TrainedParameter& parameter : optimizer_->parameters()) {
+    if (parameter.name == name) return optimizer_->master(parameter);
+  }
+  raise(ErrorCategory::kInternal, "no weight '{}'", name);
+}
+
 void EncoderRun::write(const fs::path& folder) const {
-  models::write_text_model(folder, session_->package, *session_->model, session_->mean_pooling,
-                           [this](const std::string& name) -> tensor::Tensor {
-                             for (const train::TrainedParameter& parameter : optimizer_->parameters()) {
-                               if (parameter.name == name) return optimizer_->master(parameter);
-                             }
-                             raise(ErrorCategory::kInternal, "no weight '{}'", name);
-                           });
+  if (!is_lora()) {
+    models::write_text_model(folder, session_->package, *session_->model, session_->mean_pooling,
+                             [this](const std::string& name) { return trained(name); });
+    return;
+  }
+  std::vector<std::pair<tensor::Tensor, tensor::Tensor>> masters;
+  for (const adapters::LoraModule& module : std::as_const(*session_->adapter.adapter).modules())
+    masters.emplace_back(trained(module.name + ".lora_A"), trained(module.name + ".lora_B"));
+  models::AdapterHeads heads{.description = models::text_model_description(*session_->model, session_->mean_pooling)};
+  for (const models::NamedWeight& weight : session_->model->head_weights())
+    heads.weights.emplace_back(weight.name, trained(weight.name));
+  models::write_peft_files(folder, *session_->adapter.adapter, masters, session_->origin(),
+                           session_->package.config.layers, heads);
 }
 
 std::optional<BestMetric> EncoderRun::best_metric() const {
@@ -188,8 +219,11 @@ Value EncoderRun::test() {
 }
 
 void EncoderRun::say_what_next() const {
-  log_info("Model in {} after {} steps. Next, for instance:", config_.output_dir, loop_->position().step);
-  log_info("  instruct eval --model {} --instructions {} --data TEST.jsonl", config_.output_dir, config_.instructions);
+  const std::string& output = config_.output_dir;
+  const std::string model = is_lora() ? fmt::format("{} --adapter {}", config_.model_name_or_path, output) : output;
+  log_info("{} in {} after {} steps. Next, for instance:", is_lora() ? "Adapter and heads" : "Model", output,
+           loop_->position().step);
+  log_info("  instruct eval --model {} --instructions {} --data TEST.jsonl", model, config_.instructions);
 }
 
 }  // namespace instruct::cli

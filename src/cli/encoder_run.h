@@ -39,12 +39,14 @@ class EncoderRun : public Trainee {
   std::string units_name() const override { return "units"; }
   std::string progress_text(const train::StepReport& report) const override;
 
-  void check() const;
   void open();
   void prepare_rows();
   void encode(Rows& rows, std::int64_t epoch) const;
   const std::vector<data::TextRow>& rows_of(std::int64_t epoch);
+  bool is_lora() const { return config_.finetuning_type == "lora"; }
   void make_optimizer();
+  void before_pass(std::int64_t step, std::int64_t pass);
+  tensor::Tensor trained(const std::string& name) const;
   evaluate::TaskReport measure(const Rows& rows, const char* title, std::int64_t bootstrap) const;
   Value test();
   void say_what_next() const;

@@ -76,9 +76,9 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
 
 // Rows of an encoder with heads.
 void run_encoder(const Options& options, const data::Dataset& dataset) {
-  if (!options.model.adapters.empty())
-    raise(ErrorCategory::kUnsupported, "--adapter: encoders are tuned in full so far");
+  if (options.model.adapters.size() > 1) raise(ErrorCategory::kUnsupported, "--adapter: encoders take one at a time");
   const auto session = open_text_session({.model = options.model.model,
+                                          .adapter = options.model.adapters.empty() ? "" : options.model.adapters[0],
                                           .instructions = options.model.instructions,
                                           .dtype = options.model.dtype,
                                           .threads = options.model.threads});

@@ -79,6 +79,7 @@ void rank_labels(const Options& options, const data::Dataset& dataset, Session& 
 // Rows of an encoder with heads: what is true of each, over the labels or sentences that are each true or not.
 void score_texts(const Options& options, const data::Dataset& dataset) {
   const auto session = open_text_session({.model = options.model.model,
+                                          .adapter = options.model.adapter,
                                           .instructions = options.model.instructions,
                                           .dtype = options.model.dtype,
                                           .threads = options.model.threads});

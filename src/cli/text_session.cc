@@ -65,7 +65,10 @@ const TextTask& stored_task(const std::vector<TextTask>& stored, const TextTask&
 void open_heads(TextSession& session, const TextSessionOptions& options) {
   std::vector<TextTask> tasks = tasks_of(*session.set);
   if (options.draw == models::Draw::kNothing) {
-    const std::vector<TextTask> stored = models::stored_tasks(session.package);
+    std::vector<TextTask> stored =
+        options.adapter.empty() ? models::stored_tasks(session.package) : models::adapter_tasks(options.adapter);
+    // An adapter that another program made has heads without a name: those of the instruction set.
+    if (stored.empty() && !options.adapter.empty()) stored = tasks;
     if (stored.empty())
       raise(ErrorCategory::kInvalidArgument, "'{}' is an encoder without heads: tune it with 'instruct train' first",
             options.model);
@@ -73,7 +76,9 @@ void open_heads(TextSession& session, const TextSessionOptions& options) {
       instruction.output.labels = stored_task(stored, task_of(instruction), options.model).labels;
     tasks = stored;
   }
-  session.model = std::make_unique<models::TextModel>(session.package, std::move(tasks), options.draw, options.seed,
+  // The heads of an adapter stand in its own folder.
+  const models::Draw draw = options.adapter.empty() ? options.draw : models::Draw::kMissing;
+  session.model = std::make_unique<models::TextModel>(session.package, std::move(tasks), draw, options.seed,
                                                       session.weights, session.engine->allocator());
   for (const Instruction& instruction : session.set->instructions)
     session.tasks.push_back(session.model->task_of(instruction.verb));
@@ -84,6 +89,10 @@ void open_heads(TextSession& session, const TextSessionOptions& options) {
 data::TextOptions TextSession::text_options() const {
   return {.cutoff = package.config.context_length,
           .pooling = mean_pooling ? data::Pooling::kMean : data::Pooling::kFirst};
+}
+
+models::AdapterOrigin TextSession::origin() const {
+  return {package.path.string(), package.encoder->fingerprint(), package.tokenizer->fingerprint(), ""};
 }
 
 std::vector<data::TextRow> TextSession::encode(const data::Dataset& dataset, std::int64_t limit) const {
@@ -119,7 +128,17 @@ std::unique_ptr<TextSession> open_text_session(const TextSessionOptions& options
   }
   session->mean_pooling =
       options.pooling == "auto" ? models::stored_mean_pooling(session->package) : options.pooling == "mean";
+  if (const auto mean = options.adapter.empty() ? std::nullopt : models::adapter_mean_pooling(options.adapter);
+      mean && options.pooling == "auto")
+    session->mean_pooling = *mean;
   if (session->set) open_heads(*session, options);
+  if (!options.adapter.empty()) {
+    std::map<std::string, tensor::Tensor> heads;
+    session->adapter =
+        models::load_adapter_folder(options.adapter, *session->package.encoder, session->engine->allocator(), heads);
+    models::check_origin(session->adapter.origin, session->origin(), options.adapter);
+    if (session->model) session->model->take_heads(heads, options.adapter, session->engine->allocator());
+  }
   return session;
 }
 

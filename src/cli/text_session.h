@@ -8,6 +8,7 @@
 
 #include "data/text_rows.h"
 #include "instructions/instruction_set.h"
+#include "models/adapter_files.h"
 #include "models/text_model.h"
 #include "ops/engine.h"
 
@@ -15,6 +16,7 @@ namespace instruct::cli {
 
 struct TextSessionOptions {
   std::string model;
+  std::string adapter;  // folder of a LoRA adapter with heads, or empty
   std::string instructions;
   std::string dtype = "auto";
   int threads = 0;
@@ -34,8 +36,11 @@ struct TextSession {
   std::optional<instructions::InstructionSet> set;  // its labels in the order of the model's
   std::unique_ptr<models::TextModel> model;         // null without an instruction set
   std::vector<std::size_t> tasks;                   // of the model, by verb
+  models::LoadedAdapter adapter;                    // adapter.adapter is null without one
 
   data::TextOptions text_options() const;
+  // What an adapter trained here is bound to.
+  models::AdapterOrigin origin() const;
   // The first `limit` rows of a data set (0: all), cut at their end to what the model takes, with a warning.
   std::vector<data::TextRow> encode(const data::Dataset& dataset, std::int64_t limit = 0) const;
 };

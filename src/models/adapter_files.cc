@@ -1,5 +1,6 @@
 #include "models/adapter_files.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -37,7 +38,14 @@ std::vector<std::string> target_modules(const LoraAdapter& adapter, std::int64_t
 }
 
 // Only keys that old PEFT versions know: an unknown one makes them fail.
-Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std::int64_t blocks) {
+Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std::int64_t blocks,
+                   const AdapterHeads& heads) {
+  Value saved = heads.weights.empty() ? Value() : Value::array();
+  for (const auto& [name, weight] : heads.weights) {
+    const Value module(name.substr(0, name.find('.')));
+    const auto& known = saved.as_array();
+    if (std::find(known.begin(), known.end(), module) == known.end()) saved.push(module);
+  }
   const LoraConfig& config = adapter.config();
   Value target_values = Value::array();
   for (const std::string& target : target_modules(adapter, blocks)) target_values.push(target);
@@ -48,7 +56,7 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std:
   const double whole = std::floor(config.alpha);
   return Value::object(
       {{"peft_type", "LORA"},
-       {"task_type", "CAUSAL_LM"},
+       {"task_type", heads.weights.empty() ? "CAUSAL_LM" : "SEQ_CLS"},
        {"base_model_name_or_path", origin.base_model},
        {"inference_mode", true},
        {"r", config.rank},
@@ -58,7 +66,7 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std:
        {"bias", "none"},
        {"fan_in_fan_out", false},
        {"use_rslora", config.rank_stabilised},
-       {"modules_to_save", Value()},
+       {"modules_to_save", saved},
        {"rank_pattern", ranks},
        {"alpha_pattern", alphas}});
 }
@@ -67,7 +75,7 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std:
 
 void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
                       const std::vector<std::pair<Tensor, Tensor>>& masters, const AdapterOrigin& origin,
-                      std::int64_t blocks) {
+                      std::int64_t blocks, const AdapterHeads& heads) {
   std::vector<formats::TensorToWrite> tensors;
   for (std::size_t i = 0; i < adapter.modules().size(); ++i) {
     const std::string name = std::string(kPrefix) + adapter.modules()[i].name;
@@ -75,21 +83,29 @@ void write_peft_files(const fs::path& folder, const LoraAdapter& adapter,
     tensors.push_back({name + ".lora_A.weight", a.shape(), tensor::DType::kF32, [a = a] { return a; }});
     tensors.push_back({name + ".lora_B.weight", b.shape(), tensor::DType::kF32, [b = b] { return b; }});
   }
+  for (const auto& [name, weight] : heads.weights) {
+    tensors.push_back(
+        {std::string(kPrefix) + name, weight.shape(), tensor::DType::kF32, [weight = weight] { return weight; }});
+  }
   formats::write_safetensors(folder / "adapter_model.safetensors", tensors, Value::object({{"format", "pt"}}));
   write_file_atomic(folder / "adapter_config.json",
-                    dump_json(config_value(adapter, origin, blocks), {.indent = 2}) + "\n");
-  const Value ours = Value::object({{"format_version", 1},
-                                    {"base_model", origin.base_model},
-                                    {"base_fingerprint", origin.base_fingerprint},
-                                    {"template_fingerprint", origin.template_fingerprint},
-                                    {"chat_template", origin.chat_template}});
+                    dump_json(config_value(adapter, origin, blocks, heads), {.indent = 2}) + "\n");
+  Value ours = Value::object({{"format_version", 1},
+                              {"base_model", origin.base_model},
+                              {"base_fingerprint", origin.base_fingerprint},
+                              {"template_fingerprint", origin.template_fingerprint},
+                              {"chat_template", origin.chat_template}});
+  if (heads.description.is_object()) {
+    for (const auto& [key, value] : heads.description.as_object()) ours.set(key, value);
+  }
   write_file_atomic(folder / "instruct.json", dump_json(ours, {.indent = 2}) + "\n");
 }
 
-LoadedAdapter load_adapter_folder(const fs::path& folder, Llama& model, tensor::Allocator& allocator) {
-  AdapterContent content = read_adapter_folder(folder, allocator);
+namespace {
+
+LoadedAdapter attached(const fs::path& folder, AdapterContent content, const std::vector<nn::Linear*>& layers,
+                       tensor::DType dtype, tensor::Allocator& allocator) {
   std::vector<LoraAdapter::Weights> ordered;
-  std::vector<nn::Linear*> layers = model.linears();
   for (nn::Linear* layer : layers) {
     if (const auto it = content.by_module.find(layer->name); it != content.by_module.end()) {
       ordered.push_back(it->second);
@@ -99,8 +115,8 @@ LoadedAdapter load_adapter_folder(const fs::path& folder, Llama& model, tensor::
   for (auto& [module, weights] : content.by_module)
     ordered.push_back(weights);  // refused by load(), with the nearest name
   LoadedAdapter loaded;
-  loaded.adapter = with_origin(
-      folder.string(), [&] { return LoraAdapter::load(content.config, ordered, layers, model.dtype(), allocator); });
+  loaded.adapter = with_origin(folder.string(),
+                               [&] { return LoraAdapter::load(content.config, ordered, layers, dtype, allocator); });
   for (const LoraAdapter::Weights& weights : ordered) loaded.masters.emplace_back(weights.a, weights.b);
   loaded.origin.base_model = content.base_model;
   if (fs::exists(folder / "instruct.json")) {
@@ -112,6 +128,23 @@ LoadedAdapter load_adapter_folder(const fs::path& folder, Llama& model, tensor::
     loaded.origin = {text("base_model"), text("base_fingerprint"), text("template_fingerprint"), text("chat_template")};
   }
   return loaded;
+}
+
+}  // namespace
+
+LoadedAdapter load_adapter_folder(const fs::path& folder, Llama& model, tensor::Allocator& allocator) {
+  AdapterContent content = read_adapter_folder(folder, allocator);
+  if (!content.saved.empty())
+    raise(ErrorCategory::kUnsupported, "{}: option 'modules_to_save' is not supported for decoders (it holds '{}')",
+          content.origin, content.saved.begin()->first);
+  return attached(folder, std::move(content), model.linears(), model.dtype(), allocator);
+}
+
+LoadedAdapter load_adapter_folder(const fs::path& folder, Encoder& model, tensor::Allocator& allocator,
+                                  std::map<std::string, Tensor>& heads) {
+  AdapterContent content = read_adapter_folder(folder, allocator);
+  heads = std::move(content.saved);
+  return attached(folder, std::move(content), model.linears(), model.dtype(), allocator);
 }
 
 void check_origin(const AdapterOrigin& trained, const AdapterOrigin& given, const std::string& where) {

@@ -59,8 +59,8 @@ LoraConfig peft_config(const Value& json, const std::string& origin) {
   if (const std::string& kind = json.at("peft_type").as_string(); kind != "LORA")
     raise(ErrorCategory::kUnsupported, "{}: PEFT adapter of type {}: this program reads LORA", origin, kind);
   refuse_options(json,
-                 {"use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters",
-                  "lora_bias", "alora_invocation_tokens"},
+                 {"use_dora", "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias",
+                  "alora_invocation_tokens"},
                  origin);
   if (const std::string bias = text_or_empty(json, "bias"); !bias.empty() && bias != "none")
     raise(ErrorCategory::kUnsupported, "{}: bias '{}' is not supported, only 'none'", origin, bias);
@@ -191,7 +191,8 @@ std::string module_of(const std::string& name, const Names& names) {
 AdapterDescription adapter_description(const Value& json, const std::string& origin) {
   return with_origin(origin, [&]() -> AdapterDescription {
     if (is_set(json, "peft_type"))
-      return {Tool::kPeft, peft_config(json, origin), text_or_empty(json, "base_model_name_or_path")};
+      return {Tool::kPeft, peft_config(json, origin), text_or_empty(json, "base_model_name_or_path"),
+              is_set(json, "modules_to_save")};
     if (is_set(json, "fine_tune_type") || is_set(json, "lora_parameters"))
       return {Tool::kMlx, mlx_config(json, origin), text_or_empty(json, "model")};
     if (is_set(json, "config") && is_set(json, "version"))
@@ -217,6 +218,11 @@ AdapterContent read_adapter_folder(const fs::path& folder, tensor::Allocator& al
   AdapterContent content{.config = described.config, .base_model = described.base_model, .origin = file->origin()};
   for (const std::string& name : file->names()) {
     const std::string module = module_of(name, names);
+    if (module.empty() && described.saves_modules && name.starts_with(names.prefix)) {
+      content.saved[name.substr(names.prefix.size())] =
+          ops::converted_copy(file->tensor(name), tensor::DType::kF32, allocator);
+      continue;
+    }
     if (module.empty()) raise(ErrorCategory::kUnsupported, "{}: tensor '{}' is no LoRA matrix", file->origin(), name);
     LoraAdapter::Weights& weights = content.by_module[module];
     weights.module = module;

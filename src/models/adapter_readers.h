@@ -14,11 +14,14 @@
 
 namespace instruct::models {
 
+using tensor::Tensor;
+
 struct AdapterContent {
   adapters::LoraConfig config;
   std::string base_model;                                           // as the tool names it
   std::map<std::string, adapters::LoraAdapter::Weights> by_module;  // A [R, K] and B [N, R], f32
-  std::string origin;                                               // the file of the weights
+  std::map<std::string, Tensor> saved;  // weights of whole modules that were trained beside (modules_to_save), f32
+  std::string origin;                   // the file of the weights
 };
 
 // Reads a folder. Raises NotFound for a missing file, saying which were looked for; BadData for anything malformed;
@@ -32,6 +35,7 @@ struct AdapterDescription {
   Tool tool = Tool::kPeft;
   adapters::LoraConfig config;
   std::string base_model;
+  bool saves_modules = false;  // PEFT's modules_to_save
 };
 // Raises as read_adapter_folder(); `origin` names the file.
 AdapterDescription adapter_description(const Value& json, const std::string& origin);

@@ -84,7 +84,53 @@ Value written_config(const Package& package, const TextModel& model, bool mean_p
   return config;
 }
 
-Value written_tasks(const TextModel& model, const Package& package, bool mean_pooling) {
+std::vector<TextTask> tasks_of_file(const fs::path& file) {
+  const Value stored = json_or_null(file);
+  std::vector<TextTask> result;
+  const Value* tasks = stored.find("tasks");
+  if (tasks == nullptr) return result;
+  with_origin(file.string(), [&] {
+    for (const Value& task : tasks->as_array()) result.push_back(task_from(task));
+  });
+  return result;
+}
+
+std::optional<bool> mean_pooling_of_file(const fs::path& file) {
+  const Value stored = json_or_null(file);
+  const Value* pooling = stored.find("pooling");
+  if (pooling == nullptr || !pooling->is_string()) return std::nullopt;
+  return pooling->as_string() == "mean";
+}
+
+// Each once.
+std::vector<NamedWeight> all_weights(const std::vector<EncoderHead>& heads) {
+  std::vector<NamedWeight> result;
+  for (const EncoderHead& head : heads) {
+    for (const NamedWeight& weight : head.weights()) {
+      const bool there = std::any_of(result.begin(), result.end(),
+                                     [&](const NamedWeight& other) { return other.name == weight.name; });
+      if (!there) result.push_back(weight);
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<TextTask> stored_tasks(const Package& package) {
+  std::vector<TextTask> tasks = tasks_of_file(package.path / "instruct.json");
+  return tasks.empty() ? tasks_of_labels(package.hugging_face_config) : tasks;
+}
+
+std::vector<TextTask> adapter_tasks(const fs::path& folder) {
+  return tasks_of_file(folder / "instruct.json");
+}
+
+std::optional<bool> adapter_mean_pooling(const fs::path& folder) {
+  return mean_pooling_of_file(folder / "instruct.json");
+}
+
+Value text_model_description(const TextModel& model, bool mean_pooling) {
   Value tasks = Value::array();
   for (const TextTask& task : model.tasks()) {
     Value labels = Value::array();
@@ -93,28 +139,11 @@ Value written_tasks(const TextModel& model, const Package& package, bool mean_po
         std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& k) { return task.kind == k.second; });
     tasks.push(Value::object({{"verb", task.verb}, {"kind", kind->first}, {"labels", labels}}));
   }
-  return Value::object({{"tasks", tasks},
-                        {"pooling", mean_pooling ? "mean" : "first"},
-                        {"tokenizer_fingerprint", package.tokenizer->fingerprint()}});
-}
-
-}  // namespace
-
-std::vector<TextTask> stored_tasks(const Package& package) {
-  const fs::path file = package.path / "instruct.json";
-  const Value stored = json_or_null(file);
-  const Value* tasks = stored.find("tasks");
-  if (tasks == nullptr) return tasks_of_labels(package.hugging_face_config);
-  return with_origin(file.string(), [&] {
-    std::vector<TextTask> result;
-    for (const Value& task : tasks->as_array()) result.push_back(task_from(task));
-    return result;
-  });
+  return Value::object({{"tasks", tasks}, {"pooling", mean_pooling ? "mean" : "first"}});
 }
 
 bool stored_mean_pooling(const Package& package) {
-  if (const Value stored = json_or_null(package.path / "instruct.json"); stored.find("pooling") != nullptr)
-    return stored.at("pooling").as_string() == "mean";
+  if (const auto mean = mean_pooling_of_file(package.path / "instruct.json")) return *mean;
   const Value* pooling = package.hugging_face_config.find("classifier_pooling");
   if (pooling != nullptr && pooling->is_string()) return pooling->as_string() == "mean";
   if (!stored_tasks(package).empty()) return false;
@@ -157,21 +186,40 @@ Variable TextModel::pooled(const ops::Context& context, const EncoderPass& pass,
 }
 
 std::vector<NamedWeight> TextModel::head_weights() const {
-  std::vector<NamedWeight> result;
-  for (const EncoderHead& head : heads_) {
-    for (const NamedWeight& weight : head.weights()) {
-      const bool there = std::any_of(result.begin(), result.end(),
-                                     [&](const NamedWeight& other) { return other.name == weight.name; });
-      if (!there) result.push_back(weight);
-    }
-  }
+  std::vector<NamedWeight> result = all_weights(heads_);
+  std::erase_if(result, [](const NamedWeight& weight) { return !weight.variable.is_parameter(); });
   return result;
+}
+
+void TextModel::take_heads(const std::map<std::string, Tensor>& weights, const std::string& origin,
+                           tensor::Allocator& allocator) {
+  std::size_t taken = 0;
+  for (const NamedWeight& weight : head_weights()) {
+    const auto found = weights.find(weight.name);
+    if (found == weights.end())
+      raise(ErrorCategory::kBadData, "{}: the head's weight '{}' is missing: was it tuned for this instruction set?",
+            origin, weight.name);
+    Variable variable = weight.variable;
+    if (!(found->second.shape() == variable.value().shape()))
+      raise(ErrorCategory::kBadData, "{}: tensor '{}' is {}, the head has {}", origin, weight.name,
+            found->second.shape().text(), variable.value().shape().text());
+    variable.mutable_value() = ops::converted_copy(found->second, variable.dtype(), allocator);
+    ++taken;
+  }
+  if (taken == weights.size()) return;
+  std::vector<std::string> known;
+  for (const NamedWeight& weight : head_weights()) known.push_back(weight.name);
+  for (const auto& [name, tensor] : weights) {
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      raise(ErrorCategory::kBadData, "{}: tensor '{}' is no weight of a head{}", origin, name,
+            did_you_mean(name, known));
+  }
 }
 
 std::vector<NamedWeight> TextModel::weights() const {
   std::vector<NamedWeight> result = package_.encoder->weights();
   const std::size_t encoder = result.size();
-  for (const NamedWeight& weight : head_weights()) {
+  for (const NamedWeight& weight : all_weights(heads_)) {
     const bool there = std::any_of(result.begin(), result.begin() + static_cast<std::ptrdiff_t>(encoder),
                                    [&](const NamedWeight& other) { return other.name == weight.name; });
     if (!there) result.push_back(weight);
@@ -196,7 +244,7 @@ void write_text_model(const fs::path& folder, const Package& package, const Text
     if (fs::exists(package.path / name)) write_file_atomic(folder / name, read_file(package.path / name));
   }
   write_file_atomic(folder / "instruct.json",
-                    dump_json(written_tasks(model, package, mean_pooling), {.indent = 2}) + "\n");
+                    dump_json(text_model_description(model, mean_pooling), {.indent = 2}) + "\n");
   formats::write_safetensors(folder / "model.safetensors", tensors, Value::object({{"format", "pt"}}));
 }
 

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,9 +28,13 @@ struct TextTask {
 // Tasks that a tuned model's folder has heads for: those of its instruct.json, or the labels that config.json names
 // (a model of transformers for sequence classification). Empty for a model that was not tuned.
 std::vector<TextTask> stored_tasks(const Package& package);
+// Those of an adapter's folder; empty where its instruct.json names none.
+std::vector<TextTask> adapter_tasks(const std::filesystem::path& folder);
 // Whether its heads take the mean over a text's tokens: what it was tuned with, else what a sentence-transformers
 // folder says, else false (the first token).
 bool stored_mean_pooling(const Package& package);
+// What an adapter's folder says; nothing where it does not.
+std::optional<bool> adapter_mean_pooling(const std::filesystem::path& folder);
 
 class TextModel {
  public:
@@ -49,15 +55,21 @@ class TextModel {
                   const nn::Dropout& dropout) const {
     return heads_[task](context, pooled, dropout);
   }
-  // Every weight once: the encoder's and the heads', or the heads' alone.
+  // Every weight once: the encoder's and the heads'; and those that are trained where the encoder is frozen.
   std::vector<NamedWeight> weights() const;
   std::vector<NamedWeight> head_weights() const;
+  // Takes what was trained beside an adapter. Raises BadData for a weight that is missing, unknown or of another shape.
+  void take_heads(const std::map<std::string, Tensor>& weights, const std::string& origin,
+                  tensor::Allocator& allocator);
 
  private:
   Package& package_;
   std::vector<TextTask> tasks_;
   std::vector<EncoderHead> heads_;
 };
+
+// Tasks and pooling as instruct.json has them.
+Value text_model_description(const TextModel& model, bool mean_pooling);
 
 // Writes config.json, model.safetensors (f32), the tokenizer's files and instruct.json (tasks, pooling) into an
 // existing folder. With one task of labels over the first token, transformers loads it for sequence classification.

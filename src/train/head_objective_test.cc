@@ -6,7 +6,9 @@
 
 #include <filesystem>
 
+#include "base/error.h"
 #include "formats/safetensors.h"
+#include "models/adapter_files.h"
 #include "models/text_model.h"
 #include "train/optimizer.h"
 
@@ -28,12 +30,8 @@ std::vector<std::string> golden_encoders() {
 class HeadTraining : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const fs::path folder = fs::path(INSTRUCT_GOLDENS) / "encoders" / GetParam();
-    expected_ = formats::SafetensorsFile::open(folder / "expected.safetensors");
-    const models::WeightOptions options{.trainable = true};
-    package_ = models::open_package(folder, models::PackageParts::kAll, options, engine_.allocator());
-    model_ = std::make_unique<models::TextModel>(package_, models::stored_tasks(package_), models::Draw::kNothing, 0,
-                                                 options, engine_.allocator());
+    expected_ = formats::SafetensorsFile::open(folder() / "expected.safetensors");
+    open({.trainable = true});
     const std::vector<std::int64_t> labels = integers("labels");
     for (std::size_t i = 0; i < labels.size(); ++i) {
       data::TextRow row;
@@ -44,6 +42,23 @@ class HeadTraining : public ::testing::TestWithParam<std::string> {
       row.parts = {{0, 1}};
       row.truth = {static_cast<float>(labels[i])};
       rows_.push_back(std::move(row));
+    }
+  }
+  fs::path folder() const { return fs::path(INSTRUCT_GOLDENS) / "encoders" / GetParam(); }
+  void open(const models::WeightOptions& options) {
+    package_ = models::open_package(folder(), models::PackageParts::kAll, options, engine_.allocator());
+    model_ = std::make_unique<models::TextModel>(package_, models::stored_tasks(package_), models::Draw::kNothing, 0,
+                                                 options, engine_.allocator());
+  }
+  // Ten steps over three rows each; their losses are those of transformers.
+  void expect_losses(Optimizer& optimizer, const std::string& name) {
+    const std::vector<float> wanted = expected_->tensor(name).to_floats();
+    for (std::size_t step = 0; step < wanted.size(); ++step) {
+      std::vector<std::size_t> chosen;
+      for (std::size_t i = 0; i < 3; ++i) chosen.push_back((3 * step + i) % rows_.size());
+      const double loss = loss_of(chosen, 1.0F / 3) / 3;
+      EXPECT_NEAR(loss, static_cast<double>(wanted[step]), 1e-4 * std::abs(static_cast<double>(wanted[step]))) << step;
+      optimizer.step(engine_.context(), 1e-3, optimizer.gradient_norm(engine_.context()));
     }
   }
   std::vector<std::int64_t> integers(const std::string& name) const {
@@ -108,14 +123,29 @@ TEST_P(HeadTraining, TenStepsAreTheOfficialOnes) {
   std::vector<Optimizer::Named> parameters;
   for (const models::NamedWeight& weight : model_->weights()) parameters.push_back({weight.name, weight.variable, {}});
   Optimizer optimizer({.max_grad_norm = 1.0}, std::move(parameters), engine_.allocator());
-  const std::vector<float> wanted = expected_->tensor("full.losses").to_floats();
-  for (std::size_t step = 0; step < wanted.size(); ++step) {
-    std::vector<std::size_t> chosen;
-    for (std::size_t i = 0; i < 3; ++i) chosen.push_back((3 * step + i) % rows_.size());
-    const double loss = loss_of(chosen, 1.0F / 3) / 3;
-    EXPECT_NEAR(loss, static_cast<double>(wanted[step]), 1e-4 * std::abs(static_cast<double>(wanted[step]))) << step;
-    optimizer.step(engine_.context(), 1e-3, optimizer.gradient_norm(engine_.context()));
+  expect_losses(optimizer, "full.losses");
+}
+
+// An adapter that PEFT made, with the heads that it saves beside.
+TEST_P(HeadTraining, TenStepsOfAnAdapterAreThoseOfPeft) {
+  open({});
+  std::map<std::string, Tensor> heads;
+  const models::LoadedAdapter loaded =
+      models::load_adapter_folder(folder() / "adapter", *package_.encoder, engine_.allocator(), heads);
+  model_->take_heads(heads, "adapter", engine_.allocator());
+  std::vector<Optimizer::Named> parameters;
+  for (std::size_t i = 0; i < loaded.masters.size(); ++i) {
+    const adapters::LoraModule& module = loaded.adapter->modules()[i];
+    parameters.push_back({module.name + ".lora_A", module.a, loaded.masters[i].first});
+    parameters.push_back({module.name + ".lora_B", module.b, loaded.masters[i].second});
   }
+  for (const models::NamedWeight& weight : model_->head_weights())
+    parameters.push_back({weight.name, weight.variable, {}});
+  EXPECT_EQ(parameters.size(), 2 * loaded.masters.size() + heads.size());
+  Optimizer optimizer({.max_grad_norm = 1.0}, std::move(parameters), engine_.allocator());
+  expect_losses(optimizer, "lora.losses");
+  heads.erase(heads.begin());
+  EXPECT_THROW(model_->take_heads(heads, "adapter", engine_.allocator()), Error);
 }
 
 TEST_P(HeadTraining, PassesOfAStepAddUp) {

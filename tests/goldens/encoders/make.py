@@ -135,7 +135,10 @@ def main():
             if parameter.grad is not None: expected["gradient." + key] = parameter.grad.clone()
         model.zero_grad()
         fresh = lambda: AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").float()
-        lora = get_peft_model(fresh(), LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets, task_type="SEQ_CLS"))
+        # PEFT trains the classifier beside; ModernBERT's dense layer before it, which is new too, has to be named.
+        saved = ["classifier", "head"] if name == "modernbert" else None
+        lora = get_peft_model(fresh(), LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=targets, task_type="SEQ_CLS",
+                                                  modules_to_save=saved))
         for key, parameter in lora.named_parameters():
             if "lora_B" in key: parameter.data = 0.1 * torch.randn_like(parameter)
         lora.save_pretrained(folder / "adapter")
