@@ -24,6 +24,7 @@ parser.add_argument("--model", required=True)
 parser.add_argument("--rows", help="rows with answers; without, no perplexity")
 parser.add_argument("--work", default="/tmp/instruct-quantisers", help="folder for the files")
 parser.add_argument("--noise", type=float, default=0.0)
+parser.add_argument("--seed", type=int, default=1, help="of the noise: one file's perplexity depends on the luck of a few weights")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--types", nargs="+", default="q8_0 q6_k q5_k_m q5_k_s q5_1 q5_0 q4_k_m q4_k_s q4_1 q4_0 q3_k_l q3_k_m q3_k_s q2_k".split())
 options = parser.parse_args()
@@ -54,7 +55,7 @@ def llama_quantize(source, kind, target):
 
 
 def add_noise(path):
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(options.seed)
     for tensor in gguf.GGUFReader(path, "r+").tensors:
         if len(tensor.shape) < 2: continue
         values = tensor.data.astype(np.float32)
