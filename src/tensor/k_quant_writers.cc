@@ -7,7 +7,9 @@
 // smallest weighted error kept. Then the block's own numbers follow from the largest scale and offset, and what ggml
 // does not do: of the integers beside the nearest ones for each group, those are taken that leave the smallest error.
 //
-// Large values matter more: their products with activations are larger. The weights are ggml's.
+// Errors are weighted, for large values matter more: their products with activations are larger. By magnitude and the
+// root mean square of the group, as in ggml's Q4_K and Q5_K; Q6_K by squares, as there. For Q3_K ggml takes squares
+// too, for Q2_K the magnitude alone: that leaves larger errors, and SmolLM2 with Q3_K a perplexity of 84.7, not 79.3.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -48,6 +50,7 @@ Group<N> load(const float* x) {
   return group;
 }
 
+// Root mean square and magnitude.
 template <std::size_t N>
 Group<N> weights_of(const Group<N>& x) {
   Lanes squares{};
@@ -55,6 +58,12 @@ Group<N> weights_of(const Group<N>& x) {
   const float mean = std::sqrt(sum(squares) / static_cast<float>(N));
   Group<N> weights;
   for (std::size_t i = 0; i < x.size(); ++i) weights[i] = mean + (x[i] < 0 ? -x[i] : x[i]);
+  return weights;
+}
+
+Group<16> squares_of(const Group<16>& x) {
+  Group<16> weights;
+  for (std::size_t i = 0; i < x.size(); ++i) weights[i] = x[i] * x[i];
   return weights;
 }
 
@@ -261,13 +270,13 @@ void settle_symmetric(const Group<N>& x, const Group<N>& w, float wanted, float 
 }
 
 // Scales are integers in [-most, most); the largest has the code of the largest magnitude, -most.
-SymmetricBlock<16> symmetric_block(const float* x, float zero, int most) {
+SymmetricBlock<16> symmetric_block(const float* x, float zero, int most, Group<16> (*weigh)(const Group<16>&)) {
   std::array<Group<16>, 16> groups, weights;
   std::array<float, 16> scales{};
   float extreme = 0;
   for (std::size_t g = 0; g < 16; ++g) {
     groups[g] = load<16>(x + 16 * g);
-    weights[g] = weights_of<16>(groups[g]);
+    weights[g] = weigh(groups[g]);
     scales[g] = search_symmetric<16>(groups[g], weights[g], zero);
     if (std::abs(scales[g]) > std::abs(extreme)) extreme = scales[g];
   }
@@ -332,7 +341,7 @@ void write_q2_k(const float* x, std::uint8_t* block) {
 }
 
 void write_q3_k(const float* x, std::uint8_t* block) {
-  const auto stored = symmetric_block(x, 4, 32);
+  const auto stored = symmetric_block(x, 4, 32, weights_of<16>);
   std::memset(block, 0, 108);
   for (std::size_t i = 0; i < 256; ++i) block[i % 32] |= static_cast<std::uint8_t>((stored.q[i] >> 2) << (i / 32));
   pack_pairs(stored.q, block + 32);
@@ -346,7 +355,7 @@ void write_q3_k(const float* x, std::uint8_t* block) {
 }
 
 void write_q6_k(const float* x, std::uint8_t* block) {
-  const auto stored = symmetric_block(x, 32, 128);
+  const auto stored = symmetric_block(x, 32, 128, squares_of);
   for (std::size_t half = 0; half < 2; ++half) {
     const std::uint8_t* q = stored.q.data() + 128 * half;
     for (std::size_t i = 0; i < 32; ++i) {

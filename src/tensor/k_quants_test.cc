@@ -49,7 +49,6 @@ TEST(KQuants, AreAsCloseAsThoseOfGgml) {
     int counted = 0;
     for (std::size_t i = 0; i < ours.size(); ++i) {
       const double expected = theirs.as_array()[i].as_double();
-      printf("%s %zu %g %g %.3f\n", name.c_str(), i, ours[i], expected, ours[i] / expected);
       // What a half-precision scale of 11 bits alone may cost.
       double squares = 0;
       for (std::size_t j = 0; j < 256; ++j) squares += std::pow(static_cast<double>(values[256 * i + j]), 2);
