@@ -45,21 +45,44 @@ Charsmap::Charsmap(std::string_view bytes, const std::string& origin) {
   }
 }
 
-std::optional<std::string_view> Charsmap::replacement(std::string_view text) const {
+std::optional<Charsmap::Match> Charsmap::find(std::string_view text, Wanted wanted) const {
+  std::optional<Match> found;
   std::size_t at = distance_of(units_[0]);
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte == 0) return std::nullopt;  // keys end there
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte == 0) return found;  // keys end there
     at ^= byte;
-    if (at >= units_.size() || label_of(units_[at]) != byte) return std::nullopt;
+    if (at >= units_.size() || label_of(units_[at]) != byte) return found;
     const std::uint32_t unit = units_[at];
     at ^= distance_of(unit);
     if (!has_value(unit)) continue;
     const std::size_t place = at < units_.size() ? units_[at] & 0x7FFFFFFFU : replacements_.size();
-    if (place >= replacements_.size()) return std::nullopt;
-    return std::string_view(replacements_.data() + place);  // to its zero
+    if (place >= replacements_.size()) return found;
+    found = {i + 1, std::string_view(replacements_.data() + place)};  // to its zero
+    if (wanted == Wanted::kShortest) return found;
   }
-  return std::nullopt;
+  return found;
+}
+
+std::optional<std::string_view> Charsmap::replacement(std::string_view text) const {
+  const auto found = find(text, Wanted::kShortest);
+  return found ? std::optional(found->put) : std::nullopt;
+}
+
+void Charsmap::apply_longest(AlignedText& text) const {
+  const std::string_view view = text.view();
+  AlignedText::Writer writer(text);
+  std::size_t length = 0;
+  for (std::size_t at = 0; at < view.size(); at += length) {
+    const auto found = find(view.substr(at), Wanted::kLongest);
+    if (!found) {
+      first_character(view.substr(at), length);
+      continue;
+    }
+    length = found->length;
+    if (found->put != view.substr(at, length)) writer.replace(at, at + length, found->put);
+  }
+  writer.finish();
 }
 
 void Charsmap::replace_cluster(std::string_view cluster, std::size_t at, AlignedText::Writer& writer) const {

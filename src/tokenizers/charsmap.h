@@ -26,8 +26,17 @@ class Charsmap {
   // Normalises valid UTF-8 as the official tokenizers do: a cluster of characters that one sees as one is replaced as a
   // whole when it is shorter than six bytes, else each of its characters alone.
   void apply(AlignedText& text) const;
+  // As SentencePiece does: at each place the longest sequence that is in the table.
+  void apply_longest(AlignedText& text) const;
 
  private:
+  struct Match {
+    std::size_t length = 0;
+    std::string_view put;
+  };
+  // The shortest or the longest sequence that `text` begins with, and what it becomes.
+  enum class Wanted : std::uint8_t { kShortest, kLongest };
+  std::optional<Match> find(std::string_view text, Wanted wanted) const;
   // What the shortest sequence that `text` begins with becomes.
   std::optional<std::string_view> replacement(std::string_view text) const;
   void replace_cluster(std::string_view cluster, std::size_t at, AlignedText::Writer& writer) const;

@@ -34,11 +34,26 @@ class Print {
   std::string all_;
 };
 
+// Classes of characters once were patterns.
+std::string pattern_of(const SplitStep& step) {
+  switch (step.match) {
+    case SplitMatch::kSpace:
+      return R"(\s)";
+    case SplitMatch::kPunctuation:
+      return R"([\p{P}$+<=>^`|~])";
+    case SplitMatch::kDigit:
+      return R"(\p{N})";
+    default:
+      return step.pattern;
+  }
+}
+
 void print_word_model(Print& print, const TokenizerSpec& spec) {
   print.number(static_cast<int>(spec.model));
   print.put(spec.continuing_prefix);
   print.number(spec.longest_word);
   print.put(spec.piece_prefix);
+  print.number(spec.keeps_single);
 }
 
 }  // namespace
@@ -59,9 +74,8 @@ std::string fingerprint_of(const TokenizerSpec& spec) {
   print.steps(spec.normalisers);
   print.steps(spec.preparations);
   for (const SplitStep& step : spec.splits) {
-    print.put(step.pattern);
+    print.put(pattern_of(step));
     print.number(static_cast<int>(step.behaviour) * 2 + static_cast<int>(step.invert));
-    if (step.match != SplitMatch::kPattern) print.number(static_cast<int>(step.match));
   }
   for (const MatchRule& rule : spec.match_rules) {
     print.number(rule.id);

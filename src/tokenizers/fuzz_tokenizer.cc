@@ -40,7 +40,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const Token& token : plain) {
       if (tokenizer.is_special(token.id) && token.id != tokenizer.spec().unknown) std::abort();
     }
-    check(tokenizer, tokenizer.encode_with_specials(text), text);
+    const auto special = tokenizer.encode_with_specials(text);
+    check(tokenizer, special, text);
+    const auto input = tokenizer.frame(special, plain);
+    if (input.tokens.size() != input.type_ids.size() || input.tokens.size() != input.texts.size()) std::abort();
+    for (const Token& token : input.tokens) {
+      if (token.begin > token.end || token.end > text.size()) std::abort();
+    }
     instruct::tokenizers::tokenizer_json_of(tokenizer.spec());
   } catch (const instruct::Error&) {
   }

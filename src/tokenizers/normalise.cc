@@ -166,7 +166,8 @@ void repair(AlignedText& text) {
 Normaliser::Normaliser(const std::vector<NormaliserStep>& steps, const std::string& origin) {
   for (const NormaliserStep& step : steps) {
     Step made{step, {}, std::nullopt, nullptr};
-    if (step.kind == NormaliserKind::kCharsmap) made.charsmap = std::make_shared<const Charsmap>(step.text, origin);
+    if (step.kind == NormaliserKind::kCharsmap || step.kind == NormaliserKind::kLongestCharsmap)
+      made.charsmap = std::make_shared<const Charsmap>(step.text, origin);
     if (step.kind == NormaliserKind::kReplace) {
       if (const auto literal = literal_of_pattern(step.pattern)) {
         made.literal = *literal;
@@ -232,6 +233,9 @@ void Normaliser::apply(AlignedText& text) const {
         break;
       case NormaliserKind::kCharsmap:
         made.charsmap->apply(text);
+        break;
+      case NormaliserKind::kLongestCharsmap:
+        made.charsmap->apply_longest(text);
         break;
       default:
         apply_to_characters(text, made.step);

@@ -20,21 +20,15 @@ struct Named {
 };
 
 const std::vector<Named>& known() {
+  const SplitStep digits{{}, SplitBehaviour::kIsolated, false, SplitMatch::kDigit};
   static const std::vector<Named> table{
-      {"gpt-2", {{kGpt2}}},
-      {"default", {{kGpt2}}},
-      {"smollm", {{R"(\p{N})"}, {kGpt2}}},
-      {"starcoder", {{R"(\p{N})"}, {kGpt2}}},
-      {"refact", {{R"(\p{N})"}, {kGpt2}}},
-      {"command-r", {{R"(\p{N})"}, {kGpt2}}},
-      {"llama-bpe", {{kLlama3}}},
-      {"llama3", {{kLlama3}}},
-      {"llama-v3", {{kLlama3}}},
-      {"dbrx", {{kLlama3}}},
-      {"smaug-bpe", {{kLlama3}}},
-      {"qwen2", {{kQwen2}}},
-      {"stablelm2", {{kQwen2}}},
-      {"tekken", {{kTekken}}},
+      {"gpt-2", {{kGpt2}}},          {"default", {{kGpt2}}},
+      {"smollm", {digits, {kGpt2}}}, {"starcoder", {digits, {kGpt2}}},
+      {"refact", {digits, {kGpt2}}}, {"command-r", {digits, {kGpt2}}},
+      {"llama-bpe", {{kLlama3}}},    {"llama3", {{kLlama3}}},
+      {"llama-v3", {{kLlama3}}},     {"dbrx", {{kLlama3}}},
+      {"smaug-bpe", {{kLlama3}}},    {"qwen2", {{kQwen2}}},
+      {"stablelm2", {{kQwen2}}},     {"tekken", {{kTekken}}},
   };
   return table;
 }

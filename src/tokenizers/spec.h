@@ -68,6 +68,7 @@ enum class NormaliserKind : std::uint8_t {
   kStripAccents,
   kNmt,
   kCharsmap,
+  kLongestCharsmap,
   kBertClean,
   kBertChinese,
   kBertAccents,
@@ -102,6 +103,7 @@ struct TokenizerSpec {
   // Which neighbours are joined first: a list of pairs (best first), or for SentencePiece models a score by id.
   std::vector<std::pair<std::string, std::string>> merges;
   std::vector<double> scores;  // kUnigram: log probabilities; not a number for tokens that text cannot become
+  bool keeps_single = false;   // kUnigram: sums are kept in f32 as in SentencePiece, which decides ties
   Alphabet alphabet = Alphabet::kBytes;
   std::vector<NormaliserStep> normalisers;   // of the text between tokens that are searched as they are spelled
   std::vector<NormaliserStep> preparations;  // of what is left between the other searched tokens, before splitting

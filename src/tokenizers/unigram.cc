@@ -74,7 +74,7 @@ void UnigramEncoder::find_best(std::string_view piece, std::vector<Workspace::Cu
   const auto offer = [&](std::size_t from, std::size_t to, std::int32_t id, double score) {
     Workspace::Cut& cut = cuts[to];
     if (cut.from != Workspace::kNoCut && score <= cut.score) return;
-    cut = {score, narrow(from), id};
+    cut = {spec_.keeps_single ? static_cast<double>(static_cast<float>(score)) : score, narrow(from), id};
   };
   for (std::size_t at = 0; at < piece.size();) {
     const double before = cuts[at].score;

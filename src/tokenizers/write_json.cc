@@ -98,6 +98,7 @@ Value normaliser(const TokenizerSpec& spec) {
             {{"type", "Strip"}, {"strip_left", step.text != "right"}, {"strip_right", step.text != "left"}}));
         break;
       case NormaliserKind::kCharsmap:
+      case NormaliserKind::kLongestCharsmap:  // the nearest that there is; differs in rare sequences
         parts.push(Value::object({{"type", "Precompiled"}, {"precompiled_charsmap", base64_of_bytes(step.text)}}));
         break;
       case NormaliserKind::kBertClean:

@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
 """Makes the goldens of Unigram tokenizers, with sentencepiece's trainer and the official library.
 
-    tests/goldens/tokenizers/make_unigram.py     (tokenizers 0.23.3, sentencepiece 0.2.1, protobuf; uses lines.json)
+    tests/goldens/tokenizers/make_unigram.py     (tokenizers 0.23.3, sentencepiece 0.2.1, transformers 5.24, protobuf; uses
+                                          lines.json)
 
+NAME.model                   what SentencePiece trained
+models.json                  {NAME: ids of every line by sentencepiece or, for T5Tokenizer and XLMRobertaTokenizer, by
+                              those classes of transformers (with their special tokens) from unigram.model; null where a
+                              line has U+0000}
 NAME.json, NAME.input.json   as make_encoders.py writes them; the charsmap comes from a few rules, to stay small
 """
 import base64
@@ -89,10 +94,36 @@ def tokenizers_by_name():
     return {"unigram-xlm": xlm, "unigram-t5": t5, "unigram-albert": albert, "unigram-bytes": bytes_}
 
 
+def of_class(name, file, model, texts):
+    import transformers
+
+    with tempfile.TemporaryDirectory() as folder:
+        (pathlib.Path(folder) / file).write_bytes(model)
+        (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+        tokenizer = getattr(transformers, name).from_pretrained(folder)
+        return [tokenizer(text).input_ids for text in texts]
+
+
+def make_models(texts):
+    result = {}
+    for name, options in {"unigram": {}, "bpe": {"model_type": "bpe", "byte_fallback": True, "add_dummy_prefix": False}}.items():
+        model = train(**options)
+        (HERE / f"{name}.model").write_bytes(model)
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        result[name] = [None if "\0" in text else processor.encode(text) for text in texts]
+    for_t5 = train(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    (HERE / "t5.model").write_bytes(for_t5)
+    result["T5Tokenizer"] = of_class("T5Tokenizer", "spiece.model", for_t5, texts)
+    unigram_model = (HERE / "unigram.model").read_bytes()
+    result["XLMRobertaTokenizer"] = of_class("XLMRobertaTokenizer", "sentencepiece.bpe.model", unigram_model, texts)
+    make.write("models.json", result)
+
+
 def main():
     texts = json.loads((HERE / "lines.json").read_text(encoding="utf-8"))
     for name, tokenizer in tokenizers_by_name().items():
         make_encoders.write_cases(name, tokenizer, texts)
+    make_models(texts)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,232 @@
+// SentencePiece's .model as the tokenizer.json that the official library makes of it: XLMRobertaTokenizer and
+// T5Tokenizer of transformers 5, and SentencePiece's own settings for all others.
+#include <algorithm>
+#include <optional>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "tokenizers/base64.h"
+#include "tokenizers/sentence_piece.h"
+#include "tokenizers/tokenizer.h"
+#include "tokenizers/vocab_json.h"
+
+namespace instruct::tokenizers {
+namespace {
+
+using vocab_json::class_of;
+using vocab_json::list;
+using vocab_json::Special;
+using vocab_json::special_of;
+using vocab_json::template_of;
+using vocab_json::text_part;
+using vocab_json::token_part;
+using vocab_json::typed;
+
+constexpr const char* kMark = "\xE2\x96\x81";  // SentencePiece's space
+constexpr std::int64_t kMostExtraIds = 10'000;
+
+Value metaspace() {
+  return Value::object({{"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", "always"}, {"split", true}});
+}
+
+Value replace(const char* kind, const std::string& from, const char* to) {
+  return Value::object({{"type", "Replace"}, {"pattern", Value::object({{kind, from}})}, {"content", to}});
+}
+
+// How SentencePiece itself normalises, as its file says.
+Value own_normaliser(const SentencePieceModel& model) {
+  Value parts = Value::array();
+  if (!model.charsmap.empty()) {
+    parts.push(Value::object({{"type", "Precompiled"}, {"precompiled_charsmap", base64_of_bytes(model.charsmap)}}));
+  }
+  const char* space = model.escape_whitespaces ? kMark : " ";
+  if (model.remove_extra_whitespaces) {
+    parts.push(replace("Regex", "\\A +", ""));
+    parts.push(replace("Regex", " {2,}", " "));
+  }
+  if (model.escape_whitespaces) parts.push(replace("String", " ", kMark));
+  if (model.remove_extra_whitespaces) parts.push(replace("Regex", std::string("(?:") + space + ")+\\z", ""));
+  if (model.add_dummy_prefix) parts.push(Value::object({{"type", "Prepend"}, {"prepend", space}}));
+  return Value::object({{"type", "Sequence"}, {"normalizers", std::move(parts)}});
+}
+
+// The pieces of a file in the order that the model counts them, and what is special among them.
+class PieceList {
+ public:
+  explicit PieceList(const SentencePieceModel& model) : model_(model) {}
+
+  // Pieces from `first` on.
+  void add_from(std::size_t first) {
+    for (std::size_t i = first; i < model_.pieces.size(); ++i) {
+      const SentencePieceModel::Piece& piece = model_.pieces[i];
+      add(piece.text, static_cast<double>(piece.score));
+      if (piece.kind == SentencePieceModel::Kind::kUnknown) {
+        unknown_ = next_ - 1;
+        mark({piece.text}, next_ - 1, true);
+      }
+      if (piece.kind == SentencePieceModel::Kind::kUserDefined) mark({piece.text}, next_ - 1, false);
+      if (piece.kind == SentencePieceModel::Kind::kControl) mark({piece.text}, next_ - 1, true);
+    }
+  }
+  void add_special(const Special& special) {
+    add(special.text, 0.0);
+    mark(special, next_ - 1, true);
+  }
+  // A token that is special whatever the file says of it; a new one when there is none of that text.
+  void mark_special(const Special& special) {
+    if (special.text.empty()) return;
+    const auto found = ids_.find(special.text);
+    mark(special, found == ids_.end() ? next_++ : found->second, true);
+  }
+  void set_unknown(std::int64_t id) { unknown_ = id; }
+
+  Value model(const char* type) const {
+    return Value::object({{"type", type}, {"unk_id", unknown_ ? Value(*unknown_) : Value()}, {"vocab", pieces_}});
+  }
+  Value added() const { return added_.is_null() ? Value::array() : added_; }
+  std::optional<std::string> unknown_text() const {
+    return unknown_ ? std::optional(pieces_.as_array()[static_cast<std::size_t>(*unknown_)].as_array()[0].as_string())
+                    : std::nullopt;
+  }
+  bool has(const std::string& text) const { return ids_.contains(text); }
+  // As BPE's vocabulary has it.
+  Value by_text() const {
+    Value::Object vocabulary;
+    for (std::size_t i = 0; i < pieces_.size(); ++i)
+      vocabulary.emplace_back(pieces_.as_array()[i].as_array()[0].as_string(), Value(static_cast<std::int64_t>(i)));
+    return Value(std::move(vocabulary));
+  }
+
+ private:
+  void add(const std::string& text, double score) {
+    pieces_.push(list({Value(text), Value(score)}));
+    ids_.emplace(text, next_++);
+  }
+  void mark(const Special& special, std::int64_t id, bool is_special) {
+    added_.push(Value::object({{"id", id},
+                               {"content", special.text},
+                               {"lstrip", special.strip_left},
+                               {"normalized", false},
+                               {"special", is_special}}));
+  }
+
+  const SentencePieceModel& model_;
+  Value pieces_;
+  Value added_;
+  std::unordered_map<std::string, std::int64_t> ids_;
+  std::int64_t next_ = 0;
+  std::optional<std::int64_t> unknown_;
+};
+
+Value charsmap_normaliser(const SentencePieceModel& model) {
+  if (model.charsmap.empty()) return {};
+  return Value::object({{"type", "Precompiled"}, {"precompiled_charsmap", base64_of_bytes(model.charsmap)}});
+}
+
+// XLMRobertaTokenizer and T5Tokenizer cut words first, and put the mark in front of each.
+Value by_words(const SentencePieceModel& model, const PieceList& pieces, Value frame) {
+  const Value words =
+      Value::object({{"type", "Sequence"}, {"pretokenizers", list({typed("WhitespaceSplit"), metaspace()})}});
+  return Value::object({{"added_tokens", pieces.added()},
+                        {"normalizer", charsmap_normaliser(model)},
+                        {"pre_tokenizer", words},
+                        {"decoder", metaspace()},
+                        {"post_processor", std::move(frame)},
+                        {"model", pieces.model("Unigram")}});
+}
+
+// fairseq's ids: its own four tokens, the pieces behind the file's first three, the mask.
+Value xlm_roberta(const SentencePieceModel& model, const Value& config) {
+  const auto special = [&](const char* key, const char* otherwise) { return special_of(config, key, otherwise); };
+  const Special bos = special("bos_token", "<s>");
+  const Special eos = special("eos_token", "</s>");
+  PieceList pieces(model);
+  pieces.add_special(bos);
+  pieces.add_special(special("pad_token", "<pad>"));
+  pieces.add_special(eos);
+  pieces.add_special(special("unk_token", "<unk>"));
+  pieces.add_from(3);
+  pieces.add_special(special("mask_token", "<mask>"));
+  pieces.set_unknown(3);
+  const Value start = token_part(bos.text, 0);
+  const Value end = token_part(eos.text, 0);
+  return by_words(
+      model, pieces,
+      template_of({start, text_part("A", 0), end}, {start, text_part("A", 0), end, end, text_part("B", 0), end}));
+}
+
+// The pieces, then the sentinels of T5's training from the last to the first.
+Value t5(const SentencePieceModel& model, const Value& config) {
+  PieceList pieces(model);
+  pieces.add_from(0);
+  std::int64_t count = 100;
+  if (const Value* given = config.find("extra_ids"); given != nullptr && given->is_integer())
+    count = given->as_integer();
+  if (count < 0 || count > kMostExtraIds)
+    raise(ErrorCategory::kBadData, "tokenizer_config.json: extra_ids {}; expected 0 to {}", count, kMostExtraIds);
+  for (std::int64_t i = count; i-- > 0;) {
+    const std::string name = "<extra_id_" + std::to_string(i) + ">";
+    if (!pieces.has(name)) pieces.add_special({name});
+  }
+  const Special eos = special_of(config, "eos_token", "</s>");
+  for (const Special& special :
+       {special_of(config, "pad_token", "<pad>"), eos, special_of(config, "unk_token", "<unk>")})
+    pieces.mark_special(special);
+  const Value end = token_part(eos.text, 0);
+  return by_words(model, pieces,
+                  template_of({text_part("A", 0), end}, {text_part("A", 0), end, text_part("B", 0), end}));
+}
+
+Value as_its_file_says(const SentencePieceModel& model) {
+  PieceList pieces(model);
+  pieces.add_from(0);
+  const bool merged = model.trainer == SentencePieceModel::Trainer::kBytePair;
+  Value encoder = pieces.model("Unigram");
+  if (merged) {
+    const auto unknown = pieces.unknown_text();
+    encoder = Value::object({{"type", "BPE"},
+                             {"vocab", pieces.by_text()},
+                             {"merges", Value::array()},
+                             {"fuse_unk", true},
+                             {"unk_token", unknown ? Value(*unknown) : Value()}});
+  }
+  encoder.set("byte_fallback", std::any_of(model.pieces.begin(), model.pieces.end(), [](const auto& piece) {
+                return piece.kind == SentencePieceModel::Kind::kByte;
+              }));
+  const char* space = model.escape_whitespaces ? kMark : " ";
+  Value decoders = list({replace("String", space, " "), typed("ByteFallback"), typed("Fuse")});
+  if (model.add_dummy_prefix)
+    decoders.push(Value::object({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}));
+  return Value::object({{"added_tokens", pieces.added()},
+                        {"normalizer", own_normaliser(model)},
+                        {"decoder", Value::object({{"type", "Sequence"}, {"decoders", std::move(decoders)}})},
+                        {"model", std::move(encoder)}});
+}
+
+}  // namespace
+
+TokenizerSpec spec_from_sentence_piece(std::string_view bytes, const Value& config, const std::string& origin) {
+  const SentencePieceModel model = read_sentence_piece(bytes, origin);
+  const std::string name = class_of(config);
+  const bool merged = model.trainer == SentencePieceModel::Trainer::kBytePair;
+  if (!merged && model.trainer != SentencePieceModel::Trainer::kUnigram)
+    raise(ErrorCategory::kUnsupported, "{}: model type {}; this program reads unigram (1) and bpe (2)", origin,
+          static_cast<int>(model.trainer));
+  const bool xlm = name == "XLMRobertaTokenizer";
+  const bool of_t5 = name == "T5Tokenizer" || name == "MT5Tokenizer";
+  if (merged && (xlm || of_t5)) raise(ErrorCategory::kBadData, "{}: a bpe model; {} needs a unigram one", origin, name);
+  const Value json = xlm ? xlm_roberta(model, config) : of_t5 ? t5(model, config) : as_its_file_says(model);
+  TokenizerSpec spec = spec_from_tokenizer_json(json, &config, origin);
+  if (!xlm && !of_t5) {
+    for (NormaliserStep& step : spec.normalisers) {
+      if (step.kind == NormaliserKind::kCharsmap) step.kind = NormaliserKind::kLongestCharsmap;
+    }
+    spec.keeps_single = true;
+  }
+  if (!merged) return spec;
+  for (const SentencePieceModel::Piece& piece : model.pieces) spec.scores.push_back(static_cast<double>(piece.score));
+  spec.scores.resize(spec.tokens.size(), 0.0);
+  return spec;
+}
+
+}  // namespace instruct::tokenizers
