@@ -19,7 +19,7 @@ std::string split_name(const tokenizers::TokenizerSpec& spec) {
   for (const std::string name : {"smollm", "llama-bpe", "dbrx", "qwen2", "stablelm2", "tekken", "gpt-2"}) {
     const auto steps = tokenizers::splits_of_gguf_name(name);
     const auto same = [](const auto& a, const auto& b) {
-      return a.pattern == b.pattern && a.behaviour == b.behaviour && a.invert == b.invert;
+      return a.pattern == b.pattern && a.behaviour == b.behaviour && a.invert == b.invert && a.match == b.match;
     };
     if (!std::equal(steps.begin(), steps.end(), spec.splits.begin(), spec.splits.end(), same)) continue;
     if (name == "qwen2" ? !nfc : !spec.normalisers.empty()) continue;
@@ -109,6 +109,8 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
 void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
   if (package.gguf != nullptr) return copy_metadata(writer, *package.gguf);
   const tokenizers::TokenizerSpec& spec = package.tokenizer->spec();
+  if (spec.model != tokenizers::ModelKind::kBytePair)
+    raise(ErrorCategory::kUnsupported, "{}: this program writes tokenizers of BPE alone into GGUF files", spec.name);
   const bool bytes = spec.alphabet == tokenizers::Alphabet::kBytes;
   writer.set("tokenizer.ggml.model", std::string(bytes ? "gpt2" : "llama"));
   if (bytes) {

@@ -5,105 +5,12 @@
 #include "base/json.h"
 #include "base/stopwatch.h"
 #include "models/sources.h"
+#include "models/tokenizer_files.h"
 
 namespace instruct::models {
 namespace {
 
 namespace fs = std::filesystem;
-using tokenizers::TokenizerSpec;
-using tokenizers::TokenKind;
-
-TokenKind kind_of_gguf(std::int64_t type) {
-  switch (type) {
-    case 2:
-      return TokenKind::kUnknown;
-    case 3:
-      return TokenKind::kSpecial;
-    case 4:
-      return TokenKind::kUserDefined;
-    case 5:
-      return TokenKind::kUnused;
-    case 6:
-      return TokenKind::kByte;
-    default:
-      return TokenKind::kNormal;
-  }
-}
-
-std::optional<std::int32_t> token_id(const formats::GgufFile& file, const std::string& key) {
-  const std::int64_t id = file.integer_or(key, -1);
-  return id < 0 || id > INT32_MAX ? std::nullopt : std::optional(static_cast<std::int32_t>(id));
-}
-
-// Byte-level BPE: merges, and a name for how text is split.
-void read_byte_level(const formats::GgufFile& file, TokenizerSpec& spec) {
-  if (file.find("tokenizer.ggml.merges") == nullptr)
-    raise(ErrorCategory::kBadData, "{}: the tokenizer has no merges", file.origin());
-  const std::vector<std::string_view>& merges = file.texts("tokenizer.ggml.merges");
-  spec.merges.reserve(merges.size());
-  for (const std::string_view merge : merges) {
-    const std::size_t space = merge.find(' ', 1);
-    if (space == std::string::npos) raise(ErrorCategory::kBadData, "{}: merge '{}' has no space", file.origin(), merge);
-    spec.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
-  }
-  const std::string pre = file.text_or("tokenizer.ggml.pre", "default");
-  // What these two names say besides how text is split (llama.cpp, src/llama-vocab.cpp).
-  const bool whole = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3" || pre == "tekken";
-  spec.splits = tokenizers::splits_of_gguf_name(pre);
-  spec.ignore_merges = whole;
-  if (pre == "qwen2") spec.normalisers.push_back({tokenizers::NormaliserKind::kNfc, {}, {}});
-  if (file.boolean_or("tokenizer.ggml.add_space_prefix", false))
-    spec.preparations.push_back({tokenizers::NormaliserKind::kPrefix, {}, " "});
-  spec.add_bos = file.boolean_or("tokenizer.ggml.add_bos_token", whole);
-}
-
-// SentencePiece BPE: pieces with scores, "\u2581" for a space, byte tokens for other characters.
-void read_sentence_piece(const formats::GgufFile& file, TokenizerSpec& spec) {
-  using tokenizers::NormaliserKind;
-  const std::string symbol = "\xE2\x96\x81";
-  spec.alphabet = tokenizers::Alphabet::kCharacters;
-  for (const double score : file.numbers_or_empty("tokenizer.ggml.scores"))
-    spec.scores.push_back(static_cast<float>(score));
-  const bool prefix = file.boolean_or("tokenizer.ggml.add_space_prefix", true);
-  if (prefix) spec.normalisers.push_back({NormaliserKind::kPrepend, {}, symbol});
-  spec.normalisers.push_back({NormaliserKind::kReplace, " ", symbol});
-  spec.space_symbol = symbol;
-  spec.strip_leading_space = prefix;
-  spec.fuse_unknown = true;
-  spec.unknown = token_id(file, "tokenizer.ggml.unknown_token_id");
-  for (std::size_t i = 0; i < spec.kinds.size() && !spec.unknown; ++i) {
-    if (spec.kinds[i] == TokenKind::kUnknown) spec.unknown = static_cast<std::int32_t>(i);
-  }
-  spec.add_bos = file.boolean_or("tokenizer.ggml.add_bos_token", true);
-}
-
-TokenizerSpec spec_from_gguf(const formats::GgufFile& file) {
-  TokenizerSpec spec;
-  spec.name = file.origin();
-  const std::vector<std::string_view>& tokens = file.texts("tokenizer.ggml.tokens");
-  spec.tokens.assign(tokens.begin(), tokens.end());
-  for (const std::int64_t type : file.integers_or_empty("tokenizer.ggml.token_type"))
-    spec.kinds.push_back(kind_of_gguf(type));
-  const std::string kind = file.text("tokenizer.ggml.model");
-  if (kind == "gpt2") {
-    read_byte_level(file, spec);
-  } else if (kind == "llama") {
-    read_sentence_piece(file, spec);
-  } else {
-    raise(ErrorCategory::kUnsupported,
-          "{}: tokenizer '{}': this program reads byte-level BPE (gpt2) and SentencePiece BPE (llama)", file.origin(),
-          kind);
-  }
-  spec.bos = token_id(file, "tokenizer.ggml.bos_token_id");
-  spec.eos = token_id(file, "tokenizer.ggml.eos_token_id");
-  spec.pad = token_id(file, "tokenizer.ggml.padding_token_id");
-  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    if (const auto id = token_id(file, key)) spec.end_of_turn.push_back(*id);
-  }
-  spec.add_bos = spec.add_bos && spec.bos;
-  spec.add_eos = spec.eos && file.boolean_or("tokenizer.ggml.add_eos_token", false);
-  return spec;
-}
 
 std::string token_text(const tokenizers::Tokenizer& tokenizer, std::optional<std::int32_t> id) {
   return id ? tokenizer.token_bytes(*id) : std::string();
@@ -128,7 +35,7 @@ void open_gguf(Package& package, PackageParts parts, const WeightOptions& option
   const auto source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
   if (parts == PackageParts::kAll) source->read_ahead();
   package.seconds.files = watch.lap();
-  package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_from_gguf(*package.gguf));
+  package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_of_gguf(*package.gguf));
   package.chat_template = package.gguf->text_or("tokenizer.chat_template", "");
   package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;
@@ -169,25 +76,14 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   } else {
     package.config = config_from_json(package.hugging_face_config, origin);
   }
-  Value tokenizer_config = Value::object();
-  if (fs::exists(folder / "tokenizer_config.json")) tokenizer_config = json("tokenizer_config.json");
-  if (!fs::exists(folder / "tokenizer.json")) {
-    raise(ErrorCategory::kNotFound, "{}: tokenizer.json is missing", folder.string());
-  }
+  Value tokenizer_config;
   std::unique_ptr<WeightSource> source;
   if (parts == PackageParts::kAll) {
     source = make_folder_source(folder);
     source->read_ahead();
   }
   package.seconds.files = watch.lap();
-  const std::string tokenizer_file = (folder / "tokenizer.json").string();
-  try {
-    package.tokenizer = std::make_unique<tokenizers::Tokenizer>(
-        tokenizers::spec_from_tokenizer_json(json("tokenizer.json"), &tokenizer_config, tokenizer_file));
-  } catch (const Error& error) {  // a part that is missing does not know of which file
-    if (error.category() != ErrorCategory::kNotFound) throw;
-    raise(ErrorCategory::kBadData, "{}: {}", tokenizer_file, error.what());
-  }
+  package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_of_folder(folder, tokenizer_config));
   package.chat_template = folder_template(folder, tokenizer_config);
   package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;

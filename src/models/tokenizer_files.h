@@ -1,0 +1,23 @@
+// The tokenizer of a model, from the metadata of a GGUF file or the files of a Hugging Face folder.
+#pragma once
+
+#include <filesystem>
+
+#include "base/value.h"
+#include "formats/gguf.h"
+#include "tokenizers/tokenizer.h"
+
+namespace instruct::models {
+
+// Raises Unsupported for a tokenizer that this program does not read, BadData for what is malformed.
+tokenizers::TokenizerSpec spec_of_gguf(const formats::GgufFile& file);
+
+// From tokenizer.json; else a SentencePiece model; else vocab.json with merges.txt; else vocab.txt. `config` becomes
+// what tokenizer_config.json says, completed from special_tokens_map.json, added_tokens.json and config.json where it
+// is silent. Raises NotFound naming the files that would do; else as spec_of_gguf.
+tokenizers::TokenizerSpec spec_of_folder(const std::filesystem::path& folder, Value& config);
+
+// The tokenizer alone, of a GGUF file or of a folder that may hold nothing else.
+tokenizers::Tokenizer open_tokenizer(const std::filesystem::path& path);
+
+}  // namespace instruct::models
