@@ -81,13 +81,23 @@ bool is_finer(FinerLayers layers, std::int64_t layer, const LlamaConfig& config)
   return false;
 }
 
+// Where there are eight experts, attention is small beside them.
+constexpr std::int64_t kFew = 8;
+
 // In models of 80 layers whose heads share keys and values (Llama 2 70B, Qwen2 72B) attn_v is small beside attn_q.
 DType value_type(const GgufType& type, const LlamaConfig& config, std::int64_t layer) {
+  if (config.experts == kFew) return DType::kQ8_0;
   const DType dtype = is_finer(type.value.layers, layer, config) ? type.value.finer : type.value.dtype;
   const std::string_view family = family_of(config.architecture).gguf;
   const bool large =
       config.layers == 80 && (family == "qwen2" || (family == "llama" && config.heads != config.key_value_heads));
   return large && (dtype == kQ3 || dtype == kQ4) ? kQ5 : dtype;
+}
+
+DType projection_type(const GgufType& type, const LlamaConfig& config) {
+  const bool coarse = type.dtype == kQ2 || type.dtype == kQ3 || type.dtype == kQ4;
+  if (config.experts != kFew) return type.projection;
+  return coarse && type.name != "q3_k_l" ? kQ5 : type.dtype;  // as there
 }
 
 DType head_type(const GgufType& type, std::int64_t width) {
@@ -102,9 +112,11 @@ DType wanted_type(const GgufType& type, const LlamaConfig& config, std::string_v
   std::int64_t layer = 0;
   const char* end = std::from_chars(name.data() + kBlock.size(), name.data() + name.size(), layer).ptr;
   const std::string_view matrix = name.substr(static_cast<std::size_t>(end - name.data()));
-  if (matrix == ".attn_v.weight") return value_type(type, config, layer);
-  if (matrix == ".attn_output.weight") return type.projection;
-  if (matrix == ".ffn_gate_inp.weight") return DType::kF32;  // as in llama.cpp
+  if (matrix == ".ffn_gate_inp.weight") return DType::kF32;  // the router: small, and every choice hangs on it
+  if (!tensor::is_quantised(type.dtype)) return type.dtype;
+  if (matrix == ".attn_v.weight" || matrix == ".attn_qkv.weight") return value_type(type, config, layer);
+  if (matrix == ".attn_k.weight" && config.experts == kFew) return DType::kQ8_0;
+  if (matrix == ".attn_output.weight") return projection_type(type, config);
   if (matrix == ".ffn_down.weight" || matrix == ".ffn_down_exps.weight")
     return is_finer(type.down.layers, layer, config) ? type.down.finer : type.down.dtype;
   return type.dtype;

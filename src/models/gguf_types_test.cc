@@ -19,10 +19,13 @@ const Value& golden() {
 LlamaConfig config_of(const Value& model) {
   LlamaConfig config;
   const std::string& architecture = model.at("architecture").as_string();
-  config.architecture = architecture == "gemma3" ? "gemma3_text" : architecture;
+  config.architecture = architecture == "gemma3"     ? "gemma3_text"
+                        : architecture == "qwen3moe" ? "qwen3_moe"
+                                                     : architecture;
   config.layers = model.at("layers").as_integer();
   config.heads = model.at("heads").as_integer();
   config.key_value_heads = model.at("groups").as_integer();
+  if (const Value* experts = model.find("experts")) config.experts = experts->as_integer();
   config.tied_embeddings = model.at("tied").as_bool();
   return config;
 }
@@ -37,7 +40,10 @@ std::vector<std::string> by_layer(const Value& types, std::int64_t layers) {
 }
 
 std::int64_t row_length(const Value& model, const std::string& kind) {
-  return model.at(kind == "ffn_down" ? "feed_forward" : kind == "attn_output" ? "rows" : "width").as_integer();
+  return model.at(kind.starts_with("ffn_down") ? "feed_forward"
+                  : kind == "attn_output"      ? "rows"
+                                               : "width")
+      .as_integer();
 }
 
 TEST(GgufTypes, EveryMatrixHasTheTypeOfLlamaCpp) {
@@ -60,6 +66,15 @@ TEST(GgufTypes, EveryMatrixHasTheTypeOfLlamaCpp) {
     }
   }
   EXPECT_GT(matrices, 40000U);
+}
+
+// llama.cpp's converter writes it so, and its quantiser leaves it.
+TEST(GgufTypes, RoutersAreF32) {
+  LlamaConfig config;
+  config.architecture = "mixtral";
+  config.layers = config.experts = 8;
+  for (const GgufType& type : gguf_types())
+    EXPECT_EQ(matrix_type(type, config, "blk.1.ffn_gate_inp.weight", 256).stored, DType::kF32) << type.name;
 }
 
 TEST(GgufTypes, NamesAreThoseOfLlamaQuantize) {

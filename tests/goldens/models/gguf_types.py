@@ -19,12 +19,13 @@ MODELS = [("llama", 30, 9, 3, 288, 256, True), ("llama", 32, 4, 4, 256, 256, Fal
           ("llama", 80, 8, 1, 256, 256, False), ("llama", 80, 4, 4, 256, 256, False), ("qwen2", 28, 8, 2, 256, 96, True),
           ("qwen2", 80, 8, 8, 256, 256, False), ("qwen3", 36, 4, 2, 256, 256, True), ("gemma3", 18, 4, 1, 640, 2048, True),
           ("gemma2", 26, 4, 2, 256, 256, True), ("smollm3", 36, 4, 1, 256, 256, True), ("llama", 2, 4, 2, 40, 80, False),
-          ("llama", 15, 8, 2, 256, 512, True)]
+          ("llama", 15, 8, 2, 256, 512, True), ("phi3", 32, 4, 4, 256, 256, False), ("llama", 32, 8, 2, 256, 256, False, 8),
+          ("qwen3moe", 24, 8, 2, 256, 256, False, 16)]
 quiet = llama_cpp.llama_log_callback(lambda *_: None)
 llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
 
 
-def write(path, architecture, layers, heads, groups, width, feed_forward, tied):
+def write(path, architecture, layers, heads, groups, width, feed_forward, tied, experts=0):
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(layers)
     writer.add_context_length(64)
@@ -34,15 +35,20 @@ def write(path, architecture, layers, heads, groups, width, feed_forward, tied):
     writer.add_head_count_kv(groups)
     writer.add_layer_norm_rms_eps(1e-5)
     if architecture.startswith("gemma"): writer.add_sliding_window(32)
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(2)
     zeros = lambda *shape: np.zeros(shape, np.float16)
     writer.add_tensor("token_embd.weight", zeros(8, width))
     if not tied: writer.add_tensor("output.weight", zeros(8, width))
     writer.add_tensor("output_norm.weight", np.zeros(width, np.float32))
     rows = heads * max(8, width // heads)
     for layer in range(layers):
-        for name, columns in (("attn_q", width), ("attn_k", width), ("attn_v", width), ("attn_output", rows), ("ffn_gate", width), ("ffn_up", width),
-                              ("ffn_down", feed_forward)):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", zeros(8, columns))
+        if architecture == "phi3": attention = [("attn_qkv", width), ("attn_output", rows), ("ffn_up", width), ("ffn_down", feed_forward)]
+        else:
+            attention = [("attn_q", width), ("attn_k", width), ("attn_v", width), ("attn_output", rows)]
+            attention += [(f"ffn_{name}{'_exps' * bool(experts)}", columns) for name, columns in (("gate", width), ("up", width), ("down", feed_forward))]
+        for name, columns in attention: writer.add_tensor(f"blk.{layer}.{name}.weight", zeros(*(experts,) * name.endswith("_exps"), 8, columns))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -73,7 +79,7 @@ with tempfile.TemporaryDirectory() as folder:
     source, target = pathlib.Path(folder) / "source.gguf", pathlib.Path(folder) / "target.gguf"
     for model in MODELS:
         rows = write(source, *model)
-        facts = dict(zip(("architecture", "layers", "heads", "groups", "width", "feed_forward", "tied"), model), rows=rows)
+        facts = dict(zip(("architecture", "layers", "heads", "groups", "width", "feed_forward", "tied", "experts"), model), rows=rows)
         golden["models"].append({**facts, "types": {name: quantised(source, target, number) for name, number in NUMBERS.items()}})
 with open(sys.argv[1], "w") as file:
     lines = [json.dumps(model, separators=(",", ":")) for model in golden["models"]]
