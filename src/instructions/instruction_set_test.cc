@@ -153,7 +153,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadSet{"{type: text}\nprogram", "{type: labels, labels: [a, b], min_items: 3}\nprogram",
                "f:8:13: verb 'summary': min_items 3 with 2 labels"},
         BadSet{"{type: text}\nprogram", "{type: span, from: n}\nprogram",
-               "f:8:32: verb 'summary': a span is a part of a text input, 'n' is none; known: text"},
+               "f:8:32: verb 'summary': the output is a part of a text input, 'n' is none; known: text"},
         BadSet{"{type: text}\nprogram", "{type: number, min: low}\nprogram",
                "f:8:33: 'min' expects a number, got string"},
         BadSet{"{type: text}\nprogram", "{type: json, schema: {type: objekt}}\nprogram",
