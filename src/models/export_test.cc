@@ -124,7 +124,7 @@ TEST_P(Export, StoredWeightsAreWithinAStepOfTheMergedOnes) {
     for (const NamedWeight& weight : names)
       expect_near(gguf->get(weight.name), weights(weight.name), allocator, weight.name,
                   gguf_offset(opened.package.config, weight.name));
-    EXPECT_EQ(gguf->get("model.layers.0.mlp.up_proj.weight").dtype(), dtype);
+    EXPECT_EQ(gguf->get("model.layers.0.self_attn.o_proj.weight").dtype(), dtype);
     if (tensor::is_quantised(dtype)) continue;
     write_hf(opened, weights, dtype);
     const auto hf = make_folder_source(folder_ / "hf");

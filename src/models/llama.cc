@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "models/families.h"
+#include "models/long_texts.h"
 #include "models/weight_loader.h"
 #include "ops/checkpoint.h"
 #include "ops/rms_norm.h"
@@ -67,6 +68,34 @@ nn::ExpertMixture load_mixture(const LlamaConfig& config, const std::string& pre
                                .down = linear(expert + std::string(down), config.width, config.expert_width)});
   }
   return mixture;
+}
+
+bool is_longrope(const LlamaConfig& config) {
+  return config.rotary.scaling == nn::RotaryConfig::Scaling::kLong;
+}
+
+// Tables of `size` positions for short texts, and behind them those for long ones.
+ops::RotaryTables short_and_long(const nn::RotaryConfig& rotary, std::int64_t size, tensor::Allocator& allocator) {
+  ops::RotaryTables both;
+  const auto past = static_cast<std::int64_t>(rotary.original_context) + 1;
+  for (const std::int64_t length : {std::int64_t{1}, past}) {
+    const ops::RotaryTables part = nn::make_rotary_tables(rotary, size, length, allocator);
+    for (const auto& [to, from] : {std::pair{&both.cosine, &part.cosine}, std::pair{&both.sine, &part.sine}}) {
+      const std::int64_t pairs = from->dim(1);
+      if (!to->defined()) *to = Tensor::empty({2 * size, pairs}, DType::kF32, allocator);
+      std::copy_n(from->data<float>(), size * pairs, to->data<float>() + (length == past ? size * pairs : 0));
+    }
+  }
+  return both;
+}
+
+// Where each token's position stands in such tables.
+std::vector<std::int32_t> rows_of_long_texts(const LlamaConfig& config, const Pass& pass, std::int64_t size) {
+  const std::vector<bool> is_long = tokens_of_long_texts(*pass.plan, pass.positions, config.rotary.original_context,
+                                                         pass.cache != nullptr ? Keys::kCached : Keys::kOfPass);
+  std::vector<std::int32_t> rows(pass.positions.begin(), pass.positions.end());
+  for (std::size_t t = 0; t < rows.size(); ++t) rows[t] += is_long[t] ? static_cast<std::int32_t>(size) : 0;
+  return rows;
 }
 
 // The layers of a block as files name them.
@@ -200,14 +229,19 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
 
 Llama::Tables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {
   const std::lock_guard lock(tables_mutex_);
-  const std::int64_t stage = nn::rotary_stage(config_.rotary, positions);
-  if (!tables_[0].cosine.defined() || tables_[0].cosine.dim(0) < positions || stage != tables_stage_) {
+  const bool both = is_longrope(config_);
+  const std::int64_t stage = both ? 0 : nn::rotary_stage(config_.rotary, positions);
+  if (!tables_[0].cosine.defined() || tables_[0].cosine.dim(0) < (both ? 2 : 1) * positions || stage != tables_stage_) {
     // Those of dynamic scaling serve one length only; others grow by doubling.
     std::int64_t size = stage == positions ? positions : 1024;
     while (size < positions) size *= 2;
     size = std::min(size, config_.context_length);
-    tables_[0] = nn::make_rotary_tables(config_.rotary, size, positions, allocator);
-    if (config_.window_rotary) tables_[1] = nn::make_rotary_tables(*config_.window_rotary, size, positions, allocator);
+    const auto make = [&](const nn::RotaryConfig& rotary) {
+      return both ? short_and_long(rotary, size, allocator)
+                  : nn::make_rotary_tables(rotary, size, positions, allocator);
+    };
+    tables_[0] = make(config_.rotary);
+    if (config_.window_rotary) tables_[1] = make(*config_.window_rotary);
     tables_stage_ = stage;
   }
   return tables_;
@@ -220,9 +254,15 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
     raise(ErrorCategory::kInvalidArgument, "the text has {} tokens, the model's context is {}", longest,
           config_.context_length);
   }
-  const nn::PassInput input{.positions = pass.positions,
+  const Tables tables = tables_for(longest, context.allocator());
+  const auto rows_of_tables = std::make_shared<std::vector<std::int32_t>>();
+  if (is_longrope(config_)) {
+    *rows_of_tables = rows_of_long_texts(config_, pass, tables[0].cosine.dim(0) / 2);
+    if (context.tape != nullptr) context.tape->record([rows_of_tables] {});  // runs last: all others read them
+  }
+  const nn::PassInput input{.positions = rows_of_tables->empty() ? pass.positions : *rows_of_tables,
                             .plan = pass.plan,
-                            .rotary = tables_for(longest, context.allocator()),
+                            .rotary = tables,
                             .cache = pass.cache,
                             .slots = pass.slots,
                             .adapters = pass.adapters,

@@ -5,6 +5,7 @@
 
 #include "models/export.h"
 #include "models/gguf_types.h"
+#include "models/long_texts.h"
 #include "models/sources.h"
 #include "models/test_support.h"
 
@@ -96,6 +97,22 @@ TEST_F(RotaryFiles, LongTextsLeaveNothingBehind) {
     opened.package.model->logits(opened.engine.context(), {.tokens = tokens, .positions = positions, .plan = &plan});
     EXPECT_EQ(opened.logits(), before);
   }
+}
+
+// A short text has the short factors whatever stands beside it; what shares keys with a long one has the long.
+TEST(LongTexts, AreToldByTheirOwnLength) {
+  const std::vector<tensor::Segment> segments{{0, 3, -1}, {3, 5, 0}, {5, 9, 0}, {9, 12, -1}};
+  const tensor::AttentionPlan plan = tensor::plan_of(segments);
+  const std::vector<std::int32_t> positions = tensor::positions_of(segments);
+  const auto longer_than = [&](double context, Keys keys) {
+    std::string text;
+    for (const bool token : tokens_of_long_texts(plan, positions, context, keys)) text += token ? 'l' : 's';
+    return text;
+  };
+  EXPECT_EQ(longer_than(7, Keys::kOfPass), "ssssssssssss");
+  EXPECT_EQ(longer_than(6, Keys::kOfPass), "lllllllllsss");
+  EXPECT_EQ(longer_than(6, Keys::kCached), "sssssllllsss");
+  EXPECT_EQ(longer_than(2, Keys::kOfPass), "llllllllllll");
 }
 
 TEST_F(RotaryFiles, WhatLlamaCppCannotComputeIsRefused) {

@@ -164,6 +164,19 @@ std::int64_t expert_of(const std::string& name) {
   return expert;
 }
 
+namespace {
+
+// What holds a matrix of all experts, "mlp.experts.3.up_proj"; empty for another name.
+std::string_view stacked_name(const Family& family, const std::string& inner) {
+  constexpr std::string_view kStacked[] = {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"};
+  for (std::size_t i = 0; i < family.expert_names.size(); ++i) {
+    if (inner.substr(inner.rfind('.') + 1) == family.expert_names[i]) return kStacked[i];
+  }
+  return {};
+}
+
+}  // namespace
+
 std::string gguf_name(const LlamaConfig& config, const std::string& name) {
   for (const NamePair& pair : kOuterNames) {
     if (name == pair.hugging_face) return std::string(pair.gguf);
@@ -181,11 +194,7 @@ std::string gguf_name(const LlamaConfig& config, const std::string& name) {
       for (const NamePair& pair : kOutNormNames) {
         if (config.out_norms && inner == pair.hugging_face) found = pair.gguf;
       }
-      const Family& family = family_of(config.architecture);
-      for (std::size_t i = 0; i < family.expert_names.size() && expert_of(name) >= 0; ++i) {
-        constexpr std::string_view kStacked[] = {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"};
-        if (inner.substr(inner.rfind('.') + 1) == family.expert_names[i]) found = kStacked[i];
-      }
+      if (expert_of(name) >= 0) found = stacked_name(family_of(config.architecture), inner);
       if (!found.empty())
         return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), found, name.substr(last));
     }

@@ -139,6 +139,7 @@ TEST_F(DecoderBlockGradient, WithNormsBehind) {
 // Fewer rows than experts have places, so that some have none; router and experts are trained too, and their balance
 // takes part. The choice must not change within a difference quotient: the router's logits lie far apart.
 TEST_F(DecoderBlockGradient, WithExperts) {
+  trained_.resize(8);  // the branches of attention: gate, up and down take no part
   const auto trained = [&](std::int64_t outputs, std::int64_t inputs) {
     const Variable weight = Variable::parameter(random({outputs, inputs}));
     trained_.push_back(weight);

@@ -94,6 +94,7 @@ ops::RotaryTables make_rotary_tables(const RotaryConfig& config, std::int64_t po
   double magnitude = 1.0;
   if (config.scaling == Scaling::kYarn || config.scaling == Scaling::kLong)
     magnitude = config.attention_factor > 0 ? config.attention_factor : usual_attention_factor(config);
+  magnitude = static_cast<double>(static_cast<float>(magnitude));  // as GGUF keeps it
   const auto half = static_cast<std::int64_t>(frequencies.size());
   ops::RotaryTables tables{tensor::Tensor::empty({positions, half}, tensor::DType::kF32, allocator),
                            tensor::Tensor::empty({positions, half}, tensor::DType::kF32, allocator)};

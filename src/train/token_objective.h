@@ -36,8 +36,9 @@ void for_each_step(std::span<const data::EncodedRow> rows, const LoopOptions& op
                    const std::function<bool(const std::vector<data::Batch>& step)>& body);
 
 // Negative log likelihood of a batch, summed, and where a model's configuration asks for it (output_router_logits) the
-// balance of its experts over the batch, times router_aux_loss_coef and the number of predictions; with `weight` above 0 also adds weight * its gradient to the parameters.
-// `checkpoint`: activation checkpointing, a block at a time.
+// balance of its experts over the batch, times router_aux_loss_coef and the number of predictions; over the tokens that
+// are computed, which those behind the last trained one of a row are not; with `weight` above 0 also adds weight * its
+// gradient to the parameters. `checkpoint`: activation checkpointing, a block at a time.
 double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
                   std::int64_t vocabulary, bool checkpoint = false);
 

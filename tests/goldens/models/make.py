@@ -49,9 +49,9 @@ VARIANTS = {
     "mixtral": (MixtralConfig, MixtralForCausalLM, dict(tie_word_embeddings=False, num_local_experts=4, num_experts_per_tok=2,
                                                         output_router_logits=True, router_aux_loss_coef=0.5)),
     "phi3": (Phi3Config, Phi3ForCausalLM, dict(tie_word_embeddings=False, sliding_window=8)),
-    # Two of a head's eight pairs are not rotated; some rows are longer than the original context, so that they take the long factors.
+    # Two of a head's eight pairs are not rotated; one row is longer than the original context, so that it takes the long factors.
     "phi3-longrope": (Phi3Config, Phi3ForCausalLM, dict(
-        tie_word_embeddings=True, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128, original_max_position_embeddings=32,
+        tie_word_embeddings=True, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128, original_max_position_embeddings=72,
         partial_rotary_factor=0.75, rope_scaling={"rope_type": "longrope", "short_factor": [1.0, 1.0, 1.1, 1.2, 1.3, 1.5],
                                                   "long_factor": [1.0, 1.4, 2.0, 2.5, 3.0, 4.0]})),
     "smollm3-nope": (SmolLM3Config, SmolLM3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=2000000.0, num_hidden_layers=4)),
@@ -99,9 +99,12 @@ def encode(tokenizer, messages):
 
 
 def log_probability(model, ids, mask, routers=None):
-    """With a list of routers: their logits are put there, a tuple of layers for each row."""
+    """With a list of routers: their logits are put there, a tuple of layers for each row, of the tokens before the last trained one
+    (the rest is not computed here, for nothing learns from it)."""
     output = model(input_ids=torch.tensor([ids]))
-    if routers is not None: routers.append(output.router_logits)
+    if routers is not None:
+        computed = len(ids) - 1 - mask[::-1].index(1)
+        routers.append([layer[:computed] for layer in output.router_logits])
     logits = output.logits[0].log_softmax(-1)
     return sum(logits[t - 1, ids[t]] for t in range(1, len(ids)) if mask[t])
 
