@@ -8,13 +8,13 @@ namespace {
 
 // step(character, begin, end, writer) for each character, or for those above U+007F alone.
 enum class Ascii { kAsk, kSkip };
-template <Ascii kAscii, typename Step>
+template <Ascii Asked, typename Step>
 void for_each_character(AlignedText& text, const Step& step) {
   const std::string_view view = text.view();
-  if (kAscii == Ascii::kSkip && is_ascii(view)) return;
+  if (Asked == Ascii::kSkip && is_ascii(view)) return;
   AlignedText::Writer writer(text);
   for (std::size_t at = 0; at < view.size();) {
-    if (kAscii == Ascii::kSkip && static_cast<unsigned char>(view[at]) < 0x80) {
+    if (Asked == Ascii::kSkip && static_cast<unsigned char>(view[at]) < 0x80) {
       ++at;
       continue;
     }

@@ -13,8 +13,8 @@ struct Range {
   char32_t first, last;
 };
 
-template <std::size_t kCount>
-bool is_in(const Range (&ranges)[kCount], char32_t c) {
+template <std::size_t Count>
+bool is_in(const Range (&ranges)[Count], char32_t c) {
   const auto after = std::upper_bound(std::begin(ranges), std::end(ranges), c,
                                       [](char32_t value, const Range& range) { return value < range.first; });
   return after != std::begin(ranges) && c <= std::prev(after)->last;
