@@ -112,7 +112,8 @@ class Llama {
 
  private:
   using Tables = std::array<ops::RotaryTables, 2>;  // of all layers, and of those with a window where these differ
-  // For a pass whose longest text has this many tokens: as in transformers, that one chooses for all beside it.
+  // For a pass whose longest text has this many tokens, on which dynamic scaling depends; longrope's are both sets, of
+  // which each text takes its own.
   Tables tables_for(std::int64_t positions, tensor::Allocator& allocator);
   ops::RmsNormOptions norm_options() const { return {.epsilon = config_.norm_epsilon, .offset = config_.norm_offset}; }
 
