@@ -149,7 +149,7 @@ TEST_F(Encoders, LearnSeveralKindsOfOutputsTogether) {
   EXPECT_EQ(test.at("tags").at("f1").as_double(), 100);
   EXPECT_EQ(test.at("summary").at("f1").as_double(), 100);
   EXPECT_GT(test.at("summary").at("rouge1").as_double(), test.at("summary").at("lead_rouge1").as_double());
-  EXPECT_THAT(content_of(folder_ / "run" / "generated_predictions.jsonl"), HasSubstr("A tool to sort mail."));
+  EXPECT_THAT(content_of(folder_ / "run/generated_predictions.jsonl"), HasSubstr("A tool to sort mail."));
 }
 
 TEST_F(Encoders, ARunThatGoesOnIsTheSameAsOneThatNeverStopped) {
@@ -162,8 +162,8 @@ TEST_F(Encoders, ARunThatGoesOnIsTheSameAsOneThatNeverStopped) {
   second.insert(second.end(), {"--resume_from_checkpoint", "auto"});
   const Outcome resumed = run(train(kLabels, "cut", second));
   ASSERT_EQ(resumed.code, 0) << resumed.err;
-  EXPECT_EQ(content_of(folder_ / "cut" / "model.safetensors"), content_of(folder_ / "whole" / "model.safetensors"));
-  EXPECT_NE(content_of(folder_ / "cut" / "model.safetensors"), content_of(kEncoder + "/model.safetensors"));
+  EXPECT_EQ(content_of(folder_ / "cut/model.safetensors"), content_of(folder_ / "whole/model.safetensors"));
+  EXPECT_NE(content_of(folder_ / "cut/model.safetensors"), content_of(kEncoder + "/model.safetensors"));
 }
 
 TEST_F(Encoders, SayWhatTheyCannotDo) {
