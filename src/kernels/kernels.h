@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
+#include "kernels/experts.h"
 #include "kernels/integer_weight.h"
 #include "kernels/stream.h"
 #include "tensor/segments.h"
@@ -20,8 +21,6 @@ using tensor::Tensor;
 enum class Transpose : std::uint8_t { kNo, kYes };
 enum class Accumulate : std::uint8_t { kNo, kYes };
 enum class Direction : std::uint8_t { kForward, kBackward };
-// Whether the weights of a row's chosen experts are made to sum to 1.
-enum class Renormalise : std::uint8_t { kNo, kYes };
 
 struct Matmul {
   Tensor a;  // [M, K], or [K, M] when transposed

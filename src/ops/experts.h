@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "kernels/experts.h"
 #include "ops/context.h"
 
 namespace instruct::ops {
