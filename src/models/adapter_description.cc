@@ -49,8 +49,8 @@ LoraConfig peft_config(const Value& json, const std::string& origin) {
   if (const std::string& kind = json.at("peft_type").as_string(); kind != "LORA")
     raise(ErrorCategory::kUnsupported, "{}: PEFT adapter of type {}: this program reads LORA", origin, kind);
   refuse_options(json,
-                 {"use_dora", "layer_replication", "trainable_token_indices", "target_parameters",
-                  "lora_bias", "alora_invocation_tokens"},
+                 {"use_dora", "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias",
+                  "alora_invocation_tokens"},
                  origin);
   if (const std::string bias = text_or_empty(json, "bias"); !bias.empty() && bias != "none")
     raise(ErrorCategory::kUnsupported, "{}: bias '{}' is not supported, only 'none'", origin, bias);
