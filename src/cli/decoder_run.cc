@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <numeric>
 #include <tuple>
 
 #include "base/error.h"
@@ -20,12 +19,6 @@ namespace instruct::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<std::int64_t> all_of(const data::Dataset& dataset) {
-  std::vector<std::int64_t> indices(dataset.examples.size());
-  std::iota(indices.begin(), indices.end(), std::int64_t{0});
-  return indices;
-}
 
 }  // namespace
 
@@ -80,7 +73,7 @@ data::EncodeOptions DecoderRun::encode_options(std::int64_t epoch) const {
 
 void DecoderRun::prepare_rows() {
   dataset_ = data::open_dataset(config_.dataset, config_.dataset_dir);
-  train_indices_ = all_of(dataset_);
+  train_indices_ = data::row_indices(dataset_);
   encoder_ = std::make_unique<data::RowEncoder>(*session_->dialogue, session_->instruction_set());
   std::vector<std::int64_t> held;
   if (config_.val_size > 0)

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
-#include <numeric>
 
 #include "base/cancel.h"
 #include "base/error.h"
@@ -15,7 +14,6 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/text_session.h"
-#include "ops/rows.h"
 
 namespace instruct::cli {
 namespace {
@@ -62,12 +60,15 @@ std::vector<std::vector<float>> embed(TextSession& session, const std::vector<co
   const data::TextBatch batch = data::make_text_batch(rows, session.package.encoder->config().first_position);
   const std::vector<std::int32_t> single = data::single_tokens(batch);
   const ops::Context context = session.engine->context();
-  const ops::Variable hidden = session.package.encoder->hidden(context, {.tokens = batch.tokens,
-                                                                         .positions = batch.positions,
-                                                                         .types = batch.types,
-                                                                         .plan = &batch.plan,
-                                                                         .rows = single});
-  const tensor::Tensor pooled = (single.empty() ? ops::mean_rows(context, hidden, batch.parts) : hidden).value();
+  const tensor::Tensor pooled = session.package.encoder
+                                    ->pooled(context,
+                                             {.tokens = batch.tokens,
+                                              .positions = batch.positions,
+                                              .types = batch.types,
+                                              .plan = &batch.plan,
+                                              .rows = single},
+                                             batch.parts)
+                                    .value();
   std::vector<std::vector<float>> embeddings;
   for (std::int64_t i = 0; i < pooled.dim(0); ++i) embeddings.push_back(pooled.rows(i, i + 1).to_floats());
   return embeddings;

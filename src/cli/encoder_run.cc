@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <numeric>
 #include <tuple>
 
 #include "base/error.h"
@@ -18,12 +17,6 @@ namespace instruct::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<std::int64_t> all_of(const data::Dataset& dataset) {
-  std::vector<std::int64_t> indices(dataset.examples.size());
-  std::iota(indices.begin(), indices.end(), std::int64_t{0});
-  return indices;
-}
 
 }  // namespace
 
@@ -86,10 +79,10 @@ void EncoderRun::encode(Rows& rows, std::int64_t epoch) const {
 
 void EncoderRun::prepare_rows() {
   train_.dataset = data::open_dataset(config_.dataset, config_.dataset_dir);
-  train_.indices = all_of(train_.dataset);
+  train_.indices = data::row_indices(train_.dataset);
   if (!config_.eval_dataset.empty()) {
     development_.dataset = data::open_dataset(config_.eval_dataset, config_.dataset_dir);
-    development_.indices = all_of(development_.dataset);
+    development_.indices = data::row_indices(development_.dataset);
   } else if (config_.val_size > 0) {
     development_.dataset = train_.dataset;
     std::tie(train_.indices, development_.indices) =
@@ -99,7 +92,7 @@ void EncoderRun::prepare_rows() {
     development_.indices.resize(static_cast<std::size_t>(config_.max_eval_rows));
   if (!config_.test_dataset.empty()) {
     test_.dataset = data::open_dataset(config_.test_dataset, config_.dataset_dir);
-    test_.indices = all_of(test_.dataset);
+    test_.indices = data::row_indices(test_.dataset);
   }
   encode(train_, 0);
   for (const data::TextRow& row : train_.rows) {
@@ -143,14 +136,8 @@ void EncoderRun::make_optimizer() {
   }
   for (const models::NamedWeight& weight : is_lora() ? session_->model->head_weights() : session_->model->weights())
     parameters.push_back({weight.name, weight.variable, {}});
-  optimizer_ = std::make_unique<train::Optimizer>(
-      train::AdamwConfig{.beta1 = config_.adam_beta1,
-                         .beta2 = config_.adam_beta2,
-                         .epsilon = config_.adam_epsilon,
-                         .weight_decay = config_.weight_decay,
-                         .max_grad_norm = config_.max_grad_norm,
-                         .moments = config_.optim == "adamw_8bit" ? train::Moments::k8Bit : train::Moments::kF32},
-      std::move(parameters), session_->engine->allocator());
+  optimizer_ = std::make_unique<train::Optimizer>(TrainLoop::adamw_of(config_), std::move(parameters),
+                                                  session_->engine->allocator());
 }
 
 void EncoderRun::before_pass(std::int64_t step, std::int64_t pass) {

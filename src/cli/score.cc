@@ -115,9 +115,7 @@ void run(const Options& options) {
   if (options.labels) return rank_labels(options, dataset, *session);
   const data::RowEncoder encoder(*session->dialogue, session->instruction_set());
   data::EncodeReport report;
-  std::vector<std::int64_t> indices(dataset.examples.size());
-  std::iota(indices.begin(), indices.end(), std::int64_t{0});
-  const std::vector<data::EncodedRow> rows = encoder.encode_all(dataset, indices,
+  const std::vector<data::EncodedRow> rows = encoder.encode_all(dataset, data::row_indices(dataset),
                                                                 {.cutoff = session->package.config.context_length,
                                                                  .cutoff_name = "the model's context",
                                                                  .shots = options.shots,

@@ -1,7 +1,6 @@
 #include "cli/text_session.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -96,15 +95,11 @@ models::AdapterOrigin TextSession::origin() const {
 }
 
 std::vector<data::TextRow> TextSession::encode(const data::Dataset& dataset, std::int64_t limit) const {
-  auto count = static_cast<std::int64_t>(dataset.examples.size());
-  if (limit > 0) count = std::min(count, limit);
-  std::vector<std::int64_t> indices(static_cast<std::size_t>(count));
-  std::iota(indices.begin(), indices.end(), std::int64_t{0});
   data::TextOptions options = text_options();
   options.overflow = data::Overflow::kRight;
   data::TextReport report;
-  std::vector<data::TextRow> rows =
-      data::TextEncoder(*package.tokenizer, *set).encode_all(dataset, indices, options, report);
+  std::vector<data::TextRow> rows = data::TextEncoder(*package.tokenizer, *set)
+                                        .encode_all(dataset, data::row_indices(dataset, limit), options, report);
   if (!report.shortened.empty())
     log_warning("{} rows are longer than the model's context of {} tokens and were cut, first: row {}",
                 report.shortened.size(), options.cutoff, report.shortened.front());

@@ -45,6 +45,15 @@ void TrainLoop::check_output() const {
   }
 }
 
+train::AdamwConfig TrainLoop::adamw_of(const train::TrainConfig& config) {
+  return {.beta1 = config.adam_beta1,
+          .beta2 = config.adam_beta2,
+          .epsilon = config.adam_epsilon,
+          .weight_decay = config.weight_decay,
+          .max_grad_norm = config.max_grad_norm,
+          .moments = config.optim == "adamw_8bit" ? train::Moments::k8Bit : train::Moments::kF32};
+}
+
 train::LoopOptions TrainLoop::options_of(const train::TrainConfig& config) {
   return {.micro_batch_rows = config.per_device_train_batch_size,
           .accumulation = config.gradient_accumulation_steps,

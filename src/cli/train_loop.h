@@ -58,6 +58,7 @@ class TrainLoop {
 
   // As configured; what packing auto means is decided by who knows the rows.
   static train::LoopOptions options_of(const train::TrainConfig& config);
+  static train::AdamwConfig adamw_of(const train::TrainConfig& config);
 
   // Makes the output folder and puts trainee and position where config.resume_from_checkpoint says. Returns `options`
   // with the passes that the same memory_limit chose before, so that sums are added in the same order.

@@ -1,19 +1,14 @@
 #include "cli/trained_model.h"
 
 #include "base/error.h"
+#include "cli/train_loop.h"
 
 namespace instruct::cli {
 
 TrainedModel::TrainedModel(const train::TrainConfig& config, Session& session)
     : session_(session), lora_(config.finetuning_type == "lora") {
   optimizer_ = std::make_unique<train::Optimizer>(
-      train::AdamwConfig{.beta1 = config.adam_beta1,
-                         .beta2 = config.adam_beta2,
-                         .epsilon = config.adam_epsilon,
-                         .weight_decay = config.weight_decay,
-                         .max_grad_norm = config.max_grad_norm,
-                         .moments = config.optim == "adamw_8bit" ? train::Moments::k8Bit : train::Moments::kF32},
-      lora_ ? lora_parameters(config) : all_parameters(), session.engine->allocator());
+      TrainLoop::adamw_of(config), lora_ ? lora_parameters(config) : all_parameters(), session.engine->allocator());
 }
 
 std::vector<train::Optimizer::Named> TrainedModel::lora_parameters(const train::TrainConfig& config) {

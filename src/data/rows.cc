@@ -1,6 +1,7 @@
 #include "data/rows.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -157,6 +158,14 @@ std::vector<Value> read_raw_rows(const fs::path& path) {
 
 std::vector<Value> parse_raw_rows(std::string_view text, std::string_view extension, const std::string& origin) {
   return raw_rows(text, extension, origin, Problems(nullptr));
+}
+
+std::vector<std::int64_t> row_indices(const Dataset& dataset, std::int64_t limit) {
+  auto count = static_cast<std::int64_t>(dataset.examples.size());
+  if (limit > 0) count = std::min(count, limit);
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(count));
+  std::iota(indices.begin(), indices.end(), std::int64_t{0});
+  return indices;
 }
 
 }  // namespace instruct::data

@@ -68,6 +68,9 @@ Dataset parse_dataset(std::string_view text, std::string_view extension, const s
 Dataset open_dataset(const std::string& names, const std::filesystem::path& dataset_dir,
                      std::vector<RowProblem>* problems = nullptr);
 
+// Indices of its examples: all, or the first `limit` where that is above 0.
+std::vector<std::int64_t> row_indices(const Dataset& dataset, std::int64_t limit = 0);
+
 // The rows of a file as they stand, before any format is looked for; marks hold the row numbers. Raises as above.
 std::vector<Value> read_raw_rows(const std::filesystem::path& path);
 std::vector<Value> parse_raw_rows(std::string_view text, std::string_view extension, const std::string& origin);

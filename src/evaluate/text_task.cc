@@ -85,7 +85,7 @@ std::vector<std::vector<float>> scores_of(ops::Engine& engine, models::TextModel
   const data::TextBatch batch = data::make_text_batch(rows, model.encoder().config().first_position);
   const std::vector<std::int32_t> single = data::single_tokens(batch);
   const ops::Context context = engine.context();
-  const Variable pooled = model.pooled(
+  const Variable pooled = model.encoder().pooled(
       context,
       {.tokens = batch.tokens, .positions = batch.positions, .types = batch.types, .plan = &batch.plan, .rows = single},
       batch.parts);

@@ -136,6 +136,12 @@ Variable Encoder::hidden(const ops::Context& context, const EncoderPass& pass, s
   return final_norm_(context, x);
 }
 
+Variable Encoder::pooled(const ops::Context& context, const EncoderPass& pass,
+                         std::span<const tensor::KeyRange> parts) {
+  const Variable last = hidden(context, pass);
+  return pass.rows.empty() ? ops::mean_rows(context, last, parts) : last;
+}
+
 std::vector<nn::Linear*> Encoder::linears() {
   std::vector<nn::Linear*> result;
   for (nn::EncoderBlock& block : blocks_) {

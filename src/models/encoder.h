@@ -34,6 +34,10 @@ class Encoder {
   // given, gets the output of the embeddings and of every block but the last, as transformers' hidden_states.
   Variable hidden(const ops::Context& context, const EncoderPass& pass, std::vector<Tensor>* layers = nullptr);
 
+  // Parts of texts, as ranges of the pass's tokens, to [M, D]: their outputs, or the means of these. `pass.rows` are
+  // the tokens themselves where every part is one; else empty. `parts` must outlive the backward pass.
+  Variable pooled(const ops::Context& context, const EncoderPass& pass, std::span<const tensor::KeyRange> parts);
+
   // Linear layers an adapter may attach to, by block.
   std::vector<nn::Linear*> linears();
   // Every weight, under the names of models with heads, for full tuning and export.

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "models/config_check.h"
+#include "models/json_fields.h"
 
 namespace instruct::models {
 namespace {
@@ -129,23 +131,6 @@ constexpr EncoderFamily kFamilies[] = {
      .pools_by_config = true},
 };
 
-const Value* given(const Value& json, const char* key) {
-  const Value* value = json.find(key);
-  return value == nullptr || value->is_null() ? nullptr : value;
-}
-std::int64_t integer_or(const Value& json, const char* key, std::int64_t otherwise) {
-  const Value* value = given(json, key);
-  return value == nullptr ? otherwise : value->as_integer();
-}
-double number_or(const Value& json, const char* key, double otherwise) {
-  const Value* value = given(json, key);
-  return value == nullptr ? otherwise : value->as_double();
-}
-bool boolean_or(const Value& json, const char* key, bool otherwise) {
-  const Value* value = given(json, key);
-  return value == nullptr ? otherwise : value->as_bool();
-}
-
 Activation activation_of(const Value& json, const char* key) {
   const Value* named = given(json, key);
   const std::string name = named == nullptr ? "gelu" : named->as_string();
@@ -236,11 +221,6 @@ EncoderConfig modernbert_config(const Value& json) {
   config.rotary = rotary_of(kind("full_attention"), number_or(json, "global_rope_theta", 160000), config);
   config.window_rotary = rotary_of(kind("sliding_attention"), number_or(json, "local_rope_theta", 10000), config);
   return config;
-}
-
-void require(bool condition, const std::string& origin, const char* what, double value) {
-  if (!condition)
-    raise(ErrorCategory::kBadData, "{}: {} is {}, which no model of this family has", origin, what, value);
 }
 
 }  // namespace

@@ -15,18 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path golden_encoder(const std::string& name) {
-  return fs::path(INSTRUCT_GOLDENS) / "encoders" / name;
-}
-std::vector<std::string> golden_encoders() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(fs::path(INSTRUCT_GOLDENS) / "encoders")) {
-    if (fs::exists(entry.path() / "expected.safetensors")) names.push_back(entry.path().filename().string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 // An encoder with rows of its golden, side by side.
 class EncoderParity : public ::testing::TestWithParam<std::string> {
  protected:

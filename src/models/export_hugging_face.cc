@@ -10,6 +10,7 @@
 #include "models/families.h"
 #include "models/rotary_files.h"
 #include "models/sources.h"
+#include "models/tokenizer_files.h"
 
 namespace instruct::models {
 namespace {
@@ -101,10 +102,10 @@ Value config_json(const Package& package, DType dtype) {
 
 void write_tokenizer_files(const fs::path& folder, const Package& package, const std::string& chat_template) {
   if (fs::is_directory(package.path)) {
-    for (const char* name :
-         {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"}) {
-      if (fs::exists(package.path / name)) write_file_atomic(folder / name, read_file(package.path / name));
-    }
+    copy_tokenizer_files(package.path, folder);
+    const char* generation = "generation_config.json";
+    if (fs::exists(package.path / generation))
+      write_file_atomic(folder / generation, read_file(package.path / generation));
   } else {
     write_file_atomic(folder / "tokenizer.json", dump_json(tokenizer_json_of(package.tokenizer->spec())));
     Value config = Value::object({{"tokenizer_class", "PreTrainedTokenizerFast"},

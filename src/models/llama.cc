@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "models/config_check.h"
 #include "models/families.h"
 #include "models/long_texts.h"
 #include "models/weight_loader.h"
@@ -14,11 +15,6 @@
 
 namespace instruct::models {
 namespace {
-
-void require(bool condition, const std::string& origin, const char* what, double value) {
-  if (!condition)
-    raise(ErrorCategory::kBadData, "{}: {} is {}, which no model of this family has", origin, what, value);
-}
 
 void check_rotary(const nn::RotaryConfig& rotary, std::int64_t head_width, const std::string& origin) {
   require(rotary.theta > 1 && std::isfinite(rotary.theta), origin, "rope_theta", rotary.theta);

@@ -1,5 +1,7 @@
 #include "models/package.h"
 
+#include <optional>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -49,9 +51,7 @@ bool encoder_type(const Value& config) {
 }
 
 // What the two kinds of models have in common.
-void read_encoder_config(Package& package, const std::string& origin) {
-  const EncoderConfig config = encoder_config_from_json(package.hugging_face_config, origin);
-  config.check(origin);
+void set_common(const EncoderConfig& config, Package& package) {
   package.config.architecture = config.architecture;
   package.config.layers = config.layers;
   package.config.width = config.width;
@@ -70,9 +70,11 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   };
   package.hugging_face_config = json("config.json");
   const std::string origin = (folder / "config.json").string();
-  const bool encoder = encoder_type(package.hugging_face_config);
-  if (encoder) {
-    read_encoder_config(package, origin);
+  std::optional<EncoderConfig> encoder;
+  if (encoder_type(package.hugging_face_config)) {
+    encoder = encoder_config_from_json(package.hugging_face_config, origin);
+    encoder->check(origin);
+    set_common(*encoder, package);
   } else {
     package.config = config_from_json(package.hugging_face_config, origin);
   }
@@ -89,8 +91,7 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   if (parts == PackageParts::kTokenizer) return;
   if (encoder) {
     package.encoder_source = std::move(source);
-    package.encoder = std::make_unique<Encoder>(encoder_config_from_json(package.hugging_face_config, origin),
-                                                *package.encoder_source, options, allocator);
+    package.encoder = std::make_unique<Encoder>(*encoder, *package.encoder_source, options, allocator);
     package.seconds.weights = watch.lap();
     return;
   }

@@ -22,14 +22,24 @@ inline std::filesystem::path golden_model(const std::string& name) {
   return std::filesystem::path(INSTRUCT_GOLDENS) / "models" / name;
 }
 
-// The names of all of them.
-inline std::vector<std::string> golden_models() {
+// The names of the folders that hold this file.
+inline std::vector<std::string> goldens_with(const std::filesystem::path& folder, const char* file) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(INSTRUCT_GOLDENS) / "models")) {
-    if (std::filesystem::exists(entry.path() / "expected.json")) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (std::filesystem::exists(entry.path() / file)) names.push_back(entry.path().filename().string());
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+// The names of all of them.
+inline std::vector<std::string> golden_models() {
+  return goldens_with(golden_model(""), "expected.json");
+}
+inline std::filesystem::path golden_encoder(const std::string& name) {
+  return std::filesystem::path(INSTRUCT_GOLDENS) / "encoders" / name;
+}
+inline std::vector<std::string> golden_encoders() {
+  return goldens_with(golden_encoder(""), "expected.safetensors");
 }
 // One without what the name of a test cannot hold.
 inline std::string test_name(const ::testing::TestParamInfo<std::string>& test) {

@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "formats/safetensors.h"
 #include "models/export_parts.h"
-#include "ops/rows.h"
+#include "models/tokenizer_files.h"
 
 namespace instruct::models {
 namespace {
@@ -179,12 +179,6 @@ std::size_t TextModel::task_of(const std::string& verb) const {
   raise(ErrorCategory::kInvalidArgument, "the model has no head for verb '{}'{}", verb, did_you_mean(verb, verbs));
 }
 
-Variable TextModel::pooled(const ops::Context& context, const EncoderPass& pass,
-                           std::span<const tensor::KeyRange> parts) {
-  const Variable hidden = package_.encoder->hidden(context, pass);
-  return pass.rows.empty() ? ops::mean_rows(context, hidden, parts) : hidden;
-}
-
 std::vector<NamedWeight> TextModel::head_weights() const {
   std::vector<NamedWeight> result = all_weights(heads_);
   std::erase_if(result, [](const NamedWeight& weight) { return !weight.variable.is_parameter(); });
@@ -239,10 +233,7 @@ void write_text_model(const fs::path& folder, const Package& package, const Text
   }
   write_file_atomic(folder / "config.json",
                     dump_json(written_config(package, model, mean_pooling), {.indent = 2}) + "\n");
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
-                           "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"}) {
-    if (fs::exists(package.path / name)) write_file_atomic(folder / name, read_file(package.path / name));
-  }
+  copy_tokenizer_files(package.path, folder);
   write_file_atomic(folder / "instruct.json",
                     dump_json(text_model_description(model, mean_pooling), {.indent = 2}) + "\n");
   formats::write_safetensors(folder / "model.safetensors", tensors, Value::object({{"format", "pt"}}));

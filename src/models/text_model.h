@@ -47,9 +47,6 @@ class TextModel {
   const std::vector<TextTask>& tasks() const { return tasks_; }
   // Raises InvalidArgument naming those there are when there is no task for the verb.
   std::size_t task_of(const std::string& verb) const;
-  // Parts of texts, as ranges of the pass's tokens, to [M, D]: their outputs, or the means of these. `pass.rows` are
-  // the tokens themselves where every part is one; else empty. `parts` must outlive the backward pass.
-  Variable pooled(const ops::Context& context, const EncoderPass& pass, std::span<const tensor::KeyRange> parts);
   // Scores [M, columns] of pooled parts, which are read by nothing else.
   Variable scores(const ops::Context& context, std::size_t task, const Variable& pooled,
                   const nn::Dropout& dropout) const {

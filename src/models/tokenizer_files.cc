@@ -299,4 +299,12 @@ tokenizers::Tokenizer open_tokenizer(const fs::path& path) {
   return tokenizers::Tokenizer(spec_of_folder(path, config));
 }
 
+void copy_tokenizer_files(const fs::path& from, const fs::path& to) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+        "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"}) {
+    if (fs::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
+  }
+}
+
 }  // namespace instruct::models

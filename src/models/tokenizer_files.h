@@ -17,6 +17,9 @@ tokenizers::TokenizerSpec spec_of_gguf(const formats::GgufFile& file);
 // is silent. Raises NotFound naming the files that would do; else as spec_of_gguf.
 tokenizers::TokenizerSpec spec_of_folder(const std::filesystem::path& folder, Value& config);
 
+// Copies every file that spec_of_folder() reads, as far as they are there, but config.json.
+void copy_tokenizer_files(const std::filesystem::path& from, const std::filesystem::path& to);
+
 // The tokenizer alone, of a GGUF file or of a folder that may hold nothing else.
 tokenizers::Tokenizer open_tokenizer(const std::filesystem::path& path);
 

@@ -91,7 +91,7 @@ double head_loss(ops::Engine& engine, models::TextModel& model, std::span<const 
                                  .rows = single,
                                  .dropout = dropout,
                                  .checkpoint = checkpoint};
-  const Variable pooled = model.pooled(context, pass, batch.parts);
+  const Variable pooled = model.encoder().pooled(context, pass, batch.parts);
   double sum = 0;
   for (const auto& [task, parts] : scored) {
     const Variable own = scored.size() == 1 ? pooled : ops::select_rows(context, pooled, parts.parts);

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "formats/safetensors.h"
 #include "models/adapter_files.h"
+#include "models/test_support.h"
 #include "models/text_model.h"
 #include "train/optimizer.h"
 
@@ -17,15 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using tensor::Tensor;
-
-std::vector<std::string> golden_encoders() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(fs::path(INSTRUCT_GOLDENS) / "encoders")) {
-    if (fs::exists(entry.path() / "expected.safetensors")) names.push_back(entry.path().filename().string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 class HeadTraining : public ::testing::TestWithParam<std::string> {
  protected:
@@ -44,7 +36,7 @@ class HeadTraining : public ::testing::TestWithParam<std::string> {
       rows_.push_back(std::move(row));
     }
   }
-  fs::path folder() const { return fs::path(INSTRUCT_GOLDENS) / "encoders" / GetParam(); }
+  fs::path folder() const { return models::golden_encoder(GetParam()); }
   void open(const models::WeightOptions& options) {
     package_ = models::open_package(folder(), models::PackageParts::kAll, options, engine_.allocator());
     model_ = std::make_unique<models::TextModel>(package_, models::stored_tasks(package_), models::Draw::kNothing, 0,
@@ -91,12 +83,7 @@ class HeadTraining : public ::testing::TestWithParam<std::string> {
   std::vector<data::TextRow> rows_;
 };
 
-std::string name_of(const ::testing::TestParamInfo<std::string>& test) {
-  std::string name = test.param;
-  std::erase(name, '-');
-  return name;
-}
-INSTANTIATE_TEST_SUITE_P(Encoders, HeadTraining, ::testing::ValuesIn(golden_encoders()), name_of);
+INSTANTIATE_TEST_SUITE_P(Encoders, HeadTraining, ::testing::ValuesIn(models::golden_encoders()), models::test_name);
 
 TEST_P(HeadTraining, EveryGradientIsTheOfficialOne) {
   const double count = static_cast<double>(rows_.size());
