@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
@@ -31,7 +32,13 @@ struct Opened {
   explicit Opened(const fs::path& path, const models::WeightOptions& options = {}, int threads = 2)
       : engine(threads),
         package(models::open_package(path, models::PackageParts::kAll, options, engine.allocator())),
-        dialogue(*package.tokenizer, package.chat_template, path.string()) {}
+        dialogue(dialogue_of(package)) {}
+  static instructions::DialogueEncoder dialogue_of(const models::Package& package) {
+    if (!package.seq2seq) return {*package.tokenizer, package.chat_template, package.path.string()};
+    return {*package.tokenizer, instructions::TextToText{.start = package.seq2seq->start,
+                                                         .forced_first = package.seq2seq->forced_first,
+                                                         .source = package.source_tokenizer.get()}};
+  }
   ops::Engine engine;
   models::Package package;
   instructions::DialogueEncoder dialogue;
@@ -39,7 +46,7 @@ struct Opened {
 
 class Parity : public ::testing::TestWithParam<std::string> {
  protected:
-  fs::path folder() const { return fs::path(INSTRUCT_GOLDENS) / "models" / GetParam(); }
+  fs::path folder() const { return models::golden_writer(GetParam()); }
   Value expected() const { return parse_json(read_file(folder() / "expected.json"), "expected.json"); }
 
   static std::vector<data::EncodedRow> encode(const Opened& opened, const fs::path& rows) {
@@ -49,6 +56,11 @@ class Parity : public ::testing::TestWithParam<std::string> {
     std::iota(indices.begin(), indices.end(), std::int64_t{0});
     data::EncodeReport report;
     return encoder.encode_all(dataset, indices, {}, report);
+  }
+  static std::vector<std::int32_t> tokens_of(const Value& ids) {
+    std::vector<std::int32_t> tokens;
+    for (const Value& id : ids.as_array()) tokens.push_back(static_cast<std::int32_t>(id.as_integer()));
+    return tokens;
   }
   std::vector<data::EncodedRow> rows(const Opened& opened) const { return encode(opened, folder() / "rows.jsonl"); }
 
@@ -74,6 +86,8 @@ TEST_P(Parity, TokensAndMasksAreTheOfficialOnes) {
       EXPECT_EQ(encoded[i].tokens[t], row.at("ids").as_array()[t].as_integer()) << "row " << i << " token " << t;
       EXPECT_EQ(encoded[i].trained[t], row.at("mask").as_array()[t].as_integer()) << "row " << i << " token " << t;
     }
+    const Value* source = row.find("source");
+    EXPECT_EQ(encoded[i].source, source == nullptr ? 0 : source->as_integer());
   }
 }
 
@@ -99,11 +113,9 @@ TEST_P(Parity, AnswersAreAsLikelyAsInTransformers) {
 TEST_P(Parity, GreedyAnswerIsTheSame) {
   Opened opened(folder());
   const Value golden = expected().at("greedy");
-  generate::Request request{.prompt = {}, .max_new_tokens = 12};
-  for (const Value& id : golden.at("prompt").as_array())
-    request.prompt.push_back(static_cast<std::int32_t>(id.as_integer()));
-  std::vector<std::int32_t> answer;
-  for (const Value& id : golden.at("answer").as_array()) answer.push_back(static_cast<std::int32_t>(id.as_integer()));
+  generate::Request request{.prompt = tokens_of(golden.at("prompt")), .max_new_tokens = 12};
+  request.source = opened.dialogue.source_tokens(request.prompt);
+  std::vector<std::int32_t> answer = tokens_of(golden.at("answer"));
   if (!answer.empty() && answer.back() == *opened.package.tokenizer->eos()) answer.pop_back();
   // The same request three times with others that share its start: one batch, shared prefixes, the same answer.
   std::vector<generate::Request> requests(3, request);
@@ -115,6 +127,47 @@ TEST_P(Parity, GreedyAnswerIsTheSame) {
   for (const std::size_t i : {std::size_t{0}, std::size_t{2}, std::size_t{3}}) EXPECT_EQ(answers[i].tokens, answer);
   generate::Generator alone(opened.engine, *opened.package.model, *opened.package.tokenizer, {.max_batch = 1});
   EXPECT_EQ(alone.run(requests)[1].tokens, answers[1].tokens);
+}
+
+// Answers of beam search: all searches at once and, of the same options, one by one.
+TEST_P(Parity, BeamsFindTheOfficialAnswers) {
+  Opened opened(folder());
+  const Value golden = expected();
+  const Value* searches = golden.find("beams");
+  if (searches == nullptr) GTEST_SKIP() << "no golden of beam search";
+  std::map<std::string, std::vector<const Value*>> by_options;
+  for (const Value& search : searches->as_array()) {
+    by_options[fmt::format("{} {} {}", search.at("num_beams").as_integer(), search.at("length_penalty").as_double(),
+                           search.at("early_stopping").as_string())]
+        .push_back(&search);
+  }
+  ASSERT_GE(by_options.size(), 4U);
+  for (const auto& [name, group] : by_options) {
+    const Value& first = *group.front();
+    generate::GenerateOptions options{
+        .beams = {.count = first.at("num_beams").as_integer(),
+                  .length_penalty = first.at("length_penalty").as_double(),
+                  .early_stopping = generate::early_stopping_from_name(first.at("early_stopping").as_string())}};
+    std::vector<generate::Request> requests;
+    for (const Value* search : group) {
+      generate::Request request{.prompt = tokens_of(search->at("prompt")),
+                                .max_new_tokens = search->at("max_new_tokens").as_integer()};
+      request.source = opened.dialogue.source_tokens(request.prompt);
+      requests.push_back(std::move(request));
+    }
+    generate::Generator together(opened.engine, *opened.package.model, *opened.package.tokenizer, options);
+    const std::vector<generate::Answer> answers = together.run(requests);
+    options.max_batch = 1;
+    generate::Generator apart(opened.engine, *opened.package.model, *opened.package.tokenizer, options);
+    const std::vector<generate::Answer> alone = apart.run(requests);
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      EXPECT_EQ(answers[i].tokens, tokens_of(group[i]->at("answer"))) << name << ", search " << i;
+      EXPECT_EQ(answers[i].finish == generate::Finish::kStop, group[i]->at("ended").as_bool());
+      EXPECT_NEAR(answers[i].log_probability, group[i]->at("log_probability").as_double(), 2e-4);
+      EXPECT_EQ(alone[i].tokens, answers[i].tokens) << name;
+      EXPECT_EQ(alone[i].log_probability, answers[i].log_probability) << name;
+    }
+  }
 }
 
 // Ten steps over the golden's batches of three rows.
@@ -167,7 +220,8 @@ class Training : public Parity {
                                                    const TrainOptions& options) {
     std::vector<train::Optimizer::Named> named;
     if (options.full) {
-      for (const auto& weight : opened.package.model->weights()) named.push_back({weight.name, weight.variable, {}});
+      for (const auto& weight : models::trained_weights(*opened.package.model))
+        named.push_back({weight.name, weight.variable, {}});
     } else {
       adapter = models::load_adapter_folder(folder() / "adapter", *opened.package.model, opened.engine.allocator());
       for (std::size_t i = 0; i < adapter.adapter->modules().size(); ++i) {
@@ -285,7 +339,8 @@ TEST_P(Parity, RehearsalsForecastMemory) {
   std::vector<data::EncodedRow> many;
   for (const data::EncodedRow& row : rows(opened)) many.insert(many.end(), 8, row);
   std::vector<train::Optimizer::Named> named;
-  for (const auto& weight : opened.package.model->weights()) named.push_back({weight.name, weight.variable, {}});
+  for (const auto& weight : models::trained_weights(*opened.package.model))
+    named.push_back({weight.name, weight.variable, {}});
   train::Optimizer optimizer({}, std::move(named), opened.engine.allocator());
   const bench::Run run{.engine = opened.engine,
                        .model = *opened.package.model,
@@ -353,7 +408,9 @@ TEST_P(Parity, ExportsReadBackEqual) {
     written.emplace_back(name, tolerance);
   };
   const models::LlamaConfig& config = opened.package.config;
-  if ((config.windowed.empty() || config.out_norms) && config.dense.empty()) {
+  if (opened.package.seq2seq) {
+    EXPECT_THROW(write_gguf("f32.gguf", "f32", 0), Error) << "encoder-decoders are not written as GGUF";
+  } else if ((config.windowed.empty() || config.out_norms) && config.dense.empty()) {
     write_gguf("f32.gguf", "f32", 2e-4);
     write_gguf("q8.gguf", "q8_0", 3.0);
   } else {
@@ -371,8 +428,8 @@ TEST_P(Parity, ExportsReadBackEqual) {
   fs::remove_all(out);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::ValuesIn(models::golden_models()), models::test_name);
-INSTANTIATE_TEST_SUITE_P(Models, Training, ::testing::ValuesIn(models::golden_models()), models::test_name);
+INSTANTIATE_TEST_SUITE_P(Models, Parity, ::testing::ValuesIn(models::golden_writers()), models::test_name);
+INSTANTIATE_TEST_SUITE_P(Models, Training, ::testing::ValuesIn(models::golden_writers()), models::test_name);
 
 }  // namespace
 }  // namespace instruct

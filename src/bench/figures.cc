@@ -42,16 +42,16 @@ std::vector<std::int32_t> random_tokens(std::int64_t count, std::int64_t vocabul
   return tokens;
 }
 
-data::Batch random_batch(const models::Llama& model, const PassOptions& options) {
-  if (options.length > model.config().context_length) {
+data::Batch random_batch(const models::LanguageModel& model, const PassOptions& options) {
+  if (options.length > model.sizes().context_length) {
     raise(ErrorCategory::kInvalidArgument, "rows of {} tokens: the model's context is {}", options.length,
-          model.config().context_length);
+          model.sizes().context_length);
   }
   RandomStream random(options.seed, RandomPurpose::kTest);
   std::vector<data::EncodedRow> rows(static_cast<std::size_t>(options.rows));
   std::vector<const data::EncodedRow*> pointers;
   for (data::EncodedRow& row : rows) {
-    row.tokens = random_tokens(options.length + 1, model.config().vocabulary, random);  // the last is only predicted
+    row.tokens = random_tokens(options.length + 1, model.sizes().vocabulary, random);  // the last is only predicted
     row.trained.assign(row.tokens.size(), 1);
     pointers.push_back(&row);
   }
@@ -59,7 +59,7 @@ data::Batch random_batch(const models::Llama& model, const PassOptions& options)
 }
 
 // Seconds the products of a pass take alone.
-double limit_seconds(ops::Engine& engine, models::Llama& model, const adapters::LoraAdapter* adapter,
+double limit_seconds(ops::Engine& engine, models::LanguageModel& model, const adapters::LoraAdapter* adapter,
                      const data::BatchCost& cost, Purpose purpose) {
   constexpr double kSecondsEach = 0.15;
   constexpr std::int64_t kWidest = 1 << 24;  // elements of a result; larger products are measured in part
@@ -89,7 +89,7 @@ Value pass_value(const std::vector<double>& seconds, double limit, const PassOpt
 
 }  // namespace
 
-Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapter* adapter,
+Value bench_train(ops::Engine& engine, models::LanguageModel& model, adapters::LoraAdapter* adapter,
                   const PassOptions& options) {
   std::vector<train::Optimizer::Named> parameters;
   if (adapter != nullptr) {
@@ -98,13 +98,13 @@ Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapt
       parameters.push_back({module.name + ".lora_B", module.b, {}});
     }
   } else {
-    for (const models::NamedWeight& weight : model.weights()) parameters.push_back({weight.name, weight.variable, {}});
+    for (const models::NamedWeight& weight : models::trained_weights(model)) parameters.push_back({weight.name, weight.variable, {}});
   }
   train::Optimizer optimizer({.moments = options.moments}, std::move(parameters), engine.allocator());
   const data::Batch batch = random_batch(model, options);
   const auto weight = static_cast<float>(1.0 / static_cast<double>(batch.losses.size()));
   const std::vector<double> seconds = timings(options.repeats, [&] {
-    train::batch_loss(engine, model, batch, weight, model.config().vocabulary, options.checkpoint);
+    train::batch_loss(engine, model, batch, weight, model.sizes().vocabulary, options.checkpoint);
     optimizer.step(engine.context(), 1e-5, optimizer.gradient_norm(engine.context()));
   });
   const std::int64_t peak = peak_resident_bytes();  // before the limits are measured
@@ -115,10 +115,10 @@ Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapt
   return value;
 }
 
-Value bench_score(ops::Engine& engine, models::Llama& model, const PassOptions& options) {
+Value bench_score(ops::Engine& engine, models::LanguageModel& model, const PassOptions& options) {
   const data::Batch batch = random_batch(model, options);
   const std::vector<double> seconds =
-      timings(options.repeats, [&] { train::batch_loss(engine, model, batch, 0.0F, model.config().vocabulary); });
+      timings(options.repeats, [&] { train::batch_loss(engine, model, batch, 0.0F, model.sizes().vocabulary); });
   const std::int64_t peak = peak_resident_bytes();
   const double limit = limit_seconds(engine, model, nullptr, data::cost_of(batch), Purpose::kForward);
   Value value = pass_value(seconds, limit, options);
@@ -175,7 +175,7 @@ Timing timed_run(generate::Generator& generator, std::span<const generate::Reque
 
 }  // namespace
 
-Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
+Value bench_generate(ops::Engine& engine, models::LanguageModel& model, const tokenizers::Tokenizer& tokenizer,
                      const GenerateBenchOptions& options) {
   const std::vector<generate::Request> requests = random_requests(tokenizer, options);
   const auto count = static_cast<std::int64_t>(requests.size());
@@ -256,7 +256,7 @@ Value bench_cross_entropy(ops::Engine& engine, const CrossEntropyOptions& option
                         {"scratch_bytes", scratch}});
 }
 
-Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows) {
+Value bench_kernels(ops::Engine& engine, models::LanguageModel& model, std::int64_t rows) {
   constexpr double kSecondsEach = 0.3;
   const double peak = peak_product_rate(engine, model.dtype(), kSecondsEach);
   Value products = Value::array();

@@ -24,10 +24,10 @@ struct PassOptions {
 // seconds (median, least and most), limit_seconds (the products of the step alone: those with base weights measured
 // one by one, adapter and attention at the rate of large products), limit_share, limit_tokens_per_second,
 // peak_rss_bytes.
-Value bench_train(ops::Engine& engine, models::Llama& model, adapters::LoraAdapter* adapter,
+Value bench_train(ops::Engine& engine, models::LanguageModel& model, adapters::LoraAdapter* adapter,
                   const PassOptions& options);
 // The same for forward passes that give the log-probability of every token.
-Value bench_score(ops::Engine& engine, models::Llama& model, const PassOptions& options);
+Value bench_score(ops::Engine& engine, models::LanguageModel& model, const PassOptions& options);
 
 struct GenerateBenchOptions {
   std::int64_t prompt_tokens = 512;
@@ -44,7 +44,7 @@ struct GenerateBenchOptions {
 // peak_rss_bytes; where all requests are one batch of even answers also prompt_tokens_per_second,
 // generation_tokens_per_second (greedy) and limit_share (weight_bytes and key_value_bytes, which a step reads in the
 // middle of the answers, times steps a second, over the memory's measured bandwidth).
-Value bench_generate(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
+Value bench_generate(ops::Engine& engine, models::LanguageModel& model, const tokenizers::Tokenizer& tokenizer,
                      const GenerateBenchOptions& options);
 
 struct CrossEntropyOptions {
@@ -63,6 +63,6 @@ Value bench_cross_entropy(ops::Engine& engine, const CrossEntropyOptions& option
 // Rates of the matrix products of a model's step over `rows` tokens, of large products, and of memory: an object with
 // "products" (list of m, n, k, gflops, int8_gops), "peak_gflops", "peak_int8_gops", "memory_bytes_per_second",
 // "cache_bytes_per_second".
-Value bench_kernels(ops::Engine& engine, models::Llama& model, std::int64_t rows);
+Value bench_kernels(ops::Engine& engine, models::LanguageModel& model, std::int64_t rows);
 
 }  // namespace instruct::bench

@@ -76,7 +76,7 @@ std::int64_t largest_master(const train::Optimizer& optimizer) {
 }
 
 // Reads a byte of every page of the weights, so that those of a mapped file are in memory as they will be.
-void read_weights(const models::Llama& model) {
+void read_weights(const models::LanguageModel& model) {
   constexpr std::int64_t kPage = 4096;
   unsigned sum = 0;
   for (const models::NamedWeight& weight : model.weights()) {

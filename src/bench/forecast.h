@@ -8,7 +8,7 @@
 
 #include "adapters/lora.h"
 #include "data/layout.h"
-#include "models/llama.h"
+#include "models/language_model.h"
 #include "train/optimizer.h"
 #include "train/token_objective.h"
 
@@ -17,7 +17,7 @@ namespace instruct::bench {
 // A run that stands before its first step.
 struct Run {
   ops::Engine& engine;
-  models::Llama& model;
+  models::LanguageModel& model;
   train::Optimizer& optimizer;
   const adapters::LoraAdapter* adapter = nullptr;  // null: full tuning
   std::int64_t vocabulary = 0;

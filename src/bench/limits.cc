@@ -86,7 +86,7 @@ double read_bandwidth(ops::Engine& engine, std::int64_t bytes, double seconds) {
   return static_cast<double>(bytes) / time;
 }
 
-std::int64_t weight_bytes(const models::Llama& model) {
+std::int64_t weight_bytes(const models::LanguageModel& model) {
   std::int64_t bytes = 0;
   for (const models::NamedWeight& weight : model.weights()) bytes += weight.variable.value().bytes();
   return bytes;

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "models/llama.h"
+#include "models/language_model.h"
 #include "ops/engine.h"
 
 namespace instruct::bench {
@@ -28,6 +28,6 @@ double peak_product_rate(ops::Engine& engine, tensor::DType dtype, double second
 double read_bandwidth(ops::Engine& engine, std::int64_t bytes, double seconds);
 
 // Bytes of a model's weights as they are held, each of which a pass reads at least once.
-std::int64_t weight_bytes(const models::Llama& model);
+std::int64_t weight_bytes(const models::LanguageModel& model);
 
 }  // namespace instruct::bench

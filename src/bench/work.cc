@@ -8,11 +8,17 @@ namespace instruct::bench {
 namespace {
 
 // Rows that go through a layer: in the last block, those without a prediction stop after serving as keys and values.
-std::int64_t rows_of(const models::Llama& model, const nn::Linear& layer, const data::BatchCost& cost) {
+std::int64_t rows_of(const models::LanguageModel& model, const nn::Linear& layer, const data::BatchCost& cost) {
   if (layer.name == "lm_head") return cost.predictions;
-  const std::string last = fmt::format("model.layers.{}.", model.config().layers - 1);
+  if (cost.sources > 0) {  // an encoder-decoder: its encoder reads sources, as does what gives keys and values of them
+    const bool of_sources = layer.name.starts_with("encoder.") || layer.name.starts_with("model.encoder.") ||
+                            layer.name.ends_with("EncDecAttention.k") || layer.name.ends_with("EncDecAttention.v") ||
+                            layer.name.ends_with("encoder_attn.k_proj") || layer.name.ends_with("encoder_attn.v_proj");
+    return of_sources ? cost.sources : cost.tokens - cost.sources;
+  }
+  const std::string last = fmt::format("model.layers.{}.", model.sizes().layers - 1);
   if (layer.name.find(".experts.") != std::string::npos)
-    return cost.tokens * model.config().chosen_experts / model.config().experts;  // as if evenly chosen
+    return cost.tokens * model.sizes().chosen_experts / model.sizes().experts;  // as if evenly chosen
   const bool before_attention =
       layer.name.ends_with("q_proj") || layer.name.ends_with("k_proj") || layer.name.ends_with("v_proj");
   return layer.name.starts_with(last) && !before_attention ? std::min(cost.tokens, cost.predictions) : cost.tokens;
@@ -48,19 +54,19 @@ class Products {
 
 }  // namespace
 
-std::vector<Product> linear_products(models::Llama& model, const data::BatchCost& cost, Purpose purpose) {
+std::vector<Product> linear_products(models::LanguageModel& model, const data::BatchCost& cost, Purpose purpose) {
   Products products;
   for (const nn::Linear* layer : model.linears()) {
     if (layer->name == "lm_head") continue;
     products.add_layer(rows_of(model, *layer, cost), layer->outputs(), layer->inputs(),
                        needs_input_gradient(*layer, purpose), purpose == Purpose::kFull);
   }
-  products.add_layer(cost.predictions, model.config().vocabulary, model.config().width, purpose != Purpose::kForward,
+  products.add_layer(cost.predictions, model.sizes().vocabulary, model.sizes().width, purpose != Purpose::kForward,
                      purpose == Purpose::kFull);
   return products.list;
 }
 
-Work work_of(models::Llama& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost, Purpose purpose) {
+Work work_of(models::LanguageModel& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost, Purpose purpose) {
   Work work;
   for (const Product& product : linear_products(model, cost, purpose)) work.linear += product.operations();
   if (adapter != nullptr) {
@@ -71,9 +77,9 @@ Work work_of(models::Llama& model, const adapters::LoraAdapter* adapter, const d
       work.adapter += passes * 2.0 * static_cast<double>(rows_of(model, *module.layer, cost) * rank * sides);
     }
   }
-  const models::LlamaConfig& config = model.config();
-  const double pair = 4.0 * static_cast<double>(config.heads * config.head_width);  // score and value
-  work.attention = static_cast<double>(cost.attended * config.layers) * pair * (purpose == Purpose::kForward ? 1 : 3);
+  const models::ModelSizes& sizes = model.sizes();
+  const double pair = 4.0 * static_cast<double>(sizes.heads * sizes.head_width);  // score and value
+  work.attention = static_cast<double>(cost.attended * sizes.layers) * pair * (purpose == Purpose::kForward ? 1 : 3);
   return work;
 }
 

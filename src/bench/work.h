@@ -3,7 +3,7 @@
 
 #include "adapters/lora.h"
 #include "data/layout.h"
-#include "models/llama.h"
+#include "models/language_model.h"
 
 namespace instruct::bench {
 
@@ -31,7 +31,7 @@ struct Product {
 };
 
 // Products with base weights of one pass over `cost`; equal ones counted together. `adapter` may be null.
-std::vector<Product> linear_products(models::Llama& model, const data::BatchCost& cost, Purpose purpose);
-Work work_of(models::Llama& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost, Purpose purpose);
+std::vector<Product> linear_products(models::LanguageModel& model, const data::BatchCost& cost, Purpose purpose);
+Work work_of(models::LanguageModel& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost, Purpose purpose);
 
 }  // namespace instruct::bench

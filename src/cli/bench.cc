@@ -125,7 +125,7 @@ void add_train(CLI::App& parent) {
                            .trainable = !lora,
                            .integers = all->options.model.base_compute == "int8" ? ops::IntegerUse::kGradients8
                                                                                  : ops::IntegerUse::kNone});
-    models::Llama& model = *session->package.model;
+    models::LanguageModel& model = *session->package.model;
     std::unique_ptr<adapters::LoraAdapter> adapter;
     if (lora) adapter = new_adapter(*session, all->rank, all->options.model.seed);
     show(bench::bench_train(*session->engine, model, adapter.get(), all->pass), all->options.json);

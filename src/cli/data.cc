@@ -55,9 +55,7 @@ class Encoder {
     if (!options.instructions.empty()) set_ = instructions::load_instruction_set(options.instructions);
     if (options.model.empty()) return;
     package_ = models::open_package(options.model, models::PackageParts::kTokenizer, {}, *allocator_);
-    dialogue_ = std::make_unique<instructions::DialogueEncoder>(
-        *package_.tokenizer, chat_template_of(package_, options.chat_template),
-        options.chat_template.empty() ? options.model : options.chat_template);
+    dialogue_ = dialogue_of(package_, options.chat_template);
     rows_ = std::make_unique<data::RowEncoder>(*dialogue_, set());
   }
   const instructions::InstructionSet* set() const { return set_ ? &*set_ : nullptr; }

@@ -23,7 +23,7 @@ std::int64_t with_margin(std::int64_t forecast) {
 
 // The way that is predicted to be fastest, and what it is predicted to save.
 train::Packing chosen_packing(std::span<const data::EncodedRow> rows, const train::LoopOptions& loop,
-                              const models::LlamaConfig& model) {
+                              const models::ModelSizes& model) {
   const train::PackingChoice choice = train::choose_packing(rows, loop, train::cost_model_of(model));
   const char* name = choice.packing == train::Packing::kTree     ? "tree"
                      : choice.packing == train::Packing::kPacked ? "true"
@@ -66,7 +66,7 @@ std::int64_t DecoderRun::evaluations_left() const {
 void DecoderRun::plan_memory() {
   options_ = TrainLoop::options_of(config_);
   if (options_.packing == train::Packing::kAuto)
-    options_.packing = chosen_packing(rows_, options_, session_->package.model->config());
+    options_.packing = chosen_packing(rows_, options_, session_->package.model->sizes());
   bench::Run run = forecast_run();
   if (config_.memory_limit.empty()) {
     forecast_bytes_ = bench::forecast_peak(run, options_);

@@ -62,6 +62,25 @@ void GenerationOptions::add_to(CLI::App& command) {
       ->check(max_new_tokens > 0 ? CLI::Range(std::int64_t{1}, std::int64_t{1} << 24)
                                  : CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
       ->group(kGroup);
+  command.add_option("--num-beams", engine.beams.count, "answers searched side by side for the likeliest one (free text)")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{256}))
+      ->group(kGroup);
+  command
+      .add_option("--length-penalty", engine.beams.length_penalty,
+                  "beams are compared by log P / length^penalty: above 0 favours longer answers")
+      ->capture_default_str()
+      ->check(CLI::Range(-100.0, 100.0))
+      ->group(kGroup);
+  command
+      .add_option_function<std::string>(
+          "--early-stopping",
+          [this](const std::string& name) { engine.beams.early_stopping = generate::early_stopping_from_name(name); },
+          "with as many complete answers as beams: true ends the search, false where no open one is better by now, "
+          "never where none can become better")
+      ->default_str("false")
+      ->check(CLI::IsMember({"false", "true", "never"}))
+      ->group(kGroup);
   add_engine_options(command, engine);
 }
 

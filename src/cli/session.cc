@@ -50,6 +50,21 @@ std::string chat_template_of(const models::Package& package, const std::string& 
   return source;
 }
 
+std::unique_ptr<instructions::DialogueEncoder> dialogue_of(const models::Package& package, const std::string& path) {
+  if (!package.seq2seq) {
+    return std::make_unique<instructions::DialogueEncoder>(*package.tokenizer, chat_template_of(package, path),
+                                                           path.empty() ? package.path.string() : path);
+  }
+  if (!path.empty()) {
+    raise(ErrorCategory::kInvalidArgument, "'{}' is an encoder-decoder ({}), which reads a text and no chat template",
+          package.path.string(), package.config.architecture);
+  }
+  return std::make_unique<instructions::DialogueEncoder>(
+      *package.tokenizer, instructions::TextToText{.start = package.seq2seq->start,
+                                                   .forced_first = package.seq2seq->forced_first,
+                                                   .source = package.source_tokenizer.get()});
+}
+
 namespace {
 
 models::LoadedAdapter open_adapter(Session& session, const std::string& folder) {
@@ -60,6 +75,9 @@ models::LoadedAdapter open_adapter(Session& session, const std::string& folder) 
 }
 
 void open_adapters(Session& session, const std::vector<std::string>& folders) {
+  if (session.package.seq2seq)
+    raise(ErrorCategory::kUnsupported, "several adapters at once: of decoders alone, and '{}' is an encoder-decoder",
+          session.package.path.string());
   std::vector<models::LoadedAdapter> loaded;
   std::vector<const adapters::LoraAdapter*> together;
   for (std::size_t i = 0; i < folders.size(); ++i) {
@@ -117,9 +135,7 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
           options.base_compute, options.model);
   }
   Stopwatch watch;
-  session->dialogue = std::make_unique<instructions::DialogueEncoder>(
-      *session->package.tokenizer, chat_template_of(session->package, options.chat_template),
-      options.chat_template.empty() ? options.model : options.chat_template);
+  session->dialogue = dialogue_of(session->package, options.chat_template);
   session->chat_template_seconds = watch.lap();
   if (options.adapters.size() > 1) {
     open_adapters(*session, options.adapters);

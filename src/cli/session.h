@@ -53,6 +53,9 @@ struct Session {
 // The template to use: the file at `path`, or the package's own where that is empty. Raises BadData for a blank file.
 std::string chat_template_of(const models::Package& package, const std::string& path);
 
+// How the package's model is asked: by its template (or the one at `path`), or as an encoder-decoder.
+std::unique_ptr<instructions::DialogueEncoder> dialogue_of(const models::Package& package, const std::string& path);
+
 // Raises InvalidArgument for more threads than processors: they would wait for each other.
 void check_threads(int threads);
 

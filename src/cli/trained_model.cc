@@ -12,7 +12,7 @@ TrainedModel::TrainedModel(const train::TrainConfig& config, Session& session)
 }
 
 std::vector<train::Optimizer::Named> TrainedModel::lora_parameters(const train::TrainConfig& config) {
-  models::Llama& model = *session_.package.model;
+  models::LanguageModel& model = *session_.package.model;
   auto& loaded = session_.adapter;
   if (loaded.adapter == nullptr) {
     const std::vector<nn::Linear*> layers = model.linears();
@@ -35,7 +35,7 @@ std::vector<train::Optimizer::Named> TrainedModel::lora_parameters(const train::
 
 std::vector<train::Optimizer::Named> TrainedModel::all_parameters() {
   std::vector<train::Optimizer::Named> parameters;
-  for (const models::NamedWeight& weight : session_.package.model->weights())
+  for (const models::NamedWeight& weight : models::trained_weights(*session_.package.model))
     parameters.push_back({weight.name, weight.variable, {}});
   return parameters;
 }
@@ -53,6 +53,9 @@ models::WeightLookup TrainedModel::full_weights() const {
   return [this](const std::string& name) -> tensor::Tensor {
     for (const train::TrainedParameter& parameter : optimizer_->parameters()) {
       if (parameter.name == name) return optimizer_->master(parameter);
+    }
+    for (const models::NamedWeight& weight : session_.package.model->weights()) {
+      if (weight.name == name) return weight.variable.value();  // one that isn't trained, kept as f32
     }
     raise(ErrorCategory::kInternal, "no weight '{}'", name);
   };

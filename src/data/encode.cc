@@ -34,7 +34,7 @@ std::string answer_of(const Dataset& dataset, const Example& example, const inst
 }
 
 EncodedRow row_of(const EncodedDialogue& encoded, std::size_t index) {
-  return {.tokens = encoded.tokens, .trained = encoded.trained, .example = static_cast<std::int64_t>(index)};
+  return {.tokens = encoded.tokens, .trained = encoded.trained, .example = static_cast<std::int64_t>(index), .source = encoded.source};
 }
 
 }  // namespace

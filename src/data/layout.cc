@@ -22,20 +22,40 @@ class Builder {
   }
 
   Batch plain() {
-    for (const std::size_t row : order_) leaf(row, 0, -1, -1);
+    for (const std::size_t row : order_) leaf(row, source(row), append_source(row), -1);
     return finish();
   }
 
   Batch tree() {
-    std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) { return tokens(a) < tokens(b); });
+    std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
+      const auto of_a = source_tokens(a);
+      const auto of_b = source_tokens(b);
+      if (!std::equal(of_a.begin(), of_a.end(), of_b.begin(), of_b.end()))
+        return std::lexicographical_compare(of_a.begin(), of_a.end(), of_b.begin(), of_b.end());
+      return tokens(a) < tokens(b);
+    });
     for (std::size_t i = 0; i + 1 < order_.size(); ++i) shared_.push_back(common(order_[i], order_[i + 1]));
-    if (!order_.empty()) split(run_of(0, order_.size()), 0, -1, -1);
+    for (std::size_t begin = 0; begin < order_.size();) {
+      const std::size_t row = order_[begin];
+      std::size_t end = begin + 1;
+      while (end < order_.size() && has_source_of(row, order_[end])) ++end;
+      split(run_of(begin, end), source(row), append_source(row), -1);
+      begin = end;
+    }
     return finish();
   }
 
  private:
   const std::vector<std::int32_t>& tokens(std::size_t row) const { return rows_[row]->tokens; }
   std::int64_t length(std::size_t row) const { return lengths_[row]; }
+
+  std::int64_t source(std::size_t row) const { return rows_[row]->source; }
+  std::span<const std::int32_t> source_tokens(std::size_t row) const {
+    return std::span(tokens(row)).first(static_cast<std::size_t>(source(row)));
+  }
+  bool has_source_of(std::size_t a, std::size_t b) const {
+    return source(a) == source(b) && std::equal(source_tokens(a).begin(), source_tokens(a).end(), tokens(b).begin());
+  }
 
   // Length of what rows `a` and `b` share, from the start.
   std::int64_t common(std::size_t a, std::size_t b) const {
@@ -100,10 +120,17 @@ class Builder {
     predict(row, depth, length(row), segment, last);
   }
 
-  std::int32_t append(const std::vector<std::int32_t>& source, std::int64_t from, std::int64_t to,
-                      std::int32_t parent) {
+  // What an encoder reads of a row; -1 where it reads nothing.
+  std::int32_t append_source(std::size_t row) {
+    if (source(row) == 0) return -1;
+    const std::int32_t segment = append(tokens(row), 0, source(row), -1);
+    batch_.segments.back().source = true;
+    return segment;
+  }
+
+  std::int32_t append(const std::vector<std::int32_t>& row, std::int64_t from, std::int64_t to, std::int32_t parent) {
     const auto begin = static_cast<std::int64_t>(batch_.tokens.size());
-    batch_.tokens.insert(batch_.tokens.end(), source.begin() + from, source.begin() + to);
+    batch_.tokens.insert(batch_.tokens.end(), row.begin() + from, row.begin() + to);
     batch_.segments.push_back({begin, begin + (to - from), parent});
     return static_cast<std::int32_t>(batch_.segments.size()) - 1;
   }
@@ -227,7 +254,10 @@ BatchCost cost_of(const Batch& batch) {
     const std::int64_t length = query.end - query.begin;
     std::int64_t visible = 0;
     for (const tensor::KeyRange& range : query.visible) visible += range.end - range.begin;
-    cost.attended += length * visible + length * (length + 1) / 2;
+    for (const tensor::KeyRange& range : query.source) visible += range.end - range.begin;
+    const bool whole = query.own == tensor::OwnKeys::kWhole;
+    if (whole) cost.sources += length;
+    cost.attended += length * visible + (whole ? length * length : length * (length + 1) / 2);
   }
   return cost;
 }

@@ -17,6 +17,7 @@ struct EncodedRow {
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> trained;  // 1: this token is predicted from those before it
   std::int64_t example = 0;           // index in the data set
+  std::int64_t source = 0;            // how many tokens at the start an encoder reads; 0 for decoders
   std::int64_t trained_tokens() const;
 };
 
@@ -68,7 +69,7 @@ inline constexpr std::int64_t kMinSavedTokens = 8;
 
 // The batch of some rows. kRows: each row is a root segment. kTree: common prefixes that save at least
 // `min_saved_tokens` become shared parents; the predictions are the same, each row's first own token being predicted
-// from the prefix's last. Deterministic.
+// from the prefix's last. Sources are roots, in the tree one for all rows with the same. Deterministic.
 Batch make_batch(std::span<const EncodedRow* const> rows, Layout layout,
                  std::int64_t min_saved_tokens = kMinSavedTokens);
 
@@ -82,12 +83,14 @@ struct BatchCost {
   std::int64_t attended = 0;  // (query, key) pairs of one attention head
   std::int64_t segments = 0;
   std::int64_t predictions = 0;  // rows of logits: tokens that predict something
+  std::int64_t sources = 0;      // of the tokens, those that an encoder reads
 
   BatchCost& operator+=(const BatchCost& other) {
     tokens += other.tokens;
     attended += other.attended;
     segments += other.segments;
     predictions += other.predictions;
+    sources += other.sources;
     return *this;
   }
 };

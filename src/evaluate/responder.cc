@@ -19,7 +19,7 @@ LabelScore label_score_from_name(std::string_view name) {
   raise(ErrorCategory::kInvalidArgument, "label score '{}': expected sum, mean or calibrated", name);
 }
 
-Responder::Responder(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+Responder::Responder(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
                      const ResponderOptions& options)
     : engine_(engine), model_(model), dialogue_(dialogue), options_(options) {}
 
@@ -76,11 +76,13 @@ void Responder::add_label_rows(const Instruction& instruction, std::vector<instr
   for (const std::string& label : instruction.output.labels) {
     messages.back().content = label;
     instructions::EncodedDialogue encoded = dialogue_.encode_training(messages, {.mask_history = true});
-    if (static_cast<std::int64_t>(encoded.tokens.size()) > model_.config().context_length) {
+    const auto length = static_cast<std::int64_t>(encoded.tokens.size());
+    if (std::max(length - encoded.source, encoded.source) > model_.sizes().context_length) {
       raise(ErrorCategory::kInvalidArgument, "the question and label '{}' have {} tokens, the model's context is {}",
-            label, encoded.tokens.size(), model_.config().context_length);
+            label, encoded.tokens.size(), model_.sizes().context_length);
     }
-    rows.push_back({.tokens = std::move(encoded.tokens), .trained = std::move(encoded.trained)});
+    rows.push_back(
+        {.tokens = std::move(encoded.tokens), .trained = std::move(encoded.trained), .source = encoded.source});
   }
 }
 
@@ -139,6 +141,7 @@ void Responder::generate(std::span<const Question> questions, std::span<const st
   for (const std::size_t index : chosen) {
     const Question& question = questions[index];
     requests.push_back({.prompt = question.prompt,
+                        .source = dialogue_.source_tokens(question.prompt),
                         .max_new_tokens = question.max_new_tokens,
                         .sampling = options_.sampling,
                         .stream = question.stream,

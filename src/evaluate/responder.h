@@ -61,7 +61,7 @@ struct ResponderOptions {
 class Responder {
  public:
   // All must outlive the responder.
-  Responder(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+  Responder(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
             const ResponderOptions& options = {});
 
   // Replies in the order of the questions. `on_done` gets the number answered so far. Raises InvalidArgument when a
@@ -85,7 +85,7 @@ class Responder {
                 const std::function<void(std::int64_t)>& on_done);
 
   ops::Engine& engine_;
-  models::Llama& model_;
+  models::LanguageModel& model_;
   const instructions::DialogueEncoder& dialogue_;
   ResponderOptions options_;
   generate::LookupCounts counts_;

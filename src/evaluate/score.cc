@@ -18,7 +18,7 @@ constexpr std::int64_t kMinKept = 32;  // tokens: fewer are computed again rathe
 // document whose branches fill several passes) stays in a key/value cache and is not computed again.
 class Scorer {
  public:
-  Scorer(ops::Engine& engine, models::Llama& model, std::span<const data::EncodedRow> rows, std::int64_t vocabulary)
+  Scorer(ops::Engine& engine, models::LanguageModel& model, std::span<const data::EncodedRow> rows, std::int64_t vocabulary)
       : engine_(engine), model_(model), rows_(rows), vocabulary_(vocabulary), scores_(rows.size()) {}
 
   std::vector<RowScore> run(const ScoreOptions& options, const std::function<void(std::int64_t)>& on_done) {
@@ -68,6 +68,7 @@ class Scorer {
   // made behind them.
   std::int64_t shared_with(const Pass& before, const Pass& pass) const {
     const data::EncodedRow& last = rows_[before.rows.back()];
+    if (last.source > 0) return 0;  // of an encoder-decoder: an answer's tokens are all that could be kept
     std::int64_t shared = data::computed_tokens(last);
     for (const std::size_t row : pass.rows) {
       const std::vector<std::uint8_t>& trained = rows_[row].trained;
@@ -81,7 +82,8 @@ class Scorer {
     std::vector<data::EncodedRow> rest;
     for (const std::size_t row : pass.rows) {
       rest.push_back({.tokens = {rows_[row].tokens.begin() + pass.shared, rows_[row].tokens.end()},
-                      .trained = {rows_[row].trained.begin() + pass.shared, rows_[row].trained.end()}});
+                      .trained = {rows_[row].trained.begin() + pass.shared, rows_[row].trained.end()},
+                      .source = rows_[row].source});
     }
     std::vector<const data::EncodedRow*> pointers;
     for (const data::EncodedRow& row : rest) pointers.push_back(&row);
@@ -124,7 +126,7 @@ class Scorer {
   }
 
   ops::Engine& engine_;
-  models::Llama& model_;
+  models::LanguageModel& model_;
   std::span<const data::EncodedRow> rows_;
   std::int64_t vocabulary_;
   std::int32_t adapter_ = -1;
@@ -135,7 +137,7 @@ class Scorer {
 
 }  // namespace
 
-std::vector<RowScore> score_rows(ops::Engine& engine, models::Llama& model, std::span<const data::EncodedRow> rows,
+std::vector<RowScore> score_rows(ops::Engine& engine, models::LanguageModel& model, std::span<const data::EncodedRow> rows,
                                  std::int64_t vocabulary, const ScoreOptions& options,
                                  const std::function<void(std::int64_t)>& on_done) {
   return Scorer(engine, model, rows, vocabulary).run(options, on_done);

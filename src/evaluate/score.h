@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "data/layout.h"
-#include "models/llama.h"
+#include "models/language_model.h"
 #include "ops/engine.h"
 
 namespace instruct::evaluate {
@@ -24,7 +24,7 @@ struct ScoreOptions {
 };
 
 // Scores rows in the order given. `on_done` gets the number of finished rows. Raises Cancelled on Ctrl-C.
-std::vector<RowScore> score_rows(ops::Engine& engine, models::Llama& model, std::span<const data::EncodedRow> rows,
+std::vector<RowScore> score_rows(ops::Engine& engine, models::LanguageModel& model, std::span<const data::EncodedRow> rows,
                                  std::int64_t vocabulary, const ScoreOptions& options = {},
                                  const std::function<void(std::int64_t)>& on_done = {});
 

@@ -61,7 +61,7 @@ bool has_outputs(const data::Dataset& dataset) {
   });
 }
 
-void add_likelihood(ops::Engine& engine, models::Llama& model, const data::RowEncoder& encoder,
+void add_likelihood(ops::Engine& engine, models::LanguageModel& model, const data::RowEncoder& encoder,
                     const data::Dataset& dataset, const std::vector<std::size_t>& rows, const TaskOptions& options,
                     std::int64_t vocabulary, std::int32_t adapter, VerbReport& report) {
   std::vector<data::EncodedRow> encoded;
@@ -98,7 +98,7 @@ VerbReport measure_answers(const std::string& verb, const std::vector<std::strin
   return report;
 }
 
-TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+TaskReport evaluate_rows(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
                          const instructions::InstructionSet* set, const data::Dataset& dataset,
                          const TaskOptions& options, const std::function<void(std::int64_t)>& on_done) {
   const auto start = std::chrono::steady_clock::now();
@@ -123,9 +123,11 @@ TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instru
                     .stream = static_cast<std::uint64_t>(example.row)};
     if (options.responder.label_score == LabelScore::kCalibrated && call)
       questions[i].content_free = data::row_question(dataset, content_free(example, *set), set, encode);
-    if (static_cast<std::int64_t>(questions[i].prompt.size()) >= model.config().context_length) {
+    const std::int64_t source = dialogue.source_tokens(questions[i].prompt);
+    const auto length = static_cast<std::int64_t>(questions[i].prompt.size()) - source;
+    if (length >= model.sizes().context_length || source > model.sizes().context_length) {
       raise(ErrorCategory::kBadData, "{}: the question has {} tokens, the model's context is {}",
-            dataset.where(example), questions[i].prompt.size(), model.config().context_length);
+            dataset.where(example), std::max(length, source), model.sizes().context_length);
     }
     report.answers[i] = {.row = example.row,
                          .verb = example.verb,

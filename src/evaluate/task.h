@@ -61,7 +61,7 @@ struct TaskReport {
 };
 
 // Answers every row and measures the answers. `on_done` gets the number of answered rows.
-TaskReport evaluate_rows(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+TaskReport evaluate_rows(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
                          const instructions::InstructionSet* set, const data::Dataset& dataset,
                          const TaskOptions& options, const std::function<void(std::int64_t)>& on_done = {});
 

@@ -7,7 +7,7 @@
 
 namespace instruct::generate {
 
-Conversation::Conversation(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+Conversation::Conversation(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
                            std::string system, const GenerateOptions& options)
     : engine_(engine), model_(model), dialogue_(dialogue), system_(std::move(system)), options_(options) {
   reset();
@@ -28,7 +28,7 @@ Turn Conversation::reply(std::string message, const TurnOptions& options, const 
   messages_.push_back({"user", std::move(message), {}});
   try {
     Turn turn;
-    const std::int64_t reserve = std::min(options.max_new_tokens, model_.config().context_length / 4);
+    const std::int64_t reserve = std::min(options.max_new_tokens, model_.sizes().context_length / 4);
     const Request request{.prompt = fitting_prompt(reserve, turn),
                           .max_new_tokens = options.max_new_tokens,
                           .sampling = options.sampling,
@@ -45,7 +45,7 @@ Turn Conversation::reply(std::string message, const TurnOptions& options, const 
 
 // The prompt, after as many of the oldest exchanges were dropped as it takes to leave room for the answer.
 std::vector<std::int32_t> Conversation::fitting_prompt(std::int64_t reserve, Turn& turn) {
-  const std::int64_t most = std::max<std::int64_t>(1, model_.config().context_length - reserve);
+  const std::int64_t most = std::max<std::int64_t>(1, model_.sizes().context_length - reserve);
   for (;;) {
     std::vector<std::int32_t> prompt = dialogue_.encode_prompt(messages_);
     if (static_cast<std::int64_t>(prompt.size()) <= most) return prompt;
@@ -53,7 +53,7 @@ std::vector<std::int32_t> Conversation::fitting_prompt(std::int64_t reserve, Tur
     if (messages_.end() - first < 3) {  // nothing but the message itself
       raise(ErrorCategory::kInvalidArgument,
             "the message has {} tokens with its template, the model's context of {} leaves {} beside the answer",
-            prompt.size(), model_.config().context_length, most);
+            prompt.size(), model_.sizes().context_length, most);
     }
     messages_.erase(first, first + 2);  // a question and its answer
     turn.dropped_messages += 2;
@@ -63,7 +63,7 @@ std::vector<std::int32_t> Conversation::fitting_prompt(std::int64_t reserve, Tur
 // A cache of at least so many slots. It grows by doubling; what it held is computed again, which happens rarely.
 void Conversation::reserve_slots(std::int64_t slots) {
   if (cache_ && cache_->slots() >= slots) return;
-  const std::int64_t size = std::min(model_.config().context_length, std::max<std::int64_t>(1024, 2 * slots));
+  const std::int64_t size = std::min(model_.sizes().context_length, std::max<std::int64_t>(1024, 2 * slots));
   cached_.clear();
   cache_ = model_.make_cache(size, engine_.allocator(), options_.cache_type);
 }
@@ -94,7 +94,7 @@ tensor::Tensor Conversation::extend(std::span<const std::int32_t> tokens, Rows w
 }
 
 void Conversation::generate(const Request& request, const Listener& listener, Turn& turn) {
-  const std::int64_t context_length = model_.config().context_length;
+  const std::int64_t context_length = model_.sizes().context_length;
   check_request(request, context_length);
   const auto length = static_cast<std::int64_t>(request.prompt.size());
   reserve_slots(std::min(context_length, length + request.max_new_tokens));

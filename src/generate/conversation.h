@@ -11,7 +11,7 @@
 #include "generate/generator.h"
 #include "generate/writer.h"
 #include "instructions/dialogue.h"
-#include "models/llama.h"
+#include "models/language_model.h"
 #include "ops/engine.h"
 
 namespace instruct::generate {
@@ -33,7 +33,7 @@ struct Turn {
 class Conversation {
  public:
   // `system` may be empty. Of the options prompt lookup and the cache type count. All must outlive the conversation.
-  Conversation(ops::Engine& engine, models::Llama& model, const instructions::DialogueEncoder& dialogue,
+  Conversation(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
                std::string system = {}, const GenerateOptions& options = {});
 
   // Gets the text that is certain after each new token; false stops the answer, which then counts as given.
@@ -57,7 +57,7 @@ class Conversation {
   void generate(const Request& request, const Listener& listener, Turn& turn);
 
   ops::Engine& engine_;
-  models::Llama& model_;
+  models::LanguageModel& model_;
   const instructions::DialogueEncoder& dialogue_;
   std::string system_;
   GenerateOptions options_;

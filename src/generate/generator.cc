@@ -8,7 +8,7 @@
 #include "base/cancel.h"
 #include "base/error.h"
 #include "data/layout.h"
-#include "generate/block_pool.h"
+#include "generate/pass_tokens.h"
 
 namespace instruct::generate {
 
@@ -16,72 +16,15 @@ using tensor::KeyRange;
 
 namespace {
 
-std::int64_t size_of(const std::vector<std::int32_t>& tokens) {
-  return static_cast<std::int64_t>(tokens.size());
-}
-
 // One answer in the making.
-struct Sequence {
+struct Sequence : Path {
   Sequence(std::size_t request_index, const Request& request, const tokenizers::Tokenizer& tokenizer, std::int64_t room,
            BlockPool& pool)
-      : index(request_index),
-        adapter(request.adapter),
-        tokens(request.prompt),
-        blocks(pool),
-        writer(request, tokenizer, room) {}
-
-  std::int64_t end() const { return size_of(tokens) + size_of(proposal); }
+      : Path(request, pool), index(request_index), writer(request, tokenizer, room) {}
 
   std::size_t index;  // of the request
-  std::int32_t adapter;
-  std::vector<std::int32_t> tokens;  // of prompt and answer
-  std::int64_t computed = 0;         // of them, those in the cache; all but the last once the answer has begun
-  std::vector<std::int32_t> proposal;
-  std::int64_t first_row = 0;  // of its logits in the pass
-  BlockTable blocks;
   Writer writer;
   LookupCounts counts;
-};
-
-// What one pass of the model computes.
-struct PassTokens {
-  std::vector<std::int32_t> tokens, positions, slots, rows, adapters;
-  tensor::AttentionPlan plan;
-
-  // Tokens of a sequence behind those computed, and what is proposed behind them.
-  void add(Sequence& sequence) {
-    const std::int64_t known = size_of(sequence.tokens);
-    std::int64_t position = sequence.computed;
-    // Attention takes neighbouring slots for a run of new tokens.
-    for (const KeyRange& range : sequence.blocks.slots(position, known)) {
-      add_run(sequence, position, range);
-      position += range.end - range.begin;
-    }
-    sequence.first_row = size_of(rows);
-    rows.push_back(static_cast<std::int32_t>(tokens.size()) - 1);
-    // Each proposed token for itself: its attention is then computed as in a step of its own.
-    for (; position < sequence.end(); ++position) {
-      rows.push_back(static_cast<std::int32_t>(tokens.size()));
-      add_run(sequence, position, sequence.blocks.slots(position, position + 1).front());
-    }
-  }
-
- private:
-  void add_run(const Sequence& sequence, std::int64_t position, const KeyRange& range) {
-    const std::int64_t begin = size_of(tokens);
-    const std::int64_t known = size_of(sequence.tokens);
-    plan.queries.push_back({.begin = begin,
-                            .end = begin + range.end - range.begin,
-                            .self_begin = range.begin,
-                            .visible = sequence.blocks.slots(0, position)});
-    for (std::int64_t slot = range.begin; slot < range.end; ++slot, ++position) {
-      tokens.push_back(position < known ? sequence.tokens[static_cast<std::size_t>(position)]
-                                        : sequence.proposal[static_cast<std::size_t>(position - known)]);
-      positions.push_back(static_cast<std::int32_t>(position));
-      slots.push_back(static_cast<std::int32_t>(slot));
-      adapters.push_back(sequence.adapter);
-    }
-  }
 };
 
 }  // namespace
@@ -123,7 +66,7 @@ class Generator::Run {
  private:
   std::int64_t size_of_requests() const { return static_cast<std::int64_t>(requests_.size()); }
   std::int64_t room(const Request& request) const {
-    return generator_.model_.config().context_length - size_of(request.prompt);
+    return generator_.model_.sizes().context_length - size_of(request.prompt) + request.source;
   }
 
   // Enough for any answer alone, and for all together up to max_slots. Memory that no token was written to is none.
@@ -226,10 +169,11 @@ class Generator::Run {
     std::int64_t longest = data::kMinSavedTokens - 1;
     for (const auto* others : {&active_, &complete_}) {
       for (const std::unique_ptr<Sequence>& other : *others) {
-        if (other->adapter != sequence.adapter) continue;
+        if (other->adapter != sequence.adapter || other->source != sequence.source) continue;
         const auto end = std::mismatch(sequence.tokens.begin(), limit, other->tokens.begin(), other->tokens.end());
         const std::int64_t common = end.first - sequence.tokens.begin();
-        if (common <= longest) continue;
+        // A part of a source is of no use: each of its tokens has seen the rest.
+        if (common <= longest || common < sequence.source) continue;
         longest = common;
         best = other.get();
       }
@@ -300,25 +244,61 @@ class Generator::Run {
 };
 
 void check_request(const Request& request, std::int64_t context_length) {
-  const auto length = static_cast<std::int64_t>(request.prompt.size());
-  if (length == 0) raise(ErrorCategory::kInvalidArgument, "a prompt is empty");
+  const std::int64_t length = size_of(request.prompt) - request.source;  // of what the answer is written behind
+  if (request.source < 0 || length == 0) raise(ErrorCategory::kInvalidArgument, "a prompt is empty");
   if (request.max_new_tokens < 1)
     raise(ErrorCategory::kInvalidArgument, "max_new_tokens is {}, at least 1 is needed", request.max_new_tokens);
   if (length >= context_length) {
     raise(ErrorCategory::kInvalidArgument, "the prompt has {} tokens, the model's context is {}", length,
           context_length);
   }
+  if (request.source > context_length) {
+    raise(ErrorCategory::kInvalidArgument, "the source has {} tokens, the model's context is {}", request.source,
+          context_length);
+  }
 }
 
-Generator::Generator(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
+Generator::Generator(ops::Engine& engine, models::LanguageModel& model, const tokenizers::Tokenizer& tokenizer,
                      const GenerateOptions& options)
     : engine_(engine), model_(model), tokenizer_(tokenizer), options_(options) {}
 
 std::vector<Answer> Generator::run(std::span<const Request> requests, const std::function<void(std::int64_t)>& on_done,
                                    const OnText& on_text) {
   if (requests.empty()) return {};
-  for (const Request& request : requests) check_request(request, model_.config().context_length);
-  return Run(*this, requests, on_text).answers(on_done);
+  for (const Request& request : requests) check_request(request, model_.sizes().context_length);
+  if (options_.beams.count == 1) return Run(*this, requests, on_text).answers(on_done);
+  return with_beams(requests, on_done, on_text);
+}
+
+// What a constraint leads is written token by token, the rest is searched for.
+std::vector<Answer> Generator::with_beams(std::span<const Request> requests,
+                                          const std::function<void(std::int64_t)>& on_done, const OnText& on_text) {
+  std::vector<Request> parts[2];
+  std::vector<std::size_t> places[2];
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const std::size_t part = requests[i].constraint != nullptr ? 1 : 0;
+    parts[part].push_back(requests[i]);
+    places[part].push_back(i);
+  }
+  std::vector<Answer> found = beam_search(engine_, model_, tokenizer_, parts[0], options_.beams,
+                                          {.max_batch = options_.max_batch,
+                                           .max_slots = options_.max_slots,
+                                           .cache_type = options_.cache_type},
+                                          on_done);
+  std::vector<Answer> answers(requests.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (on_text) on_text(places[0][i], found[i].text);
+    answers[places[0][i]] = std::move(found[i]);
+  }
+  const auto done = static_cast<std::int64_t>(parts[0].size());
+  if (parts[1].empty()) return answers;
+  std::vector<Answer> led =
+      Run(*this, parts[1], {}).answers([&](std::int64_t count) { if (on_done) on_done(done + count); });
+  for (std::size_t i = 0; i < led.size(); ++i) {
+    if (on_text) on_text(places[1][i], led[i].text);
+    answers[places[1][i]] = std::move(led[i]);
+  }
+  return answers;
 }
 
 }  // namespace instruct::generate

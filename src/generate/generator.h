@@ -10,9 +10,10 @@
 #include <vector>
 
 #include "data/layout.h"
+#include "generate/beam_search.h"
 #include "generate/prompt_lookup.h"
 #include "generate/writer.h"
-#include "models/llama.h"
+#include "models/language_model.h"
 #include "ops/engine.h"
 #include "tokenizers/tokenizer.h"
 
@@ -25,13 +26,14 @@ struct GenerateOptions {
   std::int64_t max_pass_tokens = 2048;        // of one pass, roughly: more are no faster and need more memory
   std::int64_t block_tokens = 64;             // of a block of the cache
   std::optional<tensor::DType> cache_type;    // f32, bf16 or kI8; without one the model's compute type
+  BeamOptions beams;                          // for answers under no constraint
   std::int64_t prompt_lookup = 0;             // tokens that prompt lookup proposes a step, at most; 0: off
 };
 
 class Generator {
  public:
   // All must outlive the generator.
-  Generator(ops::Engine& engine, models::Llama& model, const tokenizers::Tokenizer& tokenizer,
+  Generator(ops::Engine& engine, models::LanguageModel& model, const tokenizers::Tokenizer& tokenizer,
             const GenerateOptions& options = {});
 
   // Called after each step of request `index`, with the text that is certain by now; for streaming.
@@ -47,9 +49,11 @@ class Generator {
 
  private:
   class Run;
+  std::vector<Answer> with_beams(std::span<const Request> requests, const std::function<void(std::int64_t)>& on_done,
+                                 const OnText& on_text);
 
   ops::Engine& engine_;
-  models::Llama& model_;
+  models::LanguageModel& model_;
   const tokenizers::Tokenizer& tokenizer_;
   GenerateOptions options_;
   LookupCounts counts_;

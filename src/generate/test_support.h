@@ -19,7 +19,7 @@ struct TinyModel {
                                      models::PackageParts::kAll, {}, engine.allocator())),
         dialogue(*package.tokenizer, package.chat_template, variant) {}
 
-  models::Llama& model() { return *package.model; }
+  models::LanguageModel& model() { return *package.model; }
   const tokenizers::Tokenizer& tokenizer() const { return *package.tokenizer; }
   std::vector<std::int32_t> plain(std::string_view text) const {
     std::vector<std::int32_t> ids;

@@ -14,7 +14,8 @@ Writer::Writer(const Request& request, const tokenizers::Tokenizer& tokenizer, s
       tokenizer_(tokenizer),
       most_tokens_(std::min(request.max_new_tokens, room)),
       random_(request.sampling.seed, RandomPurpose::kSample, request.stream) {
-  if (request.sampling.repetition_penalty != 1.0) seen_ = request.prompt;
+  if (request.sampling.repetition_penalty != 1.0)
+    seen_.assign(request.prompt.begin() + request.source, request.prompt.end());
 }
 
 bool Writer::step(std::span<float> logits) {

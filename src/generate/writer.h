@@ -16,6 +16,7 @@ namespace instruct::generate {
 
 struct Request {
   std::vector<std::int32_t> prompt;
+  std::int64_t source = 0;  // of the prompt, tokens at the start that an encoder-decoder's encoder reads
   std::int64_t max_new_tokens = 256;
   SamplingOptions sampling;
   // Answers with the same seed and stream are the same, whatever is generated beside them.

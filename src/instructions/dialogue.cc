@@ -84,6 +84,19 @@ Rendered join(std::span<const Message> messages, const std::string& eos) {
   return rendered;
 }
 
+// Contents on lines of their own, as an encoder-decoder reads them.
+Rendered join_lines(std::span<const Message> messages) {
+  Rendered rendered;
+  for (std::size_t k = 0; k < messages.size(); ++k) {
+    if (k > 0) rendered.text += '\n';
+    const std::size_t begin = rendered.text.size();
+    rendered.text += messages[k].content;
+    if (k > 0) rendered.spans.push_back({begin - 1, begin, 0});
+    rendered.spans.push_back({begin, rendered.text.size(), static_cast<int>(k) + 1});
+  }
+  return rendered;
+}
+
 }  // namespace
 
 std::string_view plain_chat_template() {
@@ -99,6 +112,11 @@ DialogueEncoder::DialogueEncoder(const tokenizers::Tokenizer& tokenizer, std::st
   template_ = templates::Template::parse(source_, origin + " (chat template)");
   content_form_ = form_of_content();
   missing_end_ = find_missing_end();
+}
+
+DialogueEncoder::DialogueEncoder(const tokenizers::Tokenizer& tokenizer, const TextToText& form)
+    : tokenizer_(tokenizer), text_to_text_(form) {
+  if (text_to_text_->source == nullptr) text_to_text_->source = &tokenizer;
 }
 
 // Templates of models that see pictures may read content as a list of parts only: a text is lost on them.
@@ -155,6 +173,7 @@ Rendered DialogueEncoder::render(std::span<const Message> messages, bool add_gen
   const auto text_of = [&](std::optional<std::int32_t> id) {
     return id ? std::string(tokenizer_.token_bytes(*id)) : std::string();
   };
+  if (text_to_text_) return join_lines(messages);
   if (!template_) return join(messages, text_of(tokenizer_.eos()));
   const int other = static_cast<int>(messages.size()) + 1;
   Data list = Data::array();
@@ -202,6 +221,7 @@ ServedPrompt DialogueEncoder::served_prompt(std::span<const Message> messages, c
 
 EncodedDialogue DialogueEncoder::encode_training(std::span<const Message> messages, const MaskOptions& options,
                                                  const Value& variables) const {
+  if (text_to_text_) return encode_text_to_text(messages);
   const Rendered rendered = render_answered(messages, variables);
   const ServedPrompt served = served_prompt(messages, variables);
   const std::vector<Token> tokens = tokens_of(rendered);
@@ -224,9 +244,45 @@ EncodedDialogue DialogueEncoder::encode_training(std::span<const Message> messag
   return result;
 }
 
+// The last message is the answer, all of whose tokens are trained: those that the tokenizer puts around it too, as the
+// models were trained.
+EncodedDialogue DialogueEncoder::encode_text_to_text(std::span<const Message> messages) const {
+  if (messages.empty() || messages.back().role != "assistant")
+    raise(ErrorCategory::kInvalidArgument, "the row has no trained token: its last message is not the assistant's");
+  EncodedDialogue result;
+  result.text = join_lines(messages).text;
+  const std::size_t answer_begin = result.text.size() - messages.back().content.size();
+  const auto add = [&](const tokenizers::Token& token, std::size_t offset, bool trained) {
+    result.tokens.push_back(token.id);
+    result.trained.push_back(trained ? 1 : 0);
+    result.ranges.push_back({token.begin + offset, token.end + offset});
+  };
+  const std::string read = join_lines(messages.first(messages.size() - 1)).text;
+  for (const tokenizers::Token& token : text_to_text_->source->encode_input(read).tokens) add(token, 0, false);
+  result.source = static_cast<std::int64_t>(result.tokens.size());
+  add({text_to_text_->start, 0, 0}, answer_begin, false);
+  for (const tokenizers::Token& token : tokenizer_.encode_input(messages.back().content).tokens)
+    add(token, answer_begin, true);
+  const auto& ends = tokenizer_.end_of_generation();
+  result.end_trained = std::find(ends.begin(), ends.end(), result.tokens.back()) != ends.end();
+  return result;
+}
+
+std::int64_t DialogueEncoder::source_tokens(std::span<const std::int32_t> prompt) const {
+  if (!text_to_text_) return 0;
+  return static_cast<std::int64_t>(prompt.size()) - (text_to_text_->forced_first ? 2 : 1);
+}
+
 std::vector<std::int32_t> DialogueEncoder::encode_prompt(std::span<const Message> messages,
                                                          const Value& variables) const {
   std::vector<std::int32_t> ids;
+  if (text_to_text_) {
+    for (const tokenizers::Token& token : text_to_text_->source->encode_input(join_lines(messages).text).tokens)
+      ids.push_back(token.id);
+    ids.push_back(text_to_text_->start);
+    if (text_to_text_->forced_first) ids.push_back(*text_to_text_->forced_first);
+    return ids;
+  }
   for (const Token& token : tokens_of(render(messages, true, variables))) ids.push_back(token.id);
   return ids;
 }

@@ -21,6 +21,7 @@ struct AttentionCase {
   Heads heads = {};
   std::int64_t window = 0;
   float soft_cap = 0;
+  std::int64_t reach = 0;  // of a bias of distances, 0: none
   DType dtype = DType::kF32;
   Layout layout = Layout::kDense;
 };
@@ -131,13 +132,14 @@ inline constexpr std::array kHeads = {Heads{9, 3, 64}, Heads{4, 4, 16}, Heads{2,
                                       Heads{1, 1, 2}};
 
 inline std::string text(const AttentionCase& c) {
-  return fmt::format("{}; H={} G={} K={} window {} cap {} {} {}", c.name, c.heads.query, c.heads.key, c.heads.width,
-                     c.window, c.soft_cap, info(c.dtype).name, c.layout == Layout::kGaps ? "with gaps" : "dense");
+  return fmt::format("{}; H={} G={} K={} window {} cap {} reach {} {} {}", c.name, c.heads.query, c.heads.key, c.heads.width,
+                     c.window, c.soft_cap, c.reach, info(c.dtype).name, c.layout == Layout::kGaps ? "with gaps" : "dense");
 }
 
 // The tensors of a case.
 struct Inputs {
   Operand query, key, value, doutput;
+  Tensor relative = {};
   AttentionArgs args(const AttentionCase& c) const {
     return {.query = query.view,
             .key = key.view,
@@ -146,6 +148,7 @@ struct Inputs {
             .scale = 1.0F / std::sqrt(static_cast<float>(c.heads.width)),
             .window = c.window,
             .soft_cap = c.soft_cap,
+            .relative = relative,
             .plan = &c.plan};
   }
 };
@@ -161,6 +164,10 @@ inline Inputs make_inputs(const AttentionCase& c, tensor::Allocator& allocator) 
   fill_uniform(made.key.view, random, 0, 2);
   fill_uniform(made.value.view, random, 0, 1);
   fill_uniform(made.doutput.view, random, 0, 1);
+  if (c.reach > 0) {
+    made.relative = Tensor::empty({c.heads.query, 2 * c.reach + 1}, DType::kF32, allocator);
+    fill_uniform(made.relative, random, 0, 1);
+  }
   return made;
 }
 
@@ -179,10 +186,11 @@ inline Forward forward(void (*kernel)(Stream&, const AttentionArgs&, Tensor&, Te
 
 struct Gradients {
   Operand query, key, value;
+  Tensor relative = {};
 };
 
 using BackwardKernel = void (*)(Stream&, const AttentionArgs&, const Tensor&, const Tensor&, const Tensor&, Tensor&,
-                                Tensor&, Tensor&);
+                                Tensor&, Tensor&, Tensor*);
 
 inline Gradients backward(BackwardKernel kernel, const AttentionCase& c, const Inputs& inputs, const Forward& kept,
                           Machine& machine) {
@@ -190,8 +198,9 @@ inline Gradients backward(BackwardKernel kernel, const AttentionCase& c, const I
   Gradients made{.query = make_operand(inputs.query.view.shape(), c.dtype, c.layout, allocator),
                  .key = make_operand(inputs.key.view.shape(), c.dtype, c.layout, allocator),
                  .value = make_operand(inputs.value.view.shape(), c.dtype, c.layout, allocator)};
+  if (c.reach > 0) made.relative = Tensor::empty(inputs.relative.shape(), DType::kF32, allocator);
   kernel(machine.stream, inputs.args(c), kept.output.view, kept.log_sum, inputs.doutput.view, made.query.view,
-         made.key.view, made.value.view);
+         made.key.view, made.value.view, c.reach > 0 ? &made.relative : nullptr);
   return made;
 }
 

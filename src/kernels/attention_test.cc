@@ -50,11 +50,18 @@ void check(const AttentionCase& c, std::vector<std::unique_ptr<Machine>>& machin
   const Gradients wanted = backward(reference::attention_backward, c, inputs, expected, *machines[0]);
   const Gradients got = backward(cpu::attention_backward, c, inputs, expected, *machines[0]);
   const Bound query_bound = query_gradient_bound(c);
-  const double weight = 1 + most_weight(c, inputs, expected.log_sum);
+  // A bias of at most 1, which the weights are counted without, makes them e times as large.
+  const double weight = 1 + (c.reach > 0 ? 3 : 1) * most_weight(c, inputs, expected.log_sum);
   const Bound key_bound{.relative = 4, .absolute = query_bound.absolute * weight};
   ASSERT_EQ(mismatch(got.query.view, wanted.query.view, query_bound), "") << "dquery";
   ASSERT_EQ(mismatch(got.key.view, wanted.key.view, key_bound), "") << "dkey";
   ASSERT_EQ(mismatch(got.value.view, wanted.value.view, key_bound), "") << "dvalue";
+  if (c.reach > 0) {
+    // Every query adds its errors to some distance, in the worst case all to one.
+    const Bound bias_bound{.relative = 4,
+                           .absolute = query_bound.absolute * static_cast<double>(query_count(c.plan) + 1)};
+    ASSERT_EQ(mismatch(got.relative, wanted.relative, bias_bound), "") << "drelative";
+  }
   ASSERT_TRUE(gaps_untouched(got.query) && gaps_untouched(got.key) && gaps_untouched(got.value));
 
   for (std::size_t i = 1; i < machines.size(); ++i) {
@@ -63,6 +70,7 @@ void check(const AttentionCase& c, std::vector<std::unique_ptr<Machine>>& machin
     ASSERT_TRUE(same_bytes(again.log_sum, actual.log_sum)) << "log_sum depends on the threads";
     const Gradients repeated = backward(cpu::attention_backward, c, inputs, expected, *machines[i]);
     ASSERT_TRUE(same_bytes(repeated.query.whole, got.query.whole)) << "dquery depends on the threads";
+    ASSERT_TRUE(c.reach == 0 || same_bytes(repeated.relative, got.relative)) << "drelative depends on the threads";
     ASSERT_TRUE(same_bytes(repeated.key.whole, got.key.whole)) << "dkey depends on the threads";
     ASSERT_TRUE(same_bytes(repeated.value.whole, got.value.whole)) << "dvalue depends on the threads";
   }
@@ -93,6 +101,23 @@ TEST_P(OnProducts, WindowsEqualTheReference) {
          {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()), decode_case(200, 1, 256),
           decode_case(200, 40, 256), branched_decode_case(), whole_case("rows seen whole", {130, 3, 40})}) {
       c.window = window;
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        c.dtype = dtype;
+        check(c, machines);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+// Biases of distances, which reach less far than the rows, as far, and farther.
+TEST_P(OnProducts, BiasesOfDistancesEqualTheReference) {
+  auto machines = three_machines(GetParam());
+  for (const std::int64_t reach : {1, 16, 129, 700}) {
+    for (AttentionCase c : {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()),
+                            decode_case(300, 3, 310), decode_case(200, 40, 256), branched_decode_case(),
+                            whole_case("rows seen whole", {130, 3, 40})}) {
+      c.reach = reach;
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         c.dtype = dtype;
         check(c, machines);

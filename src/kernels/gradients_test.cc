@@ -243,20 +243,29 @@ struct Visibility {
   std::size_t heads, key_heads, width;
   std::vector<std::vector<std::size_t>> keys;  // of each query
   double cap = 0;                              // of the scores
+  // How far behind each query those keys are, and how far a bias of distances [heads, 2 reach + 1] reaches; 0: none.
+  std::vector<std::vector<int>> distances = {};
+  int reach = 0;
 };
 
-Values attention_formula(const Values& q, const Values& k, const Values& v, const Visibility& see, double scale) {
+Values attention_formula(const Values& q, const Values& k, const Values& v, const Visibility& see, double scale,
+                         const Values& bias = {}) {
   Values output(q.size(), 0.0);
   for (std::size_t t = 0; t < see.keys.size(); ++t) {
     for (std::size_t h = 0; h < see.heads; ++h) {
       const std::size_t from = (t * see.heads + h) * see.width;
       const std::size_t group = h / (see.heads / see.key_heads);
       double sum = 0;
-      for (const std::size_t s : see.keys[t]) {
+      for (std::size_t n = 0; n < see.keys[t].size(); ++n) {
+        const std::size_t s = see.keys[t][n];
         const std::size_t at = (s * see.key_heads + group) * see.width;
         double score = 0;
         for (std::size_t i = 0; i < see.width; ++i) score += scale * q[from + i] * k[at + i];
         if (see.cap > 0) score = see.cap * std::tanh(score / see.cap);
+        if (see.reach > 0) {
+          const int column = see.reach + std::clamp(see.distances[t][n], -see.reach, see.reach);
+          score += bias[h * (2 * static_cast<std::size_t>(see.reach) + 1) + static_cast<std::size_t>(column)];
+        }
         sum += std::exp(score);
         for (std::size_t i = 0; i < see.width; ++i) output[from + i] += std::exp(score) * v[at + i];
       }
@@ -274,6 +283,9 @@ void check_attention(const tensor::AttentionPlan& plan, std::int64_t keys, std::
   const Tensor k = uniform({keys, static_cast<std::int64_t>(see.key_heads) * width}, 2, 11, machine);
   const Tensor v = uniform({keys, static_cast<std::int64_t>(see.key_heads) * width}, 1, 12, machine);
   const Tensor dy = uniform(q.shape(), 1, 13, machine);
+  Tensor relative;
+  if (see.reach > 0) relative = uniform({static_cast<std::int64_t>(see.heads), 2 * see.reach + 1}, 1, 14, machine);
+  const Values bias = see.reach > 0 ? in_double(relative) : Values();
   const AttentionArgs args{.query = q,
                            .key = k,
                            .value = v,
@@ -281,18 +293,21 @@ void check_attention(const tensor::AttentionPlan& plan, std::int64_t keys, std::
                            .scale = 0.75F,
                            .window = window,
                            .soft_cap = static_cast<float>(see.cap),
+                           .relative = relative,
                            .plan = &plan};
   Tensor output = empty_like(q, machine);
   Tensor log_sum = Tensor::empty({queries, static_cast<std::int64_t>(see.heads)}, DType::kF32, *machine.allocator);
   reference::attention(machine.stream, args, output, log_sum);
   const auto formula = [&](const Values& a, const Values& b, const Values& c) {
-    return attention_formula(a, b, c, see, 0.75);
+    return attention_formula(a, b, c, see, 0.75, bias);
   };
   expect_equal(output, formula(in_double(q), in_double(k), in_double(v)), 2);
   Tensor dq = empty_like(q, machine);
   Tensor dk = empty_like(k, machine);
   Tensor dv = empty_like(v, machine);
-  reference::attention_backward(machine.stream, args, output, log_sum, dy, dq, dk, dv);
+  Tensor drelative = see.reach > 0 ? empty_like(relative, machine) : Tensor();
+  reference::attention_backward(machine.stream, args, output, log_sum, dy, dq, dk, dv,
+                                see.reach > 0 ? &drelative : nullptr);
   const Values d = in_double(dy);
   const Values a = in_double(q);
   const Values b = in_double(k);
@@ -300,6 +315,9 @@ void check_attention(const tensor::AttentionPlan& plan, std::int64_t keys, std::
   expect_equal(dq, numeric_gradient([&](const Values& x) { return dot(d, formula(x, b, c)); }, a), 10);
   expect_equal(dk, numeric_gradient([&](const Values& x) { return dot(d, formula(a, x, c)); }, b), 30);
   expect_equal(dv, numeric_gradient([&](const Values& x) { return dot(d, formula(a, b, x)); }, c), 30);
+  if (see.reach == 0) return;
+  const auto of_bias = [&](const Values& x) { return dot(d, attention_formula(a, b, c, see, 0.75, x)); };
+  expect_equal(drelative, numeric_gradient(of_bias, bias), 30);
 }
 
 TEST(ReferenceGradient, AttentionOfATree) {
@@ -316,6 +334,23 @@ TEST(ReferenceGradient, AttentionWithAWindow) {
 TEST(ReferenceGradient, AttentionWithASoftCap) {
   const auto plan = tensor::plan_of({{0, 2, -1}, {2, 3, 0}});
   check_attention(plan, 3, 0, {.heads = 2, .key_heads = 1, .width = 4, .keys = {{0}, {0, 1}, {0, 1, 2}}, .cap = 2.0});
+}
+
+TEST(ReferenceGradient, AttentionWithABiasOfDistances) {
+  check_attention(tensor::plan_of_whole_rows({{0, 3, -1}}), 3, 0,
+                  {.heads = 2,
+                   .key_heads = 1,
+                   .width = 3,
+                   .keys = {{0, 1, 2}, {0, 1, 2}, {0, 1, 2}},
+                   .distances = {{0, 1, 2}, {-1, 0, 1}, {-2, -1, 0}},
+                   .reach = 1});
+  check_attention(tensor::plan_of({{0, 2, -1}, {2, 4, 0}}), 4, 0,
+                  {.heads = 2,
+                   .key_heads = 2,
+                   .width = 3,
+                   .keys = {{0}, {0, 1}, {0, 1, 2}, {0, 1, 2, 3}},
+                   .distances = {{0}, {-1, 0}, {-2, -1, 0}, {-3, -2, -1, 0}},
+                   .reach = 2});
 }
 
 TEST(ReferenceGradient, SoftCap) {

@@ -59,6 +59,7 @@ struct AttentionArgs {
   float scale = 1.0F;
   std::int64_t window = 0;
   float soft_cap = 0;
+  Tensor relative = {};  // [H, 2R + 1] f32, added to the scores by distance; or undefined
   const tensor::AttentionPlan* plan = nullptr;
 
   std::int64_t key_heads() const { return key.dim(1) / head_columns(key.dtype(), head_width); }

@@ -132,7 +132,7 @@ LoadedAdapter attached(const fs::path& folder, AdapterContent content, const std
 
 }  // namespace
 
-LoadedAdapter load_adapter_folder(const fs::path& folder, Llama& model, tensor::Allocator& allocator) {
+LoadedAdapter load_adapter_folder(const fs::path& folder, LanguageModel& model, tensor::Allocator& allocator) {
   AdapterContent content = read_adapter_folder(folder, allocator);
   if (!content.saved.empty())
     raise(ErrorCategory::kUnsupported, "{}: option 'modules_to_save' is not supported for decoders (it holds '{}')",

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "models/activation_names.h"
 #include "models/config_check.h"
 #include "models/json_fields.h"
 
@@ -133,12 +134,7 @@ constexpr EncoderFamily kFamilies[] = {
 
 Activation activation_of(const Value& json, const char* key) {
   const Value* named = given(json, key);
-  const std::string name = named == nullptr ? "gelu" : named->as_string();
-  if (name == "gelu") return Activation::kGelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return Activation::kGeluTanh;
-  if (name == "relu") return Activation::kRelu;
-  if (name == "silu" || name == "swish") return Activation::kSilu;
-  raise(ErrorCategory::kUnsupported, "{} '{}': this program knows gelu, gelu_new, relu and silu", key, name);
+  return activation_from_name(named == nullptr ? "gelu" : named->as_string(), key);
 }
 
 // What would be computed wrongly without a word.

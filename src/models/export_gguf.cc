@@ -128,6 +128,10 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
                 const WeightLookup& weights, const GgufOptions& options) {
   const auto allocator = tensor::make_host_allocator();
   const LlamaConfig& config = package.config;
+  if (package.seq2seq) {
+    raise(ErrorCategory::kUnsupported, "GGUF files of encoder-decoders ({}) are not written: use --format hf",
+          config.architecture);
+  }
   formats::GgufWriter writer;
   set_model(writer, package);
   writer.set("general.file_type", options.type.number);

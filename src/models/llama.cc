@@ -287,11 +287,11 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
 std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
                                             const ops::Predictions& predictions, std::int64_t vocabulary) {
   return ops::linear_cross_entropy(context, hidden(context, pass), head(), predictions, vocabulary, head_.integer,
-                                   config_.logit_soft_cap);
+                                   {.soft_cap = config_.logit_soft_cap});
 }
 
 Tensor Llama::logits(const Context& context, const Pass& pass) {
-  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer, config_.logit_soft_cap);
+  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer, {.soft_cap = config_.logit_soft_cap});
 }
 
 nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator,

@@ -45,21 +45,41 @@ void open_gguf(Package& package, PackageParts parts, const WeightOptions& option
   package.seconds.weights = watch.lap();
 }
 
-bool encoder_type(const Value& config) {
-  const Value* type = config.find("model_type");
-  return type != nullptr && type->is_string() && find_encoder_family(type->as_string()) != nullptr;
+ModelSizes sizes_of(const EncoderConfig& config) {
+  return {.architecture = config.architecture,
+          .layers = config.layers,
+          .width = config.width,
+          .feed_forward_width = config.feed_forward_width,
+          .heads = config.heads,
+          .key_value_heads = config.heads,
+          .head_width = config.head_width(),
+          .vocabulary = config.vocabulary,
+          .context_length = config.context_length};
 }
 
-// What the two kinds of models have in common.
-void set_common(const EncoderConfig& config, Package& package) {
-  package.config.architecture = config.architecture;
-  package.config.layers = config.layers;
-  package.config.width = config.width;
-  package.config.feed_forward_width = config.feed_forward_width;
-  package.config.heads = package.config.key_value_heads = config.heads;
-  package.config.head_width = config.head_width();
-  package.config.vocabulary = config.vocabulary;
-  package.config.context_length = config.context_length;
+const std::string* model_type_of(const Value& config) {
+  const Value* type = config.find("model_type");
+  return type != nullptr && type->is_string() ? &type->as_string() : nullptr;
+}
+
+bool encoder_type(const Value& config) {
+  const std::string* type = model_type_of(config);
+  return type != nullptr && find_encoder_family(*type) != nullptr;
+}
+
+bool seq2seq_type(const Value& config) {
+  const std::string* type = model_type_of(config);
+  return type != nullptr && find_seq2seq_family(*type) != nullptr;
+}
+
+// What generation puts first in an answer is said by a file of its own in newer folders.
+Seq2SeqConfig read_seq2seq(const fs::path& folder, const Value& json, const std::string& origin) {
+  Seq2SeqConfig config = seq2seq_config_from_json(json, origin);
+  const fs::path generation = folder / "generation_config.json";
+  if (fs::exists(generation))
+    read_generation_config(parse_json(read_file(generation, 1 << 24), generation.string()), generation.string(), config);
+  config.check(origin);
+  return config;
 }
 
 void open_folder(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
@@ -74,24 +94,34 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   if (encoder_type(package.hugging_face_config)) {
     encoder = encoder_config_from_json(package.hugging_face_config, origin);
     encoder->check(origin);
-    set_common(*encoder, package);
+    static_cast<ModelSizes&>(package.config) = sizes_of(*encoder);
+  } else if (seq2seq_type(package.hugging_face_config)) {
+    package.seq2seq = read_seq2seq(folder, package.hugging_face_config, origin);
+    static_cast<ModelSizes&>(package.config) = *package.seq2seq;
   } else {
     package.config = config_from_json(package.hugging_face_config, origin);
   }
   Value tokenizer_config;
   std::unique_ptr<WeightSource> source;
   if (parts == PackageParts::kAll) {
-    source = make_folder_source(folder);
+    source = make_folder_source(folder, headless_prefix(package.seq2seq));
     source->read_ahead();
   }
   package.seconds.files = watch.lap();
   package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_of_folder(folder, tokenizer_config));
   package.chat_template = folder_template(folder, tokenizer_config);
+  if (package.seq2seq && has_source_tokenizer(folder))
+    package.source_tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_of_source(folder));
   package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;
   if (encoder) {
     package.encoder_source = std::move(source);
     package.encoder = std::make_unique<Encoder>(*encoder, *package.encoder_source, options, allocator);
+    package.seconds.weights = watch.lap();
+    return;
+  }
+  if (package.seq2seq) {
+    package.model = std::make_unique<Seq2Seq>(*package.seq2seq, *source, options, allocator);
     package.seconds.weights = watch.lap();
     return;
   }

@@ -3,12 +3,14 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/value.h"
 #include "formats/gguf.h"
 #include "models/encoder.h"
 #include "models/llama.h"
+#include "models/seq2seq.h"
 #include "tokenizers/tokenizer.h"
 
 namespace instruct::models {
@@ -23,9 +25,11 @@ struct LoadSeconds {
 struct Package {
   std::filesystem::path path;
   LlamaConfig config;
-  std::unique_ptr<Llama> model;      // null when only the tokenizer was asked for, and for an encoder
+  std::unique_ptr<LanguageModel> model;  // null when only the tokenizer was asked for, and for an encoder
   std::unique_ptr<Encoder> encoder;  // null for a decoder; of `config` it has architecture, layers, sizes and context
   std::shared_ptr<const WeightSource> encoder_source;  // where heads are read from
+  std::optional<Seq2SeqConfig> seq2seq;  // of an encoder-decoder, whose model is `model` too; `config` as for encoders
+  std::unique_ptr<tokenizers::Tokenizer> source_tokenizer;  // of its encoder, where that has its own (Marian)
   std::unique_ptr<tokenizers::Tokenizer> tokenizer;
   std::string chat_template;  // empty for base models
   // What export needs to write the same model again.

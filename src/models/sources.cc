@@ -92,7 +92,7 @@ class GgufSource final : public WeightSource {
 
 class FolderSource final : public WeightSource {
  public:
-  explicit FolderSource(const fs::path& folder) : folder_(folder) {
+  FolderSource(const fs::path& folder, std::string prefix) : folder_(folder), prefix_(std::move(prefix)) {
     for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
       const fs::path index = folder / (std::string(name) + ".index.json");
       if (fs::exists(index)) {
@@ -106,11 +106,11 @@ class FolderSource final : public WeightSource {
     }
     raise(ErrorCategory::kNotFound, "{}: model.safetensors is missing, and so is pytorch_model.bin", folder.string());
   }
-  bool has(const std::string& name) const override { return files_.contains(name); }
+  bool has(const std::string& name) const override { return find(name) != files_.end(); }
   Tensor get(const std::string& name) const override {
-    const auto found = files_.find(name);
+    const auto found = find(name);
     if (found == files_.end()) raise(ErrorCategory::kNotFound, "{}: tensor '{}' is missing", origin(), name);
-    return found->second->tensor(name);
+    return found->second->tensor(found->first);
   }
   void read_ahead() const override {
     for (const auto& file : shards_) file->read_ahead();
@@ -121,6 +121,12 @@ class FolderSource final : public WeightSource {
   std::string origin() const override { return folder_.string(); }
 
  private:
+  using Files = std::map<std::string, std::shared_ptr<const formats::TensorFile>>;
+  Files::const_iterator find(const std::string& name) const {
+    const auto found = files_.find(name);
+    const bool bare = found == files_.end() && !prefix_.empty() && name.starts_with(prefix_);
+    return bare ? files_.find(name.substr(prefix_.size())) : found;
+  }
   static std::shared_ptr<const formats::TensorFile> opened(const fs::path& path) {
     if (path.extension() == ".bin") return formats::PytorchFile::open(path);
     return formats::SafetensorsFile::open(path);
@@ -150,7 +156,8 @@ class FolderSource final : public WeightSource {
     shards_.push_back(file);
   }
   fs::path folder_;
-  std::map<std::string, std::shared_ptr<const formats::TensorFile>> files_;  // by tensor
+  std::string prefix_;
+  Files files_;  // by tensor
   std::vector<std::shared_ptr<const formats::TensorFile>> shards_;
 };
 
@@ -238,8 +245,8 @@ std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const GgufFile> f
   return std::make_unique<GgufSource>(std::move(file), config, std::move(allocator));
 }
 
-std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder) {
-  return std::make_unique<FolderSource>(folder);
+std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder, const std::string& prefix) {
+  return std::make_unique<FolderSource>(folder, prefix);
 }
 
 }  // namespace instruct::models

@@ -38,6 +38,7 @@ LlamaConfig config_from_json(const Value& json, const std::string& origin);
 std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const formats::GgufFile> file, const LlamaConfig& config,
                                                std::shared_ptr<tensor::Allocator> allocator);
 // Single or sharded safetensors in a folder, or pytorch_model.bin where there are none.
-std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder);
+// `prefix`: what files of a model without a head leave out in front of names ("model.").
+std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder, const std::string& prefix = "");
 
 }  // namespace instruct::models

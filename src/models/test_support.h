@@ -41,6 +41,21 @@ inline std::filesystem::path golden_encoder(const std::string& name) {
 inline std::vector<std::string> golden_encoders() {
   return goldens_with(golden_encoder(""), "expected.safetensors");
 }
+inline std::filesystem::path golden_seq2seq(const std::string& name) {
+  return std::filesystem::path(INSTRUCT_GOLDENS) / "seq2seq" / name;
+}
+inline std::vector<std::string> golden_seq2seqs() {
+  return goldens_with(golden_seq2seq(""), "expected.json");
+}
+// Decoders and encoder-decoders.
+inline std::vector<std::string> golden_writers() {
+  std::vector<std::string> names = golden_models();
+  for (std::string& name : golden_seq2seqs()) names.push_back(std::move(name));
+  return names;
+}
+inline std::filesystem::path golden_writer(const std::string& name) {
+  return std::filesystem::exists(golden_model(name)) ? golden_model(name) : golden_seq2seq(name);
+}
 // One without what the name of a test cannot hold.
 inline std::string test_name(const ::testing::TestParamInfo<std::string>& test) {
   std::string name = test.param;

@@ -258,6 +258,12 @@ Value completed_config(const fs::path& folder) {
   return config;
 }
 
+TokenizerSpec marian_spec(const fs::path& folder, const char* model, const Value& config) {
+  const fs::path file = folder / model;
+  return tokenizers::spec_from_marian(read_file(file, kLargestFile), json_of(folder / "vocab.json"), config,
+                                      file.string());
+}
+
 TokenizerSpec read_folder(const fs::path& folder, const Value& config) {
   if (const fs::path file = folder / "tokenizer.json"; fs::exists(file))
     return tokenizers::spec_from_tokenizer_json(json_of(file), &config, file.string());
@@ -269,11 +275,12 @@ TokenizerSpec read_folder(const fs::path& folder, const Value& config) {
     return tokenizers::spec_from_merges(json_of(vocabulary), read_file(folder / "merges.txt", kLargestFile), config,
                                         vocabulary.string());
   }
+  if (has_source_tokenizer(folder)) return marian_spec(folder, "target.spm", config);
   if (const fs::path file = folder / "vocab.txt"; fs::exists(file))
     return tokenizers::spec_from_vocab_txt(read_file(file, kLargestFile), config, file.string());
   raise(ErrorCategory::kNotFound,
         "{}: no tokenizer: expected tokenizer.json, or a SentencePiece model (sentencepiece.bpe.model, spiece.model or "
-        "tokenizer.model), or vocab.json with merges.txt, or vocab.txt",
+        "tokenizer.model), or vocab.json with merges.txt or with source.spm and target.spm, or vocab.txt",
         folder.string());
 }
 
@@ -290,6 +297,14 @@ TokenizerSpec spec_of_folder(const fs::path& folder, Value& config) {
   }
 }
 
+bool has_source_tokenizer(const fs::path& folder) {
+  return fs::exists(folder / "source.spm") && fs::exists(folder / "target.spm") && fs::exists(folder / "vocab.json");
+}
+
+TokenizerSpec spec_of_source(const fs::path& folder) {
+  return marian_spec(folder, "source.spm", completed_config(folder));
+}
+
 tokenizers::Tokenizer open_tokenizer(const fs::path& path) {
   if (!fs::exists(path))
     raise(ErrorCategory::kNotFound, "'{}' does not exist: expected a GGUF file, or a folder with a tokenizer",
@@ -302,7 +317,7 @@ tokenizers::Tokenizer open_tokenizer(const fs::path& path) {
 void copy_tokenizer_files(const fs::path& from, const fs::path& to) {
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-        "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"}) {
+        "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "source.spm", "target.spm"}) {
     if (fs::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
   }
 }

@@ -23,4 +23,8 @@ void copy_tokenizer_files(const std::filesystem::path& from, const std::filesyst
 // The tokenizer alone, of a GGUF file or of a folder that may hold nothing else.
 tokenizers::Tokenizer open_tokenizer(const std::filesystem::path& path);
 
+// Marian has a model for each language: the folder's tokenizer is that of the answers; this is that of what is read.
+bool has_source_tokenizer(const std::filesystem::path& folder);
+tokenizers::TokenizerSpec spec_of_source(const std::filesystem::path& folder);
+
 }  // namespace instruct::models

@@ -13,6 +13,11 @@ Variable WeightLoader::matrix(const std::string& name, std::int64_t rows, std::i
   return variable(keep ? stored : ops::converted_copy(stored, options_.dtype, allocator_, threads_));
 }
 
+Variable WeightLoader::plain_matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+  const Tensor stored = get(name, tensor::Shape{rows, columns});
+  return variable(ops::converted_copy(stored, DType::kF32, allocator_, threads_));
+}
+
 Variable WeightLoader::vector(const std::string& name, std::int64_t size) {
   return variable(ops::converted_copy(get(name, tensor::Shape{size}), DType::kF32, allocator_, threads_));
 }

@@ -36,6 +36,8 @@ class WeightLoader {
       : source_(source), options_(options), allocator_(allocator), threads_(options.threads) {}
 
   Variable matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  // A small one that is computed with as f32.
+  Variable plain_matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
   // Norm weights and biases: always f32.
   Variable vector(const std::string& name, std::int64_t size);
   nn::Linear linear(const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias);

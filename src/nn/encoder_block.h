@@ -1,5 +1,6 @@
-// One transformer encoder block: attention in both directions, then a feed-forward, each with a residual sum and a norm
-// behind it (BERT) or before it (ModernBERT).
+// One block of an encoder, or of either stack of an encoder-decoder: attention, in a decoder a second one over what the
+// encoder made of its source, then a feed-forward, each with a residual sum and a norm behind it (BERT, BART) or before
+// it (ModernBERT, T5).
 #pragma once
 
 #include <array>
@@ -7,6 +8,7 @@
 #include <span>
 
 #include "base/random.h"
+#include "nn/key_value_cache.h"
 #include "nn/layer_norm.h"
 #include "nn/linear.h"
 #include "ops/attention.h"
@@ -31,6 +33,22 @@ struct EncoderInput {
   const tensor::AttentionPlan* plan = nullptr;  // keys are the T tokens
   std::array<ops::RotaryTables, 2> rotary;
   Dropout dropout;
+  const ops::DistanceBias* bias = nullptr;  // of the stack
+  // Of a decoder: what the encoder made of the sources [S, D], undefined where all are in the cache, and which of them
+  // each token sees, as keys of another text.
+  Variable source = {};
+  const tensor::AttentionPlan* source_plan = nullptr;
+  // With a cache new keys go to `slots`, those of sources to `source_slots`, and both plans point into it.
+  KeyValueCache* cache = nullptr;
+  std::span<const std::int32_t> slots = {};
+  std::span<const std::int32_t> source_slots = {};
+};
+
+// Attention over the encoder's output.
+struct CrossAttention {
+  LayerNorm norm;
+  Linear query, key, value, output;
+  bool defined() const { return query.weight.defined(); }
 };
 
 struct EncoderBlock {
@@ -39,7 +57,9 @@ struct EncoderBlock {
   LayerNorm attention_norm;  // undefined: none
   Linear query, key, value;  // where key has no weight, query gives all three, [3D, D]
   Linear output;
+  CrossAttention cross;  // of decoders
   LayerNorm feed_forward_norm;
+  Linear gate;  // where it has a weight, activation(gate(x)) multiplies up(x)
   Linear up, down;
   bool gated = false;  // up gives 2F columns: the first half goes through the activation, the second multiplies it
   ops::Activation activation = ops::Activation::kGelu;
@@ -53,6 +73,7 @@ struct EncoderBlock {
 
  private:
   Variable attend(const Context& context, const Variable& x, const EncoderInput& pass) const;
+  Variable attend_source(const Context& context, const Variable& x, const EncoderInput& pass) const;
   Variable feed_forward(const Context& context, const Variable& x) const;
 };
 

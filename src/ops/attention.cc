@@ -29,6 +29,36 @@ void check_plan(const tensor::AttentionPlan& plan, std::int64_t queries, std::in
   }
 }
 
+// The bias of every distance, [H, 2R + 1].
+Tensor by_distance(const DistanceBias& bias, std::int64_t heads, const Context& context) {
+  const Tensor& weights = bias.weights.value();
+  require_shape(weights.rank() == 2 && weights.dim(1) == heads && weights.dtype() == DType::kF32 &&
+                    bias.buckets.size() % 2 == 1,
+                "attention's bias of distances", weights, weights);
+  const auto distances = static_cast<std::int64_t>(bias.buckets.size());
+  Tensor relative = Tensor::empty({heads, distances}, DType::kF32, context.allocator());
+  for (std::int64_t d = 0; d < distances; ++d) {
+    const std::int32_t bucket = bias.buckets[static_cast<std::size_t>(d)];
+    INSTRUCT_CHECK(bucket >= 0 && bucket < weights.dim(0));
+    for (std::int64_t h = 0; h < heads; ++h)
+      relative.data<float>()[h * distances + d] = weights.data<float>()[bucket * weights.row_stride() + h];
+  }
+  return relative;
+}
+
+// Adds the gradient of by_distance().
+void add_to_buckets(const Tensor& drelative, const DistanceBias& bias, const Context& context) {
+  GradientTarget target = gradient_target(context, bias.weights);
+  if (target.fresh) target.gradient.fill_zero();
+  for (std::int64_t h = 0; h < drelative.dim(0); ++h) {
+    for (std::int64_t d = 0; d < drelative.dim(1); ++d) {
+      const std::int64_t bucket = bias.buckets[static_cast<std::size_t>(d)];
+      target.gradient.data<float>()[bucket * target.gradient.row_stride() + h] +=
+          drelative.data<float>()[h * drelative.dim(1) + d];
+    }
+  }
+}
+
 }  // namespace
 
 Tensor make_head_rows(std::int64_t slots, std::int64_t heads, std::int64_t head_width, DType dtype,
@@ -50,7 +80,7 @@ void store_heads(const Context& context, const Tensor& x, std::span<const std::i
 }
 
 Variable attention(const Context& context, const Variable& query, const Variable& key, const Variable& value,
-                   const tensor::AttentionPlan& plan, const AttentionOptions& options) {
+                   const tensor::AttentionPlan& plan, const AttentionOptions& options, const DistanceBias* bias) {
   const std::int64_t width = options.head_width;
   const std::int64_t columns = kernels::head_columns(key.value().dtype(), width);
   const std::int64_t key_heads = key.value().dim(1) / columns;
@@ -69,15 +99,20 @@ Variable attention(const Context& context, const Variable& query, const Variable
                               .window = options.window,
                               .soft_cap = options.soft_cap,
                               .plan = &plan};
+  if (bias != nullptr) {
+    INSTRUCT_CHECK(options.soft_cap == 0);
+    args.relative = by_distance(*bias, query.value().dim(1) / width, context);
+  }
   const std::int64_t tokens = query.value().dim(0);
   Variable output(Tensor::empty(query.value().shape(), query.value().dtype(), context.allocator()),
-                  context.records({&query, &key, &value}));
+                  bias != nullptr ? context.records({&query, &key, &value, &bias->weights})
+                                 : context.records({&query, &key, &value}));
   Tensor log_sum = Tensor::empty({tokens, query.value().dim(1) / width}, DType::kF32, context.allocator());
   INSTRUCT_KERNEL(attention)(context, args, output.mutable_value(), log_sum);
   if (output.requires_gradient()) {
     args.query = args.key = args.value = Tensor();  // the variables keep them, or compute them again
     // Keeps query, key, value, output and the log of each softmax denominator; scores are recomputed.
-    context.tape->record([context, args, query, key, value, output, log_sum]() mutable {
+    context.tape->record([context, args, query, key, value, output, log_sum, bias]() mutable {
       if (!output.gradient().defined()) return;
       args.query = query.value();
       args.key = key.value();
@@ -85,8 +120,12 @@ Variable attention(const Context& context, const Variable& query, const Variable
       Tensor dquery = Tensor::empty(args.query.shape(), args.query.dtype(), context.allocator());
       Tensor dkey = Tensor::empty(args.key.shape(), args.key.dtype(), context.allocator());
       Tensor dvalue = Tensor::empty(args.value.shape(), args.value.dtype(), context.allocator());
+      Tensor drelative;
+      const bool learns = bias != nullptr && bias->weights.requires_gradient();
+      if (learns) drelative = Tensor::empty(args.relative.shape(), DType::kF32, context.allocator());
       INSTRUCT_KERNEL(attention_backward)
-      (context, args, output.value(), log_sum, output.gradient(), dquery, dkey, dvalue);
+      (context, args, output.value(), log_sum, output.gradient(), dquery, dkey, dvalue, learns ? &drelative : nullptr);
+      if (learns) add_to_buckets(drelative, *bias, context);
       for (auto [variable, gradient] : {std::pair{&query, &dquery}, {&key, &dkey}, {&value, &dvalue}}) {
         if (!variable->requires_gradient()) continue;
         if (variable->gradient().defined()) {

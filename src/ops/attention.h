@@ -1,7 +1,9 @@
 // Scaled dot-product attention over key ranges: causal rows, packed rows and branch trees in one operation.
 #pragma once
 
+#include <cstdint>
 #include <span>
+#include <vector>
 
 #include "ops/context.h"
 
@@ -22,10 +24,19 @@ struct AttentionOptions {
   float soft_cap = 0;       // scores are bounded to soft_cap tanh(score / soft_cap); 0 for none
 };
 
+// What a model adds to the scores by how far a key is behind the query, before it where negative (Raffel et al., "T5",
+// 2020): weights [B, H] f32 of B buckets, and the bucket of each distance from -R to R, beyond which all are those of R.
+struct DistanceBias {
+  Variable weights;
+  std::vector<std::int32_t> buckets;  // [2R + 1]
+};
+
 // query [T, H*K], key and value [S, G*K] with H a multiple of G; returns [T, H*K] (Vaswani et al., 2017; grouped heads:
-// Ainslie et al., 2023). `plan` says what each query sees; it must outlive the backward pass. Keys and values of
+// Ainslie et al., 2023). `plan` says what each query sees; it must outlive the backward pass, as
+// must `bias`, which excludes a soft cap. Keys and values of
 // another dtype than the query's, as store_heads() writes them, are for passes that record nothing.
 Variable attention(const Context& context, const Variable& query, const Variable& key, const Variable& value,
-                   const tensor::AttentionPlan& plan, const AttentionOptions& options);
+                   const tensor::AttentionPlan& plan, const AttentionOptions& options,
+                   const DistanceBias* bias = nullptr);
 
 }  // namespace instruct::ops

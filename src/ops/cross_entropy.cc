@@ -34,6 +34,11 @@ void integer_product(const Context& context, const Tensor& x, const kernels::Int
   INSTRUCT_KERNEL(integer_matmul)(context, x, bits, std::span(&product, 1));
 }
 
+void finish_logits(const Context& context, const LogitOptions& options, Tensor& logits) {
+  if (options.bias.defined()) INSTRUCT_KERNEL(add_bias)(context, options.bias, logits);
+  if (options.soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, options.soft_cap, logits);
+}
+
 // How many rows have logits that fit.
 std::int64_t fitting_rows(std::int64_t bytes, std::int64_t columns) {
   return std::max<std::int64_t>(16, bytes / (4 * columns) / 16 * 16);
@@ -74,13 +79,14 @@ struct Aims {
 class Tiled {
  public:
   Tiled(const Context& context, const Tensor& x, const Tensor& weight, std::int64_t vocabulary,
-        const IntegerForms* integer, float soft_cap, const Tensor& dx)
+        const IntegerForms* integer, const LogitOptions& options, const Tensor& dx)
       : context_(context),
         x_(x),
         weight_(weight),
         vocabulary_(vocabulary),
         integer_(integer),
-        soft_cap_(soft_cap),
+        soft_cap_(options.soft_cap),
+        bias_(options.bias),
         columns_(integer != nullptr ? weight.dim(0) : std::min(kTileColumns, weight.dim(0))),
         dx_(dx) {}
 
@@ -128,6 +134,7 @@ class Tiled {
       weight = weight_rows(context_, weight_, column, end, x_.dtype());
       INSTRUCT_KERNEL(matmul)(context_, Matmul{.a = x, .b = weight, .c = scores, .transpose_b = Transpose::kYes});
     }
+    if (bias_.defined()) INSTRUCT_KERNEL(add_bias)(context_, bias_.columns(column, end), scores);
     if (soft_cap_ > 0) INSTRUCT_KERNEL(soft_cap)(context_, soft_cap_, scores);
     for (Aim& aim : aims) {
       if (aim.target < column || aim.target >= end) continue;
@@ -195,6 +202,7 @@ class Tiled {
   std::int64_t vocabulary_;
   const IntegerForms* integer_;  // null: the weight itself
   float soft_cap_;
+  Tensor bias_;
   std::int64_t columns_;
   Tensor dx_;  // undefined: no gradient is wanted
   std::vector<float> most_;
@@ -206,7 +214,8 @@ class Tiled {
 // D] has a row a target.
 std::vector<float> with_weight_gradient(const Context& context, const Tensor& x, const Variable& weight,
                                         std::span<const std::int32_t> targets, std::span<const float> row_weights,
-                                        std::int64_t vocabulary, float soft_cap, Tensor& dx) {
+                                        std::int64_t vocabulary, const LogitOptions& options, Tensor& dx) {
+  const float soft_cap = options.soft_cap;
   const Tensor& w = weight.value();
   std::vector<float> log_probabilities(targets.size());
   const std::int64_t fit = fitting_rows(kLogitBytes, w.dim(0));
@@ -218,7 +227,7 @@ std::vector<float> with_weight_gradient(const Context& context, const Tensor& x,
     const Tensor cast = weight_rows(context, w, 0, w.dim(0), x.dtype());
     Tensor scores = Tensor::empty({end - begin, w.dim(0)}, DType::kF32, context.allocator());
     INSTRUCT_KERNEL(matmul)(context, Matmul{.a = chunk, .b = cast, .c = scores, .transpose_b = Transpose::kYes});
-    if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, soft_cap, scores);
+    finish_logits(context, options, scores);
     const bool in_place = x.dtype() == DType::kF32 && soft_cap == 0;
     Tensor dscores = in_place ? scores : Tensor::empty(scores.shape(), x.dtype(), context.allocator());
     INSTRUCT_KERNEL(cross_entropy)
@@ -253,12 +262,12 @@ void check(const Predictions& predictions, std::int64_t rows, std::int64_t vocab
 }  // namespace
 
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer,
-              float soft_cap) {
+              const LogitOptions& options) {
   require_shape(x.dim(1) == weight.dim(1), "logits", x, weight);
   Tensor result = Tensor::empty({x.dim(0), weight.dim(0)}, DType::kF32, context.allocator());
   if (integer.forward != nullptr) {
     integer_product(context, x, *integer.forward, integer.bits, result);
-    if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, soft_cap, result);
+    finish_logits(context, options, result);
     return result;
   }
   // A weight that is converted is converted tile by tile.
@@ -271,7 +280,7 @@ Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, con
                      .c = result.columns(row, end),
                      .transpose_b = Transpose::kYes});
   }
-  if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, soft_cap, result);
+  finish_logits(context, options, result);
   return result;
 }
 
@@ -287,7 +296,7 @@ double log_probability(std::span<const float> logits, std::int32_t token) {
 
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
                                         const Predictions& predictions, std::int64_t vocabulary,
-                                        const IntegerForms& integer, float soft_cap) {
+                                        const IntegerForms& integer, const LogitOptions& options) {
   const Tensor& w = weight.value();
   require_shape(x.value().dim(1) == w.dim(1) && vocabulary <= w.dim(0), "linear_cross_entropy", x.value(), w);
   check(predictions, x.value().dim(0), vocabulary);
@@ -297,7 +306,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
     Tensor dx;
     if (rows.requires_gradient()) dx = Tensor::empty(rows.value().shape(), rows.value().dtype(), context.allocator());
     std::vector<float> result = with_weight_gradient(context, rows.value(), weight, predictions.targets,
-                                                     predictions.weights, vocabulary, soft_cap, dx);
+                                                     predictions.weights, vocabulary, options, dx);
     if (dx.defined()) context.tape->record([rows, dx] { rows.mutable_gradient() = dx; });
     return result;
   }
@@ -305,7 +314,7 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
   if (context.records({&x})) dx = Tensor::empty(x.value().shape(), x.value().dtype(), context.allocator());
   Aims aims(predictions);
   const std::vector<float> of_aims =
-      Tiled(context, x.value(), w, vocabulary, integer.serve(context) ? &integer : nullptr, soft_cap, dx).run(aims.all);
+      Tiled(context, x.value(), w, vocabulary, integer.serve(context) ? &integer : nullptr, options, dx).run(aims.all);
   std::vector<float> result;
   for (const std::size_t place : aims.place) result.push_back(of_aims[place]);
   // The gradient is ready; the step only hands it over, in its turn.

@@ -19,16 +19,21 @@ struct Predictions {
   std::int32_t row(std::size_t i) const { return rows.empty() ? static_cast<std::int32_t>(i) : rows[i]; }
 };
 
+// What is done to logits behind the product.
+struct LogitOptions {
+  float soft_cap = 0;  // they are bounded to soft_cap tanh(logit / soft_cap); 0: not
+  Tensor bias = {};    // [1, V] f32, a constant that is added before; or undefined
+};
+
 // For each prediction: log P(target) = (x[row] weight^T)[target] - logsumexp over the first `vocabulary` columns.
 // x [M, D] holds only rows with a prediction; weight [V, D] may be block-quantised.
 // When a gradient is recorded, the loss is sum_i weight[i] * -log P(target[i]), its gradient is computed in the
 // same pass, and backward() starts from here: no seed is needed. `rows` must then outlive the backward pass. Returns
 // natural-log probabilities of the predictions. `integer`, when it serves the context, is used in the weight's place.
-// With a `soft_cap` logits are bounded to soft_cap tanh(logit / soft_cap).
 // Raises InvalidArgument for a target outside the vocabulary.
 std::vector<float> linear_cross_entropy(const Context& context, const Variable& x, const Variable& weight,
                                         const Predictions& predictions, std::int64_t vocabulary,
-                                        const IntegerForms& integer = {}, float soft_cap = 0);
+                                        const IntegerForms& integer = {}, const LogitOptions& options = {});
 
 // Of logits that exist [M, N], f32 or bf16: log P(targets[m]) of each row, the softmax over all N columns. When a
 // gradient is recorded, the loss is sum_m weights[m] * -log P and backward() starts from here.
@@ -39,9 +44,9 @@ std::vector<float> softmax_cross_entropy(const Context& context, const Variable&
 std::vector<float> sigmoid_cross_entropy(const Context& context, const Variable& logits, const Tensor& truth,
                                          std::span<const float> weights);
 
-// Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` and `soft_cap` as above.
+// Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` and `options` as above.
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer = {},
-              float soft_cap = 0);
+              const LogitOptions& options = {});
 
 // Of one row of logits: its most likely token, the first of equals, and the natural-log probability of a token.
 std::int32_t most_likely(std::span<const float> logits);

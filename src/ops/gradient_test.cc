@@ -196,6 +196,21 @@ TEST_P(Gradient, AttentionOverATree) {
   expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, cap); }, {q, k, v}, 4e-3, 4e-3);
 }
 
+// Biases by distance, of rows that are seen whole and of trees.
+TEST_P(Gradient, AttentionWithABiasOfDistances) {
+  const Variable q = input({40, 32});
+  const Variable k = input({40, 16});
+  const Variable v = input({40, 16});
+  DistanceBias bias{.weights = parameter({3, 4}), .buckets = {}};
+  for (std::int32_t d = -6; d <= 6; ++d) bias.buckets.push_back(d < -2 ? 0 : d < 3 ? 1 : 2);
+  const AttentionOptions options{.head_width = 8, .scale = 0.35F};
+  for (const tensor::AttentionPlan& plan : {tensor::plan_of_whole_rows({{0, 6, -1}, {6, 7, -1}, {7, 40, -1}}),
+                                            tensor::plan_of({{0, 6, -1}, {6, 11, 0}, {11, 20, 0}, {20, 40, -1}})}) {
+    expect_gradients([&](const Context& c) { return attention(c, q, k, v, plan, options, &bias); },
+                     {q, k, v, bias.weights}, 4e-3, 4e-3);
+  }
+}
+
 // Rows that are seen whole (encoders), and keys of another text (cross-attention, blocks of an encoder).
 TEST_P(Gradient, AttentionOverWholeRows) {
   const std::vector<tensor::Segment> rows{{0, 6, -1}, {6, 7, -1}, {7, 90, -1}};
@@ -248,7 +263,7 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   float soft_cap = 0;
   const auto loss = [&](Tape* tape) {
     const std::vector<float> logp =
-        linear_cross_entropy(engine_.context(tape), x, w, {targets, weights}, 20, {}, soft_cap);
+        linear_cross_entropy(engine_.context(tape), x, w, {targets, weights}, 20, {}, {.soft_cap = soft_cap});
     double sum = 0;
     for (std::size_t i = 0; i < logp.size(); ++i) sum -= static_cast<double>(weights[i]) * static_cast<double>(logp[i]);
     return sum;
@@ -320,12 +335,14 @@ TEST_P(Gradient, CrossEntropyOfAFrozenWeightIsThatOfATrainedOne) {
     targets.push_back(i % 19 == 0 ? 2499 : i * 331 % 2500);
     weights.push_back(static_cast<float>(1 + i % 3));
   }
-  for (const float soft_cap : {0.0F, 3.0F}) {
+  const Tensor bias = input({1, 2560}).value();
+  const Tensor plain = logits(engine_.context(), x.value(), w);
+  for (const LogitOptions& options : {LogitOptions{}, LogitOptions{.soft_cap = 3}, LogitOptions{.bias = bias}}) {
     const auto run = [&](const Variable& head) {
       Tape tape;
       x.mutable_gradient() = Tensor();
       const auto logp =
-          linear_cross_entropy(engine_.context(&tape), x, head, {targets, weights, rows}, kVocabulary, {}, soft_cap);
+          linear_cross_entropy(engine_.context(&tape), x, head, {targets, weights, rows}, kVocabulary, {}, options);
       tape.backward();
       return std::pair(logp, x.gradient().to_floats());
     };
@@ -335,11 +352,19 @@ TEST_P(Gradient, CrossEntropyOfAFrozenWeightIsThatOfATrainedOne) {
     for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5F) << i;
     for (std::size_t i = 0; i < dexpected.size(); ++i) EXPECT_NEAR(dactual[i], dexpected[i], 5e-5F) << i;
     const auto unrecorded =
-        linear_cross_entropy(engine_.context(), x, Variable(w), {targets, weights, rows}, kVocabulary, {}, soft_cap);
+        linear_cross_entropy(engine_.context(), x, Variable(w), {targets, weights, rows}, kVocabulary, {}, options);
     EXPECT_EQ(unrecorded, actual);
-    const std::vector<float> plain = logits(engine_.context(), x.value(), w, {}, soft_cap).to_floats();
-    const float most = *std::max_element(plain.begin(), plain.end());
-    EXPECT_EQ(most <= 3.0F, soft_cap > 0) << most;
+    const Tensor changed = logits(engine_.context(), x.value(), w, {}, options);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      // What log P is taken of: the logits themselves, changed as asked for.
+      float expected_logit = plain.data<float>()[rows[i] * plain.row_stride() + targets[i]];
+      if (options.bias.defined()) expected_logit += bias.data<float>()[targets[i]];
+      if (options.soft_cap > 0) expected_logit = 3 * std::tanh(expected_logit / 3);
+      std::vector<float> row = changed.rows(rows[i], rows[i] + 1).to_floats();
+      EXPECT_NEAR(row[static_cast<std::size_t>(targets[i])], expected_logit, 1e-5F);
+      row.resize(kVocabulary);
+      EXPECT_NEAR(log_probability(row, targets[i]), actual[i], 2e-5);
+    }
   }
 }
 

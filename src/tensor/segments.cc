@@ -9,11 +9,20 @@ namespace instruct::tensor {
 AttentionPlan plan_of(const std::vector<Segment>& segments) {
   AttentionPlan plan;
   for (const Segment& segment : segments) {
-    QuerySegment query{.begin = segment.begin, .end = segment.end, .self_begin = segment.begin, .visible = {}};
-    if (segment.parent >= 0) {
+    INSTRUCT_CHECK(!segment.source || segment.parent < 0);
+    QuerySegment query{.begin = segment.begin,
+                       .end = segment.end,
+                       .self_begin = segment.begin,
+                       .visible = {},
+                       .own = segment.source ? OwnKeys::kWhole : OwnKeys::kCausal};
+    if (segment.parent >= 0 && segments[static_cast<std::size_t>(segment.parent)].source) {
+      const Segment& source = segments[static_cast<std::size_t>(segment.parent)];
+      query.source = {{source.begin, source.end}};
+    } else if (segment.parent >= 0) {
       const auto parent = static_cast<std::size_t>(segment.parent);
       INSTRUCT_CHECK(parent < plan.queries.size());
       query.visible = plan.queries[parent].visible;
+      query.source = plan.queries[parent].source;
       const KeyRange own{segments[parent].begin, segments[parent].end};
       if (!query.visible.empty() && query.visible.back().end == own.begin) {
         query.visible.back().end = own.end;
@@ -50,7 +59,7 @@ std::vector<std::int32_t> positions_of(const std::vector<Segment>& segments) {
     for (std::int64_t t = segment.begin; t < segment.end; ++t) {
       positions[static_cast<std::size_t>(t)] = static_cast<std::int32_t>(depth++);
     }
-    depth_at_end[i] = depth;
+    depth_at_end[i] = segment.source ? 0 : depth;
   }
   return positions;
 }

@@ -4,6 +4,9 @@
 // tokens of its ancestors and, causally, to its own. A token's position is its depth: the tokens of its ancestors plus
 // its place in the segment. Plain rows are segments without parents; rows that share a prompt are children of one
 // segment, whose tokens are computed once. Parents come before children.
+//
+// The root of a tree may be a source: what an encoder-decoder's encoder reads, each token seeing all of it. Answers, its
+// descendants, attend to it apart from their own tokens, and their positions count from its end.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +18,7 @@ struct Segment {
   std::int64_t begin = 0;    // first token in the flat list
   std::int64_t end = 0;      // past the last token
   std::int32_t parent = -1;  // index of the parent segment, -1 for a root
+  bool source = false;       // for roots alone
 };
 
 // Key positions [begin, end) that a whole query segment may see.
@@ -36,6 +40,7 @@ struct QuerySegment {
   std::int64_t self_begin = 0;
   std::vector<KeyRange> visible;
   OwnKeys own = OwnKeys::kCausal;
+  std::vector<KeyRange> source = {};  // keys of the text that an answer is about, for encoder-decoders
 
   // Length of the own run, and how much of it the first `queries` queries see.
   std::int64_t own_keys() const { return own == OwnKeys::kNone ? 0 : end - begin; }
@@ -48,10 +53,11 @@ struct AttentionPlan {
 };
 
 // The plan of a tree whose keys are its own tokens (training and scoring). Neighbouring ancestors merge to one range.
+// Sources are seen whole by themselves, and are the `source` of their descendants.
 AttentionPlan plan_of(const std::vector<Segment>& segments);
 // The plan of rows whose tokens see their whole row, in both directions (encoders). No segment has a parent.
 AttentionPlan plan_of_whole_rows(const std::vector<Segment>& segments);
-// Position (depth) of every token.
+// Position of every token: its depth, below a source counted from its end.
 std::vector<std::int32_t> positions_of(const std::vector<Segment>& segments);
 
 }  // namespace instruct::tensor

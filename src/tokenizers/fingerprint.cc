@@ -70,6 +70,10 @@ std::string fingerprint_of(const TokenizerSpec& spec) {
   }
   if (spec.merges.empty()) {
     for (const double score : spec.scores) print.number(static_cast<float>(score));
+    for (const auto& [text, score] : spec.foreign_pieces) {
+      print.put(text);
+      print.number(static_cast<float>(score));
+    }
   }
   print.steps(spec.normalisers);
   print.steps(spec.preparations);

@@ -1,6 +1,7 @@
 // SentencePiece's .model as the tokenizer.json that the official library makes of it: XLMRobertaTokenizer and
 // T5Tokenizer of transformers 5, and SentencePiece's own settings for all others.
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <unordered_map>
 
@@ -203,6 +204,20 @@ Value as_its_file_says(const SentencePieceModel& model) {
                         {"model", std::move(encoder)}});
 }
 
+// The tokens of a vocabulary, which numbers them from 0 on without a gap.
+std::vector<std::string> tokens_by_id(const Value& vocabulary, const std::string& origin) {
+  std::vector<std::string> tokens(vocabulary.as_object().size());
+  for (const auto& [token, id] : vocabulary.as_object()) {
+    const std::int64_t at = id.as_integer();
+    if (at < 0 || at >= static_cast<std::int64_t>(tokens.size()) || !tokens[static_cast<std::size_t>(at)].empty()) {
+      raise(ErrorCategory::kBadData, "{}: vocab.json has id {} for '{}': expected 0 to {}, each once", origin, at, token,
+            tokens.size() - 1);
+    }
+    tokens[static_cast<std::size_t>(at)] = token;
+  }
+  return tokens;
+}
+
 }  // namespace
 
 TokenizerSpec spec_from_sentence_piece(std::string_view bytes, const Value& config, const std::string& origin) {
@@ -226,6 +241,48 @@ TokenizerSpec spec_from_sentence_piece(std::string_view bytes, const Value& conf
   if (!merged) return spec;
   for (const SentencePieceModel::Piece& piece : model.pieces) spec.scores.push_back(static_cast<double>(piece.score));
   spec.scores.resize(spec.tokens.size(), 0.0);
+  return spec;
+}
+
+TokenizerSpec spec_from_marian(std::string_view bytes, const Value& vocabulary, const Value& config,
+                               const std::string& origin) {
+  TokenizerSpec pieces = spec_from_sentence_piece(bytes, Value::object(), origin);
+  if (pieces.model != ModelKind::kUnigram)
+    raise(ErrorCategory::kUnsupported, "{}: a bpe model; this program reads Marian's unigram ones", origin);
+  TokenizerSpec spec = pieces;
+  spec.tokens = tokens_by_id(vocabulary, origin);
+  spec.kinds.assign(spec.tokens.size(), TokenKind::kNormal);
+  spec.scores.assign(spec.tokens.size(), std::nan(""));
+  spec.match_rules.clear();
+  std::unordered_map<std::string, std::size_t> ids;
+  for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
+    ids.emplace(spec.tokens[i], i);
+    // The language that is wanted, in front of a text.
+    if (spec.tokens[i].starts_with(">>") && spec.tokens[i].ends_with("<<")) spec.kinds[i] = TokenKind::kUserDefined;
+  }
+  for (std::size_t i = 0; i < pieces.tokens.size(); ++i) {
+    if (pieces.kinds[i] != TokenKind::kNormal) continue;
+    const auto found = ids.find(pieces.tokens[i]);
+    if (found == ids.end()) {
+      spec.foreign_pieces.emplace_back(pieces.tokens[i], pieces.scores[i]);
+    } else {
+      spec.scores[found->second] = pieces.scores[i];
+    }
+  }
+  const auto special = [&](const char* key, const char* otherwise) {
+    const std::string text = special_of(config, key, otherwise).text;
+    const auto found = ids.find(text);
+    if (found == ids.end()) raise(ErrorCategory::kBadData, "{}: vocab.json has no '{}', the {}", origin, text, key);
+    spec.kinds[found->second] = TokenKind::kSpecial;
+    return static_cast<std::int32_t>(found->second);
+  };
+  spec.bos = std::nullopt;
+  spec.eos = special("eos_token", "</s>");
+  spec.pad = special("pad_token", "<pad>");
+  spec.unknown = special("unk_token", "<unk>");
+  spec.single = {{.text = 0}, {.id = *spec.eos}};
+  spec.pair = {{.text = 0}, {.text = 1}, {.id = *spec.eos}};
+  spec.add_bos = spec.add_eos = false;
   return spec;
 }
 

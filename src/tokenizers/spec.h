@@ -103,6 +103,8 @@ struct TokenizerSpec {
   // Which neighbours are joined first: a list of pairs (best first), or for SentencePiece models a score by id.
   std::vector<std::pair<std::string, std::string>> merges;
   std::vector<double> scores;  // kUnigram: log probabilities; not a number for tokens that text cannot become
+  // kUnigram: pieces that text is cut into, by their log probability, for which there is no token: they are unknown.
+  std::vector<std::pair<std::string, double>> foreign_pieces;
   bool keeps_single = false;   // kUnigram: sums are kept in f32 as in SentencePiece, which decides ties
   Alphabet alphabet = Alphabet::kBytes;
   std::vector<NormaliserStep> normalisers;   // of the text between tokens that are searched as they are spelled

@@ -32,6 +32,12 @@ TokenizerSpec spec_from_merges(const Value& vocabulary, std::string_view merges,
 // says.
 TokenizerSpec spec_from_sentence_piece(std::string_view bytes, const Value& config, const std::string& origin);
 
+// The same as MarianTokenizer has it: one of its two models (source.spm, target.spm) cuts the text, vocab.json numbers
+// the pieces of both, and a piece that it lacks is unknown. Punctuation is not normalised first, as in transformers
+// without sacremoses.
+TokenizerSpec spec_from_marian(std::string_view bytes, const Value& vocabulary, const Value& config,
+                               const std::string& origin);
+
 // A tokenizer.json that the official library reads as this tokenizer. Raises Unsupported for what it cannot say.
 Value tokenizer_json_of(const TokenizerSpec& spec);
 

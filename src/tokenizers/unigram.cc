@@ -27,21 +27,24 @@ std::vector<std::string> scored(const TokenizerSpec& spec, std::vector<std::stri
   for (std::size_t i = 0; i < texts.size(); ++i) {
     if (spec.scores[i] != spec.scores[i] || spec.kinds[i] == TokenKind::kByte) texts[i].clear();
   }
+  for (const auto& [text, score] : spec.foreign_pieces) texts.push_back(text);
   return texts;
 }
 
 }  // namespace
 
 UnigramEncoder::UnigramEncoder(const TokenizerSpec& spec, const std::vector<std::string>& texts)
-    : spec_(spec), trie_(scored(spec, texts)) {
+    : spec_(spec), trie_(scored(spec, texts)), scores_(spec.scores) {
+  for (const auto& [text, score] : spec.foreign_pieces) scores_.push_back(score);
   for (const std::int32_t id : trie_.repeated()) {
     const auto i = static_cast<std::size_t>(id);
+    if (is_foreign(id)) raise(ErrorCategory::kBadData, "{}: a piece without a token appears twice", spec.name);
     raise(ErrorCategory::kBadData, "{}: token '{}' appears twice (ids {} and {})", spec.name, spec.tokens[i],
           trie_.find(texts[i]), id);
   }
   double lowest = 0;
   bool first = true;
-  for (const double score : spec.scores) {
+  for (const double score : scores_) {
     if (score != score) continue;
     lowest = first ? score : std::min(lowest, score);
     first = false;
@@ -86,7 +89,7 @@ void UnigramEncoder::find_best(std::string_view piece, std::vector<Workspace::Cu
       if (node == Trie::kNowhere) break;
       const std::int32_t id = trie_.id(node);
       if (id < 0) continue;
-      offer(at, i, id, before + spec_.scores[static_cast<std::size_t>(id)]);
+      offer(at, i, id, before + scores_[static_cast<std::size_t>(id)]);
       is_token = is_token || i == end;
     }
     if (!is_token) offer(at, end, kUnknown, before + unknown_score_);
@@ -121,7 +124,7 @@ void UnigramEncoder::encode(std::string_view piece, std::size_t offset, Workspac
     if (part.id == kUnknown) {
       push_unknown(piece.substr(part.begin, part.end - part.begin), offset + part.begin, out);
     } else {
-      out.push_back({part.id, narrow(offset + part.begin), narrow(offset + part.end)});
+      out.push_back({is_foreign(part.id) ? *spec_.unknown : part.id, narrow(offset + part.begin), narrow(offset + part.end)});
     }
   }
 }

@@ -53,15 +53,15 @@ std::span<const std::int64_t> step_at(std::span<const std::int64_t> order, std::
 
 }  // namespace
 
-data::CostModel cost_model_of(const models::LlamaConfig& config) {
+data::CostModel cost_model_of(const models::ModelSizes& sizes) {
   // Attention's products reach about half the rate of the layers'.
   constexpr double kAttention = 2;
-  const auto heads = static_cast<double>(config.heads * config.head_width);
-  const auto keys = static_cast<double>(config.key_value_heads * config.head_width);
-  const auto width = static_cast<double>(config.width);
-  const double layer = width * (2 * heads + 2 * keys + 3 * static_cast<double>(config.active_width()));
+  const auto heads = static_cast<double>(sizes.heads * sizes.head_width);
+  const auto keys = static_cast<double>(sizes.key_value_heads * sizes.head_width);
+  const auto width = static_cast<double>(sizes.width);
+  const double layer = width * (2 * heads + 2 * keys + 3 * static_cast<double>(sizes.active_width()));
   return {.pair = kAttention * 2 * heads / layer,
-          .prediction = width * static_cast<double>(config.vocabulary) / (layer * static_cast<double>(config.layers))};
+          .prediction = width * static_cast<double>(sizes.vocabulary) / (layer * static_cast<double>(sizes.layers))};
 }
 
 PackingChoice choose_packing(std::span<const data::EncodedRow> rows, const LoopOptions& options,
@@ -102,14 +102,14 @@ void for_each_step(std::span<const data::EncodedRow> rows, const LoopOptions& op
   }
 }
 
-double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
+double batch_loss(ops::Engine& engine, models::LanguageModel& model, const data::Batch& batch, float weight,
                   std::int64_t vocabulary, bool checkpoint) {
   const data::Outputs outputs = data::outputs_of(batch);
   if (outputs.tokens.empty()) return 0;
   const std::vector<float> weights(outputs.targets.size(), weight);
   autograd::Tape tape;
   // A pass that learns weighs the balance of its experts by its share of the step's trained tokens.
-  const double balance_weight = weight > 0 ? model.config().balance_weight * static_cast<double>(weights.size()) : 0;
+  const double balance_weight = weight > 0 ? model.sizes().balance_weight * static_cast<double>(weights.size()) : 0;
   ops::Balance balance(static_cast<float>(balance_weight) * weight);
   const models::Pass pass{.tokens = batch.tokens,
                           .positions = batch.positions,

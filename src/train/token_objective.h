@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "data/layout.h"
-#include "models/llama.h"
+#include "models/language_model.h"
 #include "ops/engine.h"
 #include "train/objective.h"
 #include "train/trainer.h"
@@ -17,7 +17,7 @@
 namespace instruct::train {
 
 // What a pass of this model costs beside its linear layers.
-data::CostModel cost_model_of(const models::LlamaConfig& config);
+data::CostModel cost_model_of(const models::ModelSizes& sizes);
 
 // Predicted cost of the first steps of an epoch in each way, in tokens through the linear layers, and the cheapest.
 // Deterministic. `options.packing` is not read.
@@ -39,7 +39,7 @@ void for_each_step(std::span<const data::EncodedRow> rows, const LoopOptions& op
 // balance of its experts over the batch, times router_aux_loss_coef and the number of predictions; over the tokens that
 // are computed, which those behind the last trained one of a row are not; with `weight` above 0 also adds weight * its
 // gradient to the parameters. `checkpoint`: activation checkpointing, a block at a time.
-double batch_loss(ops::Engine& engine, models::Llama& model, const data::Batch& batch, float weight,
+double batch_loss(ops::Engine& engine, models::LanguageModel& model, const data::Batch& batch, float weight,
                   std::int64_t vocabulary, bool checkpoint = false);
 
 // Rows of an epoch (templates may differ from epoch to epoch). They stay as they are until the next call.
@@ -49,7 +49,7 @@ class TokenObjective : public Objective {
  public:
   struct Parts {
     ops::Engine& engine;
-    models::Llama& model;
+    models::LanguageModel& model;
     std::int64_t vocabulary = 0;  // logits that take part
     RowSource rows;
     // Called before each forward and backward pass of a step (dropout streams); may be empty.

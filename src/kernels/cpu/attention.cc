@@ -66,6 +66,7 @@ class ForwardTask : HeadTask {
     for (std::int64_t r = 0; r < count; ++r) {
       const RowSpan span = visible_columns(segment, family_.visible_keys, q + r, columns);
       cap_row(scores_ + r * stride_, span, args_.soft_cap);
+      add_bias(span, family_.visible_keys + q + r, scores_ + r * stride_);
       log_sum_.data<float>()[(segment.begin + q + r) * heads + head_] =
           softmax_row(scores_ + r * stride_, span, dtype_, probabilities_ + r * stride_ * size_);
     }

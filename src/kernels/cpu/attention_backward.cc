@@ -22,6 +22,7 @@ class BackwardTask : HeadTask {
     Tensor& dquery;
     float* dkey;    // this head's [S, width], f32
     float* dvalue;  // the same
+    float* drelative;  // of this task, [2R + 1]; null where it isn't wanted
   };
 
   BackwardTask(Stream& stream, const AttentionArgs& args, std::int64_t head, std::int64_t most_columns,
@@ -98,10 +99,15 @@ class BackwardTask : HeadTask {
           dot_row(head_row(targets_.output, first + r, head_), doutputs_ + r * width_ * size_, width_, dtype_);
       const RowSpan span = visible_columns(segment, visible_keys_, q + r, columns);
       cap_row(scores_ + r * stride_, span, args_.soft_cap);
+      add_bias(span, visible_keys_ + q + r, scores_ + r * stride_);
       softmax_gradient_row(scores_ + r * stride_, dprobabilities_ + r * stride_, span,
                            targets_.log_sum.data<float>()[(first + r) * heads + head_], delta, args_.scale,
                            args_.soft_cap, dtype_, probabilities_ + r * stride_ * size_,
                            dscores_ + r * stride_ * size_);
+      if (targets_.drelative != nullptr) {
+        add_relative_gradient(dscores_ + r * stride_ * size_, dtype_, 1 / args_.scale, visible_keys_ + q + r, span,
+                              args_.relative.dim(1) / 2, targets_.drelative);
+      }
     }
     for (std::int64_t r = count; r < rows; ++r) {
       std::memset(probabilities_ + r * stride_ * size_, 0, static_cast<std::size_t>(columns * size_));
@@ -137,7 +143,7 @@ class BackwardTask : HeadTask {
 }  // namespace
 
 void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
-                        const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue) {
+                        const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue, Tensor* drelative) {
   if (suits_tiles(stream, args)) {
     tile_attention_backward(stream, args, output, log_sum, doutput, dquery, dkey, dvalue);
     return;
@@ -154,6 +160,9 @@ void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor&
   stream.threads.run(2 * heads,
                      [&](std::int64_t plane) { std::fill_n(dkeys + plane * keys * width, keys * width, 0.0F); });
   float* dvalues = dkeys + heads * keys * width;
+  // A sum for each task, so that the order of additions doesn't depend on the threads.
+  const std::int64_t columns = drelative != nullptr ? drelative->dim(1) : 0;
+  std::vector<float> biases(trees.size() * static_cast<std::size_t>(heads * columns), 0.0F);
   stream.threads.run(static_cast<std::int64_t>(trees.size()) * heads, [&](std::int64_t task) {
     const Tree& tree = trees[static_cast<std::size_t>(task / heads)];
     const std::int64_t head = task % heads;
@@ -161,11 +170,18 @@ void attention_backward(Stream& stream, const AttentionArgs& args, const Tensor&
     for (std::size_t f = tree.first; f < tree.last; ++f) {
       most = std::max(most, families[f].visible_keys + families[f].longest);
     }
-    BackwardTask backward(
-        stream, args, head, most,
-        {output, log_sum, doutput, dquery, dkeys + head * keys * width, dvalues + head * keys * width});
+    BackwardTask backward(stream, args, head, most,
+                          {output, log_sum, doutput, dquery, dkeys + head * keys * width, dvalues + head * keys * width,
+                           drelative != nullptr ? biases.data() + task * columns : nullptr});
     for (std::size_t f = tree.first; f < tree.last; ++f) backward.run(families[f]);
   });
+  if (drelative != nullptr) {
+    std::fill_n(drelative->data<float>(), heads * columns, 0.0F);
+    for (std::size_t tree = 0; tree < trees.size(); ++tree) {
+      add_row(biases.data() + tree * static_cast<std::size_t>(heads * columns), heads * columns,
+              drelative->data<float>());
+    }
+  }
   stream.threads.run_ranges(keys, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = 0; g < key_heads; ++g) {
       for (std::int64_t s = begin; s < end; ++s) {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/attention_relative.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/rounding.h"
 
@@ -59,7 +60,11 @@ void FewQueries::add(const tensor::QuerySegment& segment) {
   for (std::int64_t token = segment.begin; token < segment.end; ++token) {
     const auto [first, last] = seen_columns(segment, visible, token - segment.begin, args_.window);
     const std::int64_t count = ceil_div(last - first, kStretch);
-    Query query{.token = token, .stretches = count, .parts = {}};
+    Query query{.token = token,
+                .stretches = count,
+                .first = first,
+                .position = visible + token - segment.begin,
+                .parts = {}};
     if (count > 1) query.parts.resize(static_cast<std::size_t>(count * heads_ * (1 + args_.head_width)));
     last_.resize(static_cast<std::size_t>(count), kNone);
     for (std::int64_t number = 0; number < count; ++number) {
@@ -110,6 +115,11 @@ void FewQueries::run(std::int64_t task) {
   const RowSpan span{.begin = 0, .end = count, .width = count};
   for (std::int64_t r = 0; r < rows; ++r) {
     cap_row(scores + r * kStretch, span, args_.soft_cap);
+    if (args_.relative.defined()) {
+      const Query& query = query_of(r / group_);
+      add_relative(args_.relative, first_head + r % group_, query.position - query.first - stretch.number * kStretch,
+                   span, scores + r * kStretch);
+    }
     log_sums[r] = softmax_row(scores + r * kStretch, span, DType::kF32, weights + r * kStretch);
   }
   std::fill_n(values, rows * width, 0.0F);

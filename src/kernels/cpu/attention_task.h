@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/attention_relative.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/products.h"
 #include "kernels/cpu/rounding.h"
@@ -91,6 +92,11 @@ class HeadTask {
                           std::int64_t width) const {
     const ColumnRange seen = seen_columns(segment, visible, query, args_.window);
     return {.begin = seen.begin, .end = seen.end, .width = width};
+  }
+
+  // Adds the bias of distances to a row of scores, of the query at `position` among its columns.
+  void add_bias(const RowSpan& span, std::int64_t position, float* scores) const {
+    if (args_.relative.defined()) add_relative(args_.relative, head_, position, span, scores);
   }
 
   // result [rows, columns] (stride `stride`, f32) = alpha * left [rows, width] * keys [columns, width]^T.

@@ -375,7 +375,7 @@ class Backward {
 
 bool suits_tiles(Stream& stream, const AttentionArgs& args) {
   return args.query.dtype() == DType::kBF16 && args.head_width % tiles::kTileDepth == 0 && args.scale > 0 &&
-         args.soft_cap == 0 && products_of(stream).tiles() != tiles::Unit::kNone;
+         args.soft_cap == 0 && !args.relative.defined() && products_of(stream).tiles() != tiles::Unit::kNone;
 }
 
 TileAttention::TileAttention(Stream& stream, const AttentionArgs& args, const std::vector<Family>& families,

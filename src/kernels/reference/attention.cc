@@ -20,8 +20,26 @@ Score capped(double score, double cap) {
   return {cap * share, 1 - share * share};
 }
 
+// A key that a query sees, and how many positions behind it that is; before it where negative.
+struct SeenKey {
+  std::int64_t row = 0;
+  std::int64_t distance = 0;
+};
+
+// Column of AttentionArgs::relative for a distance.
+std::int64_t relative_column(const Tensor& relative, std::int64_t distance) {
+  const std::int64_t most = relative.dim(1) / 2;
+  return most + std::clamp(distance, -most, most);
+}
+
+// What is added to a score.
+double bias_of(const AttentionArgs& args, std::int64_t head, const SeenKey& key) {
+  if (!args.relative.defined()) return 0;
+  return static_cast<double>(read(args.relative, head, relative_column(args.relative, key.distance)));
+}
+
 // Keys that query `t` of a segment sees, in order of position; the sliding window keeps those less than `window` away.
-std::vector<std::int64_t> visible_keys(const tensor::QuerySegment& segment, std::int64_t t, std::int64_t window) {
+std::vector<SeenKey> visible_keys(const tensor::QuerySegment& segment, std::int64_t t, std::int64_t window) {
   std::vector<std::int64_t> keys;
   for (const tensor::KeyRange& range : segment.visible) {
     for (std::int64_t key = range.begin; key < range.end; ++key) keys.push_back(key);
@@ -31,12 +49,12 @@ std::vector<std::int64_t> visible_keys(const tensor::QuerySegment& segment, std:
   if (segment.own == tensor::OwnKeys::kCausal) own = t - segment.begin + 1;
   if (segment.own == tensor::OwnKeys::kWhole) own = segment.end - segment.begin;
   for (std::int64_t i = 0; i < own; ++i) keys.push_back(segment.self_begin + i);
-  if (window == 0) return keys;
-  std::vector<std::int64_t> near;
+  std::vector<SeenKey> seen;
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(keys.size()); ++i) {
-    if (std::abs(i - position) < window) near.push_back(keys[static_cast<std::size_t>(i)]);
+    if (window == 0 || std::abs(i - position) < window)
+      seen.push_back({.row = keys[static_cast<std::size_t>(i)], .distance = i - position});
   }
-  return near;
+  return seen;
 }
 
 // Dot product of `width` elements at column offsets of two rows.
@@ -67,7 +85,7 @@ void for_each_query(const AttentionArgs& args, Body&& body) {
   const std::int64_t columns = head_columns(args.key.dtype(), width);
   for (const tensor::QuerySegment& segment : args.plan->queries) {
     for (std::int64_t t = segment.begin; t < segment.end; ++t) {
-      const std::vector<std::int64_t> keys = visible_keys(segment, t, args.window);
+      const std::vector<SeenKey> keys = visible_keys(segment, t, args.window);
       for (std::int64_t head = 0; head < heads; ++head) body(t, head * width, head / group * columns, head, keys);
     }
   }
@@ -106,14 +124,16 @@ void store_heads(Stream& /*stream*/, const Tensor& x, std::span<const std::int32
 void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Tensor& log_sum) {
   const std::int64_t width = args.head_width;
   for_each_query(args, [&](std::int64_t t, std::int64_t column, std::int64_t key_column, std::int64_t head,
-                           const std::vector<std::int64_t>& keys) {
+                           const std::vector<SeenKey>& keys) {
     std::vector<double> scores;
-    for (const std::int64_t key : keys) {
+    for (const SeenKey& key : keys) {
       double sum = 0;
       for (std::int64_t i = 0; i < width; ++i) {
-        sum += static_cast<double>(read(args.query, t, column + i)) * head_element(args.key, key, key_column, i, width);
+        sum += static_cast<double>(read(args.query, t, column + i)) *
+               head_element(args.key, key.row, key_column, i, width);
       }
-      scores.push_back(capped(static_cast<double>(args.scale) * sum, static_cast<double>(args.soft_cap)).value);
+      scores.push_back(capped(static_cast<double>(args.scale) * sum, static_cast<double>(args.soft_cap)).value +
+                       bias_of(args, head, key));
     }
     const double maximum = *std::max_element(scores.begin(), scores.end());
     double sum = 0;
@@ -122,7 +142,7 @@ void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Te
       const double p = std::exp(scores[k] - maximum);
       sum += p;
       for (std::int64_t i = 0; i < width; ++i) {
-        mixed[static_cast<std::size_t>(i)] += p * head_element(args.value, keys[k], key_column, i, width);
+        mixed[static_cast<std::size_t>(i)] += p * head_element(args.value, keys[k].row, key_column, i, width);
       }
     }
     for (std::int64_t i = 0; i < width; ++i) {
@@ -134,24 +154,31 @@ void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Te
 
 // With s = scale q.k, p = exp(s - log_sum), o = sum_k p_k v_k:
 //   dv_k += p_k do,  ds_k = p_k (do.v_k - do.o),  dq += scale ds_k k,  dk += scale ds_k q,
-// ds_k times the slope of the cap where there is one.
+// ds_k times the slope of the cap where there is one; the gradient of a bias is the sum of ds_k over where it was added.
 // p is recomputed from log_sum and do.o from the kept output, so no attention matrix is stored.
 void attention_backward(Stream& /*stream*/, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
-                        const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue) {
+                        const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue, Tensor* drelative) {
   const std::int64_t width = args.head_width;
   const std::int64_t key_width = args.key.dim(1);
   const auto scale = static_cast<double>(args.scale);
   std::vector<double> key_gradient(static_cast<std::size_t>(args.key.elements()), 0.0);
   std::vector<double> value_gradient(key_gradient);
+  std::vector<double> bias_gradient(drelative != nullptr ? static_cast<std::size_t>(drelative->elements()) : 0, 0.0);
   for_each_query(args, [&](std::int64_t t, std::int64_t column, std::int64_t key_column, std::int64_t head,
-                           const std::vector<std::int64_t>& keys) {
+                           const std::vector<SeenKey>& keys) {
     const double delta = dot(doutput, t, column, output, t, column, width);
     std::vector<double> query_gradient(static_cast<std::size_t>(width), 0.0);
-    for (const std::int64_t key : keys) {
+    for (const auto& [key, distance] : keys) {
       const Score score = capped(scale * dot(args.query, t, column, args.key, key, key_column, width),
                                  static_cast<double>(args.soft_cap));
-      const double p = std::exp(score.value - static_cast<double>(read(log_sum, t, head)));
-      const double ds = scale * score.slope * p * (dot(doutput, t, column, args.value, key, key_column, width) - delta);
+      const double bias = bias_of(args, head, {key, distance});
+      const double p = std::exp(score.value + bias - static_cast<double>(read(log_sum, t, head)));
+      const double dscore = p * (dot(doutput, t, column, args.value, key, key_column, width) - delta);
+      const double ds = scale * score.slope * dscore;
+      if (drelative != nullptr) {
+        const std::int64_t at = head * drelative->dim(1) + relative_column(*drelative, distance);
+        bias_gradient[static_cast<std::size_t>(at)] += dscore;
+      }
       for (std::int64_t i = 0; i < width; ++i) {
         const auto at = static_cast<std::size_t>(key * key_width + key_column + i);
         value_gradient[at] += p * static_cast<double>(read(doutput, t, column + i));
@@ -168,6 +195,8 @@ void attention_backward(Stream& /*stream*/, const AttentionArgs& args, const Ten
     write(dkey, s, i, static_cast<float>(key_gradient[at]));
     write(dvalue, s, i, static_cast<float>(value_gradient[at]));
   });
+  for (std::size_t i = 0; i < bias_gradient.size(); ++i)
+    drelative->data<float>()[i] = static_cast<float>(bias_gradient[i]);
 }
 
 }  // namespace instruct::kernels::reference

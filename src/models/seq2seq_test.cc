@@ -1,0 +1,145 @@
+// Encoder-decoders against transformers (tests/goldens/seq2seq/make.py): hidden states of every layer of both stacks,
+// and every gradient.
+#include "models/seq2seq.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "formats/safetensors.h"
+#include "models/sources.h"
+#include "models/test_support.h"
+
+namespace instruct::models {
+namespace {
+
+namespace fs = std::filesystem;
+
+// An encoder-decoder with the rows of its golden: each a source and an answer.
+class Seq2SeqParity : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { load({}); }
+  void load(const WeightOptions& options, ops::Backend backend = ops::Backend::kCpu) {
+    const fs::path folder = golden_seq2seq(GetParam());
+    engine_ = std::make_unique<ops::Engine>(2, backend);
+    source_ = make_folder_source(folder);
+    tensors_ = formats::SafetensorsFile::open(folder / "expected.safetensors");
+    const Value json = parse_json(read_file(folder / "config.json"), "config.json");
+    model_ = std::make_unique<Seq2Seq>(seq2seq_config_from_json(json, "config.json"), *source_, options,
+                                       engine_->allocator());
+    tokens_.clear();
+    segments_.clear();
+    targets_.clear();
+    outputs_.clear();
+    const Value golden = parse_json(read_file(folder / "expected.json"), "expected.json");
+    for (const Value& row : golden.at("rows").as_array()) {
+      const auto begin = static_cast<std::int64_t>(tokens_.size());
+      const std::int64_t answer = begin + row.at("source").as_integer();
+      for (const Value& id : row.at("ids").as_array()) tokens_.push_back(static_cast<std::int32_t>(id.as_integer()));
+      const auto end = static_cast<std::int64_t>(tokens_.size()) - 1;  // the last token is only predicted
+      for (std::int64_t t = answer; t < end; ++t) {
+        outputs_.push_back(static_cast<std::int32_t>(t));
+        targets_.push_back(tokens_[static_cast<std::size_t>(t) + 1]);
+      }
+      tokens_.pop_back();
+      segments_.push_back({.begin = begin, .end = answer, .source = true});
+      segments_.push_back({.begin = answer, .end = end, .parent = static_cast<std::int32_t>(segments_.size()) - 1});
+    }
+    plan_ = tensor::plan_of(segments_);
+    positions_ = tensor::positions_of(segments_);
+  }
+  Pass pass() const { return {.tokens = tokens_, .positions = positions_, .plan = &plan_}; }
+
+  std::unique_ptr<ops::Engine> engine_;
+  std::unique_ptr<WeightSource> source_;
+  std::shared_ptr<const formats::SafetensorsFile> tensors_;
+  std::unique_ptr<Seq2Seq> model_;
+  std::vector<tensor::Segment> segments_;
+  tensor::AttentionPlan plan_;
+  std::vector<std::int32_t> tokens_, positions_, targets_, outputs_;
+};
+INSTANTIATE_TEST_SUITE_P(Models, Seq2SeqParity, ::testing::ValuesIn(golden_seq2seqs()), test_name);
+
+TEST_P(Seq2SeqParity, HiddenStatesOfEveryLayerAreTheOfficialOnes) {
+  for (const ops::Backend backend : {ops::Backend::kCpu, ops::Backend::kReference}) {
+    load({}, backend);
+    Seq2Seq::Layers layers;
+    model_->hidden(engine_->context(), pass(), &layers);
+    ASSERT_EQ(static_cast<std::int64_t>(layers.encoder.size()), model_->config().layers + 1);
+    ASSERT_EQ(static_cast<std::int64_t>(layers.decoder.size()), model_->config().decoder_layers + 1);
+    for (const bool encoder : {true, false}) {
+      const std::vector<Tensor>& states = encoder ? layers.encoder : layers.decoder;
+      for (std::size_t layer = 0; layer < states.size(); ++layer) {
+        std::int64_t begin = 0;
+        for (std::size_t row = 0; 2 * row < segments_.size(); ++row) {
+          const tensor::Segment& segment = segments_[2 * row + (encoder ? 0 : 1)];
+          const std::int64_t end = begin + segment.end - segment.begin;
+          const std::string name = fmt::format("{}.{}.{}", encoder ? "encoder" : "decoder", layer, row);
+          EXPECT_LE(largest_gap(states[layer].rows(begin, end).to_floats(), tensors_->tensor(name).to_floats()), 1e-4F)
+              << name;
+          begin = end;
+        }
+      }
+    }
+  }
+}
+
+// In one pass, and with activation checkpointing.
+TEST_P(Seq2SeqParity, EveryGradientIsTheOfficialOne) {
+  for (const bool checkpoint : {false, true}) {
+    load({.trainable = true});
+    const std::vector<float> weights(targets_.size(), 1.0F / static_cast<float>(targets_.size()));
+    autograd::Tape tape;
+    Pass whole = pass();
+    whole.rows = outputs_;
+    whole.checkpoint = checkpoint;
+    const std::vector<float> values =
+        model_->log_probabilities(engine_->context(&tape), whole, {.targets = targets_, .weights = weights},
+                                  model_->config().vocabulary);
+    tape.backward();
+    double loss = 0;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      loss -= static_cast<double>(weights[i]) * static_cast<double>(values[i]);
+    EXPECT_NEAR(loss, static_cast<double>(tensors_->tensor("loss").data<float>()[0]), 1e-5);
+    std::size_t compared = 0;
+    for (const NamedWeight& weight : model_->weights()) {
+      const std::string name = "gradient." + weight.name;
+      if (!tensors_->has(name)) continue;
+      ++compared;
+      const std::vector<float> wanted = tensors_->tensor(name).to_floats();
+      ASSERT_TRUE(weight.variable.gradient().defined()) << name;
+      const std::vector<float> got = weight.variable.gradient().to_floats();
+      ASSERT_EQ(got.size(), wanted.size());
+      for (std::size_t i = 0; i < got.size(); ++i)
+        ASSERT_NEAR(got[i], wanted[i], 1e-5 + 1e-3 * std::abs(static_cast<double>(wanted[i]))) << name << " " << i;
+    }
+    std::size_t official = 0;
+    for (const std::string& name : tensors_->names()) official += name.starts_with("gradient.") ? 1U : 0U;
+    EXPECT_EQ(compared, official);
+  }
+}
+
+TEST_P(Seq2SeqParity, AnAnswerNeedsASource) {
+  std::vector<tensor::Segment> segments{{.begin = 0, .end = 3}};
+  const tensor::AttentionPlan plan = tensor::plan_of(segments);
+  Pass alone = pass();
+  alone.tokens = alone.tokens.first(3);
+  alone.positions = alone.positions.first(3);
+  alone.plan = &plan;
+  EXPECT_THROW(model_->hidden(engine_->context(), alone), Error);
+}
+
+// Every distance of transformers' T5Attention._relative_position_bucket (tests/goldens/seq2seq/buckets.py).
+TEST(DistanceBuckets, AreTheOfficialOnes) {
+  const Value golden = parse_json(read_file(golden_seq2seq("buckets.json")), "buckets.json");
+  for (const Value& one : golden.as_array()) {
+    const std::vector<std::int32_t> got =
+        distance_buckets(one.at("buckets").as_integer(), one.at("farthest").as_integer(),
+                         one.at("bidirectional").as_bool() ? Directions::kBoth : Directions::kBackwards);
+    ASSERT_EQ(got.size(), one.at("of").size());
+    for (std::size_t i = 0; i < got.size(); ++i)
+      ASSERT_EQ(got[i], one.at("of").as_array()[i].as_integer()) << i << " of " << one.at("farthest").as_integer();
+  }
+}
+
+}  // namespace
+}  // namespace instruct::models
