@@ -41,6 +41,14 @@ Tensor as_dtype(const Tensor& source, DType dtype, tensor::Allocator& allocator)
   return result;
 }
 
+constexpr std::string_view kHead = "lm_head";
+
+// Its logits never exist as a whole, and nothing would add a branch's to them.
+[[noreturn]] void refuse_head() {
+  raise(ErrorCategory::kUnsupported,
+        "LoRA on the head (lm_head) is not supported: leave it out of the target modules, or tune the whole model");
+}
+
 }  // namespace
 
 std::int64_t LoraConfig::rank_of(const std::string& module) const {
@@ -61,7 +69,8 @@ std::vector<nn::Linear*> match_targets(std::span<const std::string> targets, std
     bool wanted = false;
     for (std::size_t i = 0; i < targets.size(); ++i) {
       const bool all = targets[i] == "all-linear" || targets[i] == "all";
-      if (all ? (layer->name != "lm_head" && !layer->by_name_only) : names_module(targets[i], layer->name)) {
+      if (all ? (layer->name != kHead && !layer->by_name_only) : names_module(targets[i], layer->name)) {
+        if (layer->name == kHead) refuse_head();
         wanted = true;
         used[i] = true;
       }
@@ -119,6 +128,7 @@ std::unique_ptr<LoraAdapter> LoraAdapter::load(const LoraConfig& config, std::sp
                                                tensor::Allocator& allocator) {
   std::vector<LoraModule> modules;
   for (const Weights& stored : weights) {
+    if (stored.module == kHead) refuse_head();
     const auto found = std::find_if(layers.begin(), layers.end(),
                                     [&](const nn::Linear* layer) { return layer->name == stored.module; });
     if (found == layers.end()) {

@@ -77,5 +77,27 @@ TEST_F(Lora, MistakesAreNamed) {
   EXPECT_THROW(LoraAdapter::load({}, wrong, layers, DType::kF32, engine_.allocator()), Error);
 }
 
+TEST_F(Lora, TheHeadIsRefused) {
+  nn::Linear q = layer("model.layers.0.self_attn.q_proj", 6, 16);
+  nn::Linear head = layer("lm_head", 9, 16);
+  const std::vector<nn::Linear*> layers{&q, &head};
+  const auto expect_refusal = [](const auto& act) {
+    try {
+      act();
+      ADD_FAILURE() << "an adapter of the head";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.category(), ErrorCategory::kUnsupported);
+      EXPECT_NE(std::string(error.what()).find("lm_head"), std::string::npos) << error.what();
+    }
+  };
+  expect_refusal([&] {
+    LoraAdapter::create({.rank = 4, .target_modules = {"q_proj", "lm_head"}}, layers, DType::kF32, 0,
+                        engine_.allocator());
+  });
+  const std::vector<LoraAdapter::Weights> stored{{"lm_head", Tensor::zeros({4, 16}, DType::kF32, engine_.allocator()),
+                                                  Tensor::zeros({9, 4}, DType::kF32, engine_.allocator())}};
+  expect_refusal([&] { LoraAdapter::load({.rank = 4}, stored, layers, DType::kF32, engine_.allocator()); });
+}
+
 }  // namespace
 }  // namespace instruct::adapters

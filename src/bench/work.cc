@@ -4,8 +4,16 @@
 
 #include <algorithm>
 
+#include "models/families.h"
+#include "models/seq2seq_config.h"
+
 namespace instruct::bench {
 namespace {
+
+bool is_before_attention(const models::DecoderNames& names, const nn::Linear& layer) {
+  const auto named = [&](std::string_view name) { return layer.name.ends_with(name); };
+  return named(names.query) || named(names.key) || named(names.value) || named(names.fused_attention);
+}
 
 // Rows that go through a layer: in the last block, those without a prediction stop after serving as keys and values.
 std::int64_t rows_of(const models::LanguageModel& model, const nn::Linear& layer, const data::BatchCost& cost) {
@@ -16,18 +24,20 @@ std::int64_t rows_of(const models::LanguageModel& model, const nn::Linear& layer
                             layer.name.ends_with("encoder_attn.k_proj") || layer.name.ends_with("encoder_attn.v_proj");
     return of_sources ? cost.sources : cost.tokens - cost.sources;
   }
-  const std::string last = fmt::format("model.layers.{}.", model.sizes().layers - 1);
+  const models::DecoderNames& names = models::family_of(model.sizes().architecture).names;
+  const std::string last = fmt::format("{}{}.", names.block, model.sizes().layers - 1);
   if (layer.name.find(".experts.") != std::string::npos)
     return cost.tokens * model.sizes().chosen_experts / model.sizes().experts;  // as if evenly chosen
-  const bool before_attention =
-      layer.name.ends_with("q_proj") || layer.name.ends_with("k_proj") || layer.name.ends_with("v_proj");
-  return layer.name.starts_with(last) && !before_attention ? std::min(cost.tokens, cost.predictions) : cost.tokens;
+  return layer.name.starts_with(last) && !is_before_attention(names, layer) ? std::min(cost.tokens, cost.predictions)
+                                                                            : cost.tokens;
 }
 
 // Nothing below the first block's attention input is trained, unless everything is.
-bool needs_input_gradient(const nn::Linear& layer, Purpose purpose) {
+bool needs_input_gradient(const models::LanguageModel& model, const nn::Linear& layer, Purpose purpose) {
   if (purpose == Purpose::kForward) return false;
-  const bool first = layer.name.starts_with("model.layers.0.self_attn.") && !layer.name.ends_with("o_proj");
+  if (models::find_seq2seq_family(model.sizes().architecture) != nullptr) return true;
+  const models::DecoderNames& names = models::family_of(model.sizes().architecture).names;
+  const bool first = layer.name.starts_with(fmt::format("{}0.", names.block)) && is_before_attention(names, layer);
   return purpose == Purpose::kFull || !first;
 }
 
@@ -59,7 +69,7 @@ std::vector<Product> linear_products(models::LanguageModel& model, const data::B
   for (const nn::Linear* layer : model.linears()) {
     if (layer->name == "lm_head") continue;
     products.add_layer(rows_of(model, *layer, cost), layer->outputs(), layer->inputs(),
-                       needs_input_gradient(*layer, purpose), purpose == Purpose::kFull);
+                       needs_input_gradient(model, *layer, purpose), purpose == Purpose::kFull);
   }
   products.add_layer(cost.predictions, model.sizes().vocabulary, model.sizes().width, purpose != Purpose::kForward,
                      purpose == Purpose::kFull);

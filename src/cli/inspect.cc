@@ -122,22 +122,23 @@ Value model_value(const fs::path& path) {
   if (package.encoder != nullptr) return encoder_value(package);
   const Weights weights = weights_of(package.model->weights());
   const models::LlamaConfig& config = package.config;
-  Value value = Value::object({{"kind", "model"},
-                               {"file", package.gguf != nullptr ? "GGUF" : "Hugging Face folder"},
-                               {"architecture", config.architecture},
-                               {"parameters", weights.parameters},
-                               {"layers", config.layers},
-                               {"width", config.width},
-                               {"feed-forward width", config.feed_forward_width},
-                               {"heads", fmt::format("{} of {}, {} for keys and values", config.heads,
-                                                     config.head_width, config.key_value_heads)},
-                               {"context", config.context_length},
-                               {"vocabulary", config.vocabulary},
-                               {"rotary", rotary_text(config.rotary)},
-                               {"embeddings", config.tied_embeddings ? "tied" : "untied"},
-                               {"fingerprint", package.model->fingerprint().substr(0, 16)},
-                               {"parameters by type", weights.types},
-                               {"tokenizer", tokenizer_value(*package.tokenizer)}});
+  Value value =
+      Value::object({{"kind", "model"},
+                     {"file", package.gguf != nullptr ? "GGUF" : "Hugging Face folder"},
+                     {"architecture", config.architecture},
+                     {"parameters", weights.parameters},
+                     {"layers", config.layers},
+                     {"width", config.width},
+                     {"feed-forward width", config.feed_forward_width},
+                     {"heads", fmt::format("{} of {}, {} for keys and values", config.heads, config.head_width,
+                                           config.key_value_heads)},
+                     {"context", config.context_length},
+                     {"vocabulary", config.vocabulary},
+                     {"rotary", config.learned_positions ? "none: positions are learned" : rotary_text(config.rotary)},
+                     {"embeddings", config.tied_embeddings ? "tied" : "untied"},
+                     {"fingerprint", package.model->fingerprint().substr(0, 16)},
+                     {"parameters by type", weights.types},
+                     {"tokenizer", tokenizer_value(*package.tokenizer)}});
   const auto count = [](const std::vector<bool>& layers) {
     return std::int64_t{std::count(layers.begin(), layers.end(), true)};
   };

@@ -257,7 +257,7 @@ TEST(Generator, TokensPastTheTokenizersVocabularyAreNeverChosen) {
 
 TEST(Generator, TheContextEndsAnAnswer) {
   TinyModel tiny;
-  const std::int64_t context = tiny.model().config().context_length;
+  const std::int64_t context = tiny.model().sizes().context_length;
   Request request{.prompt = std::vector<std::int32_t>(static_cast<std::size_t>(context) - 3, 5),
                   .max_new_tokens = 100,
                   .ignore_end = true};

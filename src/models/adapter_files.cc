@@ -23,16 +23,22 @@ using adapters::LoraConfig;
 constexpr std::string_view kPrefix = "base_model.model.";
 
 // Short names when the adapter has every layer of that name, else full paths: PEFT makes a module for each match, and
-// one without matrices would be a warning there.
+// one without matrices would be a warning there. Where a block has several of a name (GPT-2's attn.c_proj and
+// mlp.c_proj), the part before it stands with it.
 std::vector<std::string> target_modules(const LoraAdapter& adapter, std::int64_t blocks) {
-  std::map<std::string, std::vector<std::string>> by_part;
-  for (const adapters::LoraModule& module : adapter.modules())
-    by_part[module.name.substr(module.name.rfind('.') + 1)].push_back(module.name);
+  std::map<std::string, std::map<std::string, std::vector<std::string>>> by_end;  // by one part, by two
+  for (const adapters::LoraModule& module : adapter.modules()) {
+    const std::size_t last = module.name.rfind('.');
+    const std::size_t before = last == std::string::npos ? last : module.name.rfind('.', last - 1);
+    by_end[module.name.substr(last + 1)][module.name.substr(before + 1)].push_back(module.name);
+  }
   std::vector<std::string> targets;
-  for (const auto& [part, names] : by_part) {
-    const bool everywhere = part == "lm_head" || names.size() == static_cast<std::size_t>(blocks);
-    if (everywhere) targets.push_back(part);
-    if (!everywhere) targets.insert(targets.end(), names.begin(), names.end());
+  for (const auto& [part, by_two] : by_end) {
+    for (const auto& [two, names] : by_two) {
+      const bool everywhere = names.size() == static_cast<std::size_t>(blocks);
+      if (everywhere) targets.push_back(by_two.size() == 1 ? part : two);
+      if (!everywhere) targets.insert(targets.end(), names.begin(), names.end());
+    }
   }
   return targets;
 }
@@ -54,6 +60,8 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std:
   Value alphas = Value::object();
   for (const auto& [key, alpha] : config.alpha_pattern) alphas.set(key, alpha);
   const double whole = std::floor(config.alpha);
+  const bool inputs_first = std::any_of(adapter.modules().begin(), adapter.modules().end(),
+                                        [](const auto& module) { return module.layer->inputs_first; });
   return Value::object(
       {{"peft_type", "LORA"},
        {"task_type", heads.weights.empty() ? "CAUSAL_LM" : "SEQ_CLS"},
@@ -64,7 +72,7 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std:
        {"lora_dropout", config.dropout},
        {"target_modules", target_values},
        {"bias", "none"},
-       {"fan_in_fan_out", false},
+       {"fan_in_fan_out", inputs_first},
        {"use_rslora", config.rank_stabilised},
        {"modules_to_save", saved},
        {"rank_pattern", ranks},

@@ -53,15 +53,6 @@ std::shared_ptr<const formats::TensorFile> open_weights(const fs::path& folder, 
         names.files[1].empty() ? "" : fmt::format(", and {} too", names.files[1]));
 }
 
-Tensor transposed(const Tensor& matrix, tensor::Allocator& allocator) {
-  Tensor result = Tensor::empty({matrix.dim(1), matrix.dim(0)}, tensor::DType::kF32, allocator);
-  for (std::int64_t i = 0; i < matrix.dim(0); ++i) {
-    for (std::int64_t j = 0; j < matrix.dim(1); ++j)
-      result.data<float>()[j * matrix.dim(0) + i] = matrix.data<float>()[i * matrix.dim(1) + j];
-  }
-  return result;
-}
-
 Tensor matrix_of(const formats::TensorFile& file, const std::string& name, const Names& names,
                  tensor::Allocator& allocator) {
   const Tensor stored = file.tensor(name);
@@ -69,7 +60,7 @@ Tensor matrix_of(const formats::TensorFile& file, const std::string& name, const
     raise(ErrorCategory::kBadData, "{}: tensor '{}' has shape {}: a LoRA matrix has two dimensions", file.origin(),
           name, stored.shape().text());
   const Tensor matrix = ops::converted_copy(stored, tensor::DType::kF32, allocator);
-  return names.transposed ? transposed(matrix, allocator) : matrix;
+  return names.transposed ? ops::transposed_copy(matrix, allocator) : matrix;
 }
 
 // The module that a tensor belongs to; empty where the name is not one of a LoRA matrix.

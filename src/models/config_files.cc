@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "models/activations.h"
 #include "models/families.h"
 #include "models/json_fields.h"
 #include "models/rotary_files.h"
@@ -90,6 +91,9 @@ void set_family(const Family& family, LlamaConfig& config) {
   config.architecture = family.model_type;
   config.head_norms = family.head_norms;
   config.fused_projections = family.fused_projections;
+  config.layer_norms = family.layer_norms;
+  config.learned_positions = family.learned_positions;
+  config.gated = family.gated;
   config.out_norms = family.out_norms;
   config.norm_offset = family.norm_offset;
   if (family.activation != "silu") config.activation = ops::Activation::kGeluTanh;
@@ -165,6 +169,31 @@ LlamaConfig sizes_from_json(const Value& json, const Family& family) {
   return config;
 }
 
+// GPT-2 has keys of its own, all of which may be missing.
+LlamaConfig gpt2_from_json(const Value& json, const Family& family) {
+  LlamaConfig config;
+  config.layers = integer_or(json, "n_layer", 12);
+  config.width = integer_or(json, "n_embd", 768);
+  config.feed_forward_width = integer_or(json, "n_inner", 4 * std::clamp<std::int64_t>(config.width, 0, 1 << 20));
+  config.heads = config.key_value_heads = integer_or(json, "n_head", 12);
+  if (config.heads < 1 || config.width % config.heads != 0)
+    raise(ErrorCategory::kBadData, "n_embd is {}, which {} heads (n_head) do not divide", config.width, config.heads);
+  config.head_width = config.width / config.heads;
+  config.vocabulary = integer_or(json, "vocab_size", 50257);
+  config.context_length = integer_or(json, "n_positions", integer_or(json, "n_ctx", 1024));
+  config.norm_epsilon = static_cast<float>(number_or(json, "layer_norm_epsilon", 1e-5));
+  config.tied_embeddings = boolean_or(json, "tie_word_embeddings", family.tied_by_default);
+  config.attention_bias = config.output_bias = true;
+  set_family(family, config);
+  config.activation = activation_or(json, "activation_function", config.activation);
+  if (!boolean_or(json, "scale_attn_weights", true)) config.query_scalar = 1;
+  config.scores_by_layer = boolean_or(json, "scale_attn_by_inverse_layer_idx", false);
+  // reorder_and_upcast_attn is about rounding: scores and their softmax are f32 here whatever it says.
+  if (boolean_or(json, "add_cross_attention", false))
+    raise(ErrorCategory::kUnsupported, "add_cross_attention: a decoder that reads an encoder is not supported");
+  return config;
+}
+
 // Which layers the window holds for: as the file says, or as llama.cpp takes it.
 void choose_windowed_layers(const GgufFile& file, const std::string& prefix, const Family& family,
                             LlamaConfig& config) {
@@ -180,6 +209,10 @@ void choose_windowed_layers(const GgufFile& file, const std::string& prefix, con
 }
 
 }  // namespace
+
+std::string_view epsilon_key(const Family& family) {
+  return family.layer_norms ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+}
 
 LlamaConfig config_from_gguf(const GgufFile& file) {
   LlamaConfig config;
@@ -197,10 +230,10 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
       file.integer_or(prefix + "attention.key_length", config.heads > 0 ? config.width / config.heads : 0);
   config.context_length = file.integer(prefix + "context_length");
   config.sliding_window = file.integer_or(prefix + "attention.sliding_window", 0);
-  config.norm_epsilon = static_cast<float>(file.number(prefix + "attention.layer_norm_rms_epsilon"));
+  config.norm_epsilon = static_cast<float>(file.number(prefix + std::string(epsilon_key(family))));
   config.tied_embeddings = !file.has_tensor("output.weight");
-  config.attention_bias = file.has_tensor("blk.0.attn_q.bias");
-  config.output_bias = file.has_tensor("blk.0.attn_output.bias");
+  config.attention_bias = family.layer_norms || file.has_tensor("blk.0.attn_q.bias");
+  config.output_bias = family.layer_norms || file.has_tensor("blk.0.attn_output.bias");
   set_family(family, config);
   if (config.heads > 0) config.query_scalar = gguf_query_scalar(config);
   const auto soft_cap = [&](const char* key, float otherwise) {
@@ -212,7 +245,7 @@ LlamaConfig config_from_gguf(const GgufFile& file) {
   if (family.unrotated_interval > 0) config.unrotated = every(family.unrotated_interval, config.layers);
   config.vocabulary = file.has_tensor("token_embd.weight") ? file.tensor("token_embd.weight").dim(0) : 0;
   config.padding = file.integer_or("tokenizer.ggml.padding_token_id", -1);
-  read_rotary(file, prefix, family, config);
+  if (!family.learned_positions) read_rotary(file, prefix, family, config);
   if (experts > 0) {
     config.experts = experts;
     config.chosen_experts = file.integer(prefix + "expert_used_count");
@@ -231,6 +264,7 @@ LlamaConfig config_from_json(const Value& json, const std::string& origin) {
   return with_origin(origin, [&] {
     const Family& family = family_of(json.at("model_type").as_string(), origin);
     refuse_variants(json, family);
+    if (family.layer_norms) return gpt2_from_json(json, family);
     LlamaConfig config = sizes_from_json(json, family);
     read_rotary(json, family, origin, config);
     return config;

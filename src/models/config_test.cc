@@ -52,7 +52,7 @@ TEST(Config, WhatCannotBeRightIsNamed) {
   const Value rope = Value::object({{"rope_type", "spiral"}, {"factor", 2.0}});
   const auto scaled = [](std::initializer_list<Value::Member> members) { return Value::object(members); };
   const std::vector<Change> changes{
-      {"model_type", "gpt2", "unsupported: config.json: unknown architecture 'gpt2'"},
+      {"model_type", "gpt_neox", "unsupported: config.json: unknown architecture 'gpt_neox'"},
       {"model_type", "lama", "did you mean 'llama'"},
       {"model_type", 3, "bad data: config.json: "},
       {"hidden_size", "32", "expected integer, got string"},
@@ -108,6 +108,47 @@ TEST(Config, WhatCannotBeRightIsNamed) {
     }
     EXPECT_THAT(message_of([&] { read(json); }), HasSubstr(fmt::format("key '{}' is missing", key)));
   }
+}
+
+TEST(Config, Gpt2HasKeysOfItsOwn) {
+  const auto with = [](std::initializer_list<Value::Member> members) {
+    Value json = Value::object({{"model_type", "gpt2"}});
+    for (const auto& [key, value] : members) json.set(key, value);
+    return json;
+  };
+  const LlamaConfig smallest = read(with({}));  // what a missing key means: the model of 124M parameters
+  EXPECT_EQ(smallest.layers, 12);
+  EXPECT_EQ(smallest.width, 768);
+  EXPECT_EQ(smallest.feed_forward_width, 3072);
+  EXPECT_EQ(smallest.head_width, 64);
+  EXPECT_EQ(smallest.vocabulary, 50257);
+  EXPECT_EQ(smallest.context_length, 1024);
+  EXPECT_TRUE(smallest.tied_embeddings);
+  EXPECT_TRUE(smallest.layer_norms && smallest.learned_positions && !smallest.gated);
+  EXPECT_EQ(smallest.activation, ops::Activation::kGeluTanh);
+  EXPECT_EQ(smallest.padding, -1);
+  EXPECT_EQ(read(with({{"n_ctx", 512}})).context_length, 512);
+  EXPECT_EQ(read(with({{"n_ctx", 512}, {"n_positions", 256}})).context_length, 256);
+  EXPECT_EQ(read(with({{"n_embd", 48}, {"n_head", 4}})).feed_forward_width, 192);
+  EXPECT_EQ(read(with({{"n_inner", Value()}, {"pad_token_id", 5}})).padding, -1);  // its row is one like others
+  EXPECT_EQ(read(with({{"activation_function", "relu"}})).activation, ops::Activation::kRelu);
+  EXPECT_EQ(read(with({{"scale_attn_weights", false}})).query_scalar, 1);
+  EXPECT_TRUE(read(with({{"scale_attn_by_inverse_layer_idx", true}})).scores_by_layer);
+  const Change changes[] = {
+      {"activation_function", "mish", "activation_function 'mish': this program knows gelu, gelu_new"},
+      {"add_cross_attention", true, "unsupported: config.json: add_cross_attention"},
+      {"n_head", 7, "bad data: config.json: n_embd is 768, which 7 heads (n_head) do not divide"},
+      {"n_head", 0, "which 0 heads"},
+      {"n_embd", -768, "hidden_size is -768"},
+      {"n_inner", 0, "intermediate_size is 0"},
+      {"n_layer", 5000, "num_hidden_layers is 5000"},
+      {"n_positions", std::int64_t{1} << 40, "max_position_embeddings is"},
+      {"layer_norm_epsilon", 2.0, "layer_norm_epsilon is 2"},
+      {"n_embd", "768", "expected integer, got string"},
+      {"quantization_config", Value::object({{"quant_method", "gptq"}}), "quantised models as GGUF"},
+  };
+  for (const Change& change : changes)
+    EXPECT_THAT(message_of([&] { read(with({{change.key, change.value}})); }), HasSubstr(change.message)) << change.key;
 }
 
 // Configurations of Gemma 3: today's, that of the first releases, and one that says nothing.

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "models/activation_names.h"
+#include "models/activations.h"
 #include "models/config_check.h"
 #include "models/json_fields.h"
 
@@ -132,11 +132,6 @@ constexpr EncoderFamily kFamilies[] = {
      .pools_by_config = true},
 };
 
-Activation activation_of(const Value& json, const char* key) {
-  const Value* named = given(json, key);
-  return activation_from_name(named == nullptr ? "gelu" : named->as_string(), key);
-}
-
 // What would be computed wrongly without a word.
 void refuse_variants(const Value& json) {
   if (const Value* kind = given(json, "position_embedding_type"); kind != nullptr && kind->as_string() != "absolute")
@@ -156,7 +151,7 @@ EncoderConfig bert_config(const Value& json) {
   config.heads = json.at("num_attention_heads").as_integer();
   config.types = integer_or(json, "type_vocab_size", 2);
   config.norm_epsilon = static_cast<float>(number_or(json, "layer_norm_eps", 1e-12));
-  config.activation = activation_of(json, "hidden_act");
+  config.activation = activation_or(json, "hidden_act", Activation::kGelu);
   config.dropout = number_or(json, "hidden_dropout_prob", 0.1);
   config.position_rows = integer_or(json, "max_position_embeddings", 512);
   return config;
@@ -168,7 +163,7 @@ EncoderConfig distilbert_config(const Value& json) {
   config.width = integer_or(json, "dim", 768);
   config.feed_forward_width = integer_or(json, "hidden_dim", 4 * 768);
   config.heads = integer_or(json, "n_heads", 12);
-  config.activation = activation_of(json, "activation");
+  config.activation = activation_or(json, "activation", Activation::kGelu);
   config.dropout = number_or(json, "dropout", 0.1);
   config.position_rows = integer_or(json, "max_position_embeddings", 512);
   return config;
@@ -198,7 +193,7 @@ EncoderConfig modernbert_config(const Value& json) {
   config.biases = boolean_or(json, "attention_bias", false);
   config.feed_forward_biases = boolean_or(json, "mlp_bias", false);
   config.head_bias = boolean_or(json, "classifier_bias", false);
-  config.activation = activation_of(json, "hidden_activation");
+  config.activation = activation_or(json, "hidden_activation", Activation::kGelu);
   config.dropout = number_or(json, "mlp_dropout", 0);
   config.context_length = integer_or(json, "max_position_embeddings", 8192);
   // local_attention keys on both sides together, and the query's own.

@@ -54,7 +54,8 @@ WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter
   if (package.gguf != nullptr) {
     source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
   } else {
-    source = make_folder_source(package.path, headless_prefix(package.seq2seq));
+    source = package.seq2seq ? make_folder_source(package.path, kHeadlessPrefix)
+                             : make_folder_source(package.path, package.config);
   }
   return [index, source, adapter, &engine](const std::string& name) {
     Tensor weight = ops::converted_copy(source->get(name), DType::kF32, engine.allocator(), engine.threads());

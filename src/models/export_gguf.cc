@@ -35,6 +35,10 @@ void refuse_what_gguf_cannot_say(const LlamaConfig& c, const Family& family) {
       (c.logit_soft_cap > 0) != (family.logit_soft_cap > 0))
     raise(ErrorCategory::kUnsupported, "a GGUF file of this architecture has {} soft caps: use hf",
           family.attention_soft_cap > 0 ? "both" : "no");
+  if (family.layer_norms && (c.query_scalar > 0 || c.scores_by_layer || c.activation != ops::Activation::kGeluTanh))
+    raise(ErrorCategory::kUnsupported,
+          "a GGUF file of this architecture has scores over the root of the head's width (scale_attn_weights, "
+          "scale_attn_by_inverse_layer_idx) and gelu_new: use hf");
   if (c.query_scalar != gguf_query_scalar(c))
     raise(ErrorCategory::kUnsupported,
           "a GGUF file cannot say that query_pre_attn_scalar is {}, llama.cpp takes {}: use hf", c.query_scalar,
@@ -78,10 +82,10 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
     if (family.default_expert_width > 0) number("expert_feed_forward_length", c.expert_width);
   }
   if (c.sliding_window > 0) number("attention.sliding_window", c.sliding_window);
-  writer.set(prefix + "attention.layer_norm_rms_epsilon", c.norm_epsilon);
+  writer.set(prefix + std::string(epsilon_key(family)), c.norm_epsilon);
   if (family.attention_soft_cap > 0) writer.set(prefix + "attn_logit_softcapping", c.attention_soft_cap);
   if (family.logit_soft_cap > 0) writer.set(prefix + "final_logit_softcapping", c.logit_soft_cap);
-  write_rotary(writer, prefix, c);
+  if (!c.learned_positions) write_rotary(writer, prefix, c);
 }
 
 // Counts the matrices that are not of the type the kind of file wants.

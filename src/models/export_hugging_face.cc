@@ -11,6 +11,7 @@
 #include "models/rotary_files.h"
 #include "models/sources.h"
 #include "models/tokenizer_files.h"
+#include "ops/weights.h"
 
 namespace instruct::models {
 namespace {
@@ -36,59 +37,78 @@ Value layer_types(const LlamaConfig& config) {
   return types;
 }
 
+// Of a GGUF file, which has no other scores and activation than these defaults.
+Value gpt2_json(const LlamaConfig& c, const Family& family) {
+  return Value::object({{"architectures", Value(Value::Array{architecture_name(c)})},
+                        {"model_type", c.architecture},
+                        {"activation_function", std::string(family.activation)},
+                        {"n_embd", c.width},
+                        {"n_inner", c.feed_forward_width},
+                        {"n_layer", c.layers},
+                        {"n_head", c.heads},
+                        {"n_positions", c.context_length},
+                        {"vocab_size", c.vocabulary},
+                        {"layer_norm_epsilon", static_cast<double>(c.norm_epsilon)}});
+}
+
+Value llama_json(const LlamaConfig& c, const Family& family) {
+  Value config = Value::object({{"architectures", Value(Value::Array{architecture_name(c)})},
+                                {"model_type", model_type(c)},
+                                {c.out_norms ? "hidden_activation" : "hidden_act", std::string(family.activation)},
+                                {"hidden_size", c.width},
+                                {"intermediate_size", c.feed_forward_width},
+                                {"num_hidden_layers", c.layers},
+                                {"num_attention_heads", c.heads},
+                                {"num_key_value_heads", c.key_value_heads},
+                                {"head_dim", c.head_width},
+                                {"vocab_size", c.vocabulary},
+                                {"max_position_embeddings", max_position_embeddings(c)},
+                                {"rms_norm_eps", static_cast<double>(c.norm_epsilon)},
+                                {"rope_theta", c.rotary.theta},
+                                {"rope_scaling", rope_scaling_json(c.rotary)},
+                                {"attention_bias", c.output_bias},
+                                {"mlp_bias", false}});
+  if (c.sliding_window > 0) {
+    config.set("sliding_window", c.sliding_window);
+    if (!family.window_always) config.set("use_sliding_window", true);
+    if (!family.window_always || family.full_interval > 0) config.set("layer_types", layer_types(c));
+  }
+  if (c.experts > 0) {
+    config.set("num_experts", c.experts);  // as older versions of transformers call it, and newer ones
+    config.set("num_local_experts", c.experts);
+    config.set("num_experts_per_tok", c.chosen_experts);
+    config.set("norm_topk_prob", c.renormalise_experts);
+    if (family.default_expert_width > 0) config.set("moe_intermediate_size", c.expert_width);
+  }
+  if (family.original_context > 0)
+    config.set("original_max_position_embeddings", static_cast<std::int64_t>(c.rotary.original_context));
+  if (family.partial_rotary)
+    config.set("partial_rotary_factor", static_cast<double>(c.rotary.width) / static_cast<double>(c.head_width));
+  if (c.window_rotary) config.set("rope_local_base_freq", c.window_rotary->theta);
+  if (c.query_scalar > 0) config.set("query_pre_attn_scalar", c.query_scalar);
+  if (c.out_norms) {
+    const auto cap = [](float value) { return value > 0 ? Value(static_cast<double>(value)) : Value(); };
+    config.set("attn_logit_softcapping", cap(c.attention_soft_cap));
+    config.set("final_logit_softcapping", cap(c.logit_soft_cap));
+  }
+  if (!c.unrotated.empty()) {
+    Value rotated = Value::array();
+    for (const bool without : c.unrotated) rotated.push(Value(std::int64_t{without ? 0 : 1}));
+    config.set("no_rope_layers", rotated);
+  }
+  if (c.attention_bias && !c.output_bias && !family.projections_biased)
+    raise(ErrorCategory::kUnsupported,
+          "a Hugging Face folder cannot hold this model: q, k and v have biases, o has none");
+  return config;
+}
+
 Value config_json(const Package& package, DType dtype) {
   Value config = package.hugging_face_config;
   const LlamaConfig& c = package.config;
   if (!config.is_object()) {
     const Family& family = family_of(model_type(c));
-    config = Value::object({{"architectures", Value(Value::Array{architecture_name(c)})},
-                            {"model_type", model_type(c)},
-                            {c.out_norms ? "hidden_activation" : "hidden_act", std::string(family.activation)},
-                            {"hidden_size", c.width},
-                            {"intermediate_size", c.feed_forward_width},
-                            {"num_hidden_layers", c.layers},
-                            {"num_attention_heads", c.heads},
-                            {"num_key_value_heads", c.key_value_heads},
-                            {"head_dim", c.head_width},
-                            {"vocab_size", c.vocabulary},
-                            {"max_position_embeddings", max_position_embeddings(c)},
-                            {"rms_norm_eps", static_cast<double>(c.norm_epsilon)},
-                            {"rope_theta", c.rotary.theta},
-                            {"rope_scaling", rope_scaling_json(c.rotary)},
-                            {"attention_bias", c.output_bias},
-                            {"mlp_bias", false}});
+    config = family.layer_norms ? gpt2_json(c, family) : llama_json(c, family);
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
-    if (c.sliding_window > 0) {
-      config.set("sliding_window", c.sliding_window);
-      if (!family.window_always) config.set("use_sliding_window", true);
-      if (!family.window_always || family.full_interval > 0) config.set("layer_types", layer_types(c));
-    }
-    if (c.experts > 0) {
-      config.set("num_experts", c.experts);  // as older versions of transformers call it, and newer ones
-      config.set("num_local_experts", c.experts);
-      config.set("num_experts_per_tok", c.chosen_experts);
-      config.set("norm_topk_prob", c.renormalise_experts);
-      if (family.default_expert_width > 0) config.set("moe_intermediate_size", c.expert_width);
-    }
-    if (family.original_context > 0)
-      config.set("original_max_position_embeddings", static_cast<std::int64_t>(c.rotary.original_context));
-    if (family.partial_rotary)
-      config.set("partial_rotary_factor", static_cast<double>(c.rotary.width) / static_cast<double>(c.head_width));
-    if (c.window_rotary) config.set("rope_local_base_freq", c.window_rotary->theta);
-    if (c.query_scalar > 0) config.set("query_pre_attn_scalar", c.query_scalar);
-    if (c.out_norms) {
-      const auto cap = [](float value) { return value > 0 ? Value(static_cast<double>(value)) : Value(); };
-      config.set("attn_logit_softcapping", cap(c.attention_soft_cap));
-      config.set("final_logit_softcapping", cap(c.logit_soft_cap));
-    }
-    if (!c.unrotated.empty()) {
-      Value rotated = Value::array();
-      for (const bool without : c.unrotated) rotated.push(Value(std::int64_t{without ? 0 : 1}));
-      config.set("no_rope_layers", rotated);
-    }
-    if (c.attention_bias && !c.output_bias && !family.projections_biased)
-      raise(ErrorCategory::kUnsupported,
-            "a Hugging Face folder cannot hold this model: q, k and v have biases, o has none");
     config.set("bos_token_id", id(package.tokenizer->bos()));
     config.set("eos_token_id", id(package.tokenizer->eos()));
     config.set("pad_token_id", id(package.tokenizer->pad()));
@@ -137,8 +157,13 @@ void write_hugging_face_files(const fs::path& folder, const Package& package, co
   ThreadPool threads(1);  // rounding is faster than the disk
   std::vector<formats::TensorToWrite> tensors;
   for (const NamedWeight& entry : package.model->weights()) {
-    tensors.push_back({entry.name, entry.variable.value().shape(), dtype, [&, name = entry.name] {
-                         return encoded_weight(name, weights(name), dtype, *allocator, threads);
+    tensor::Shape shape = entry.variable.value().shape();
+    const bool turned = has_inputs_first(package.config, entry.name, shape);
+    if (turned) shape = {shape[1], shape[0]};
+    tensors.push_back({entry.name, shape, dtype, [&, name = entry.name, turned] {
+                         const Tensor weight = weights(name);
+                         return encoded_weight(name, turned ? ops::transposed_copy(weight, *allocator) : weight, dtype,
+                                               *allocator, threads);
                        }});
   }
   write_file_atomic(folder / "config.json", dump_json(config_json(package, dtype), {.indent = 2}) + "\n");

@@ -25,6 +25,7 @@ std::vector<std::string> exported_models() {
   std::vector<std::string> names = golden_models();
   std::erase(names, "qwen2-window");
   std::erase(names, "qwen3-moe-mixed");
+  std::erase(names, "gpt2-scaled");
   return names;
 }
 
@@ -114,23 +115,24 @@ TEST_P(Export, StoredWeightsAreWithinAStepOfTheMergedOnes) {
   const LoadedAdapter adapter = adapter_of(opened, golden_model(GetParam()) / "adapter");
   tensor::Allocator& allocator = opened.engine.allocator();
   const auto weights = merged_weights(opened.package, &adapter, opened.engine);
-  const auto names = opened.package.model->weights();
+  const auto stored = opened.package.model->weights();
+  const DecoderNames& names = family_of(opened.package.config.architecture).names;
   for (const DType dtype :
        {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0}) {
     write_gguf(folder_ / "m.gguf", opened.package, "", weights,
                {gguf_type(tensor::info(dtype).name), opened.engine.threads()});
     const auto file = formats::GgufFile::open(folder_ / "m.gguf");
     const auto gguf = make_gguf_source(file, opened.package.config, tensor::make_host_allocator());
-    for (const NamedWeight& weight : names)
+    for (const NamedWeight& weight : stored)
       expect_near(gguf->get(weight.name), weights(weight.name), allocator, weight.name,
                   gguf_offset(opened.package.config, weight.name));
-    EXPECT_EQ(gguf->get("model.layers.0.self_attn.o_proj.weight").dtype(), dtype);
+    EXPECT_EQ(gguf->get(fmt::format("{}0.{}.weight", names.block, names.output)).dtype(), dtype);
     if (tensor::is_quantised(dtype)) continue;
     write_hf(opened, weights, dtype);
-    const auto hf = make_folder_source(folder_ / "hf");
-    for (const NamedWeight& weight : names)
+    const auto hf = make_folder_source(folder_ / "hf", opened.package.config);
+    for (const NamedWeight& weight : stored)
       expect_near(hf->get(weight.name), weights(weight.name), allocator, weight.name);
-    EXPECT_EQ(hf->get("model.norm.weight").dtype(), dtype);
+    EXPECT_EQ(hf->get(fmt::format("{}.weight", names.norm)).dtype(), dtype);
     const Value config = parse_json(read_file(folder_ / "hf" / "config.json"), "config.json");
     EXPECT_EQ(config.at("dtype"), config.at("torch_dtype"));
     EXPECT_NO_THROW(Opened(folder_ / "hf").logits());
@@ -162,12 +164,16 @@ TEST_P(Export, GgufHasWhatLlamaCppAsksFor) {
              merged_weights(opened.package, nullptr, opened.engine), {gguf_type("q4_0"), opened.engine.threads()});
   const auto file = formats::GgufFile::open(folder_ / "m.gguf");
   const std::string architecture = file->text("general.architecture");
-  EXPECT_EQ(architecture, family_of(opened.package.config.architecture).gguf);
+  const Family& family = family_of(opened.package.config.architecture);
+  EXPECT_EQ(architecture, family.gguf);
   for (const char* key : {"block_count", "context_length", "embedding_length", "feed_forward_length",
-                          "attention.head_count", "attention.head_count_kv", "rope.dimension_count", "vocab_size"})
+                          "attention.head_count", "attention.head_count_kv", "vocab_size"})
     EXPECT_GT(file->integer(architecture + "." + key), 0) << key;
-  EXPECT_GT(file->number(architecture + ".attention.layer_norm_rms_epsilon"), 0);
-  EXPECT_EQ(file->number(architecture + ".rope.freq_base"), opened.package.config.rotary.theta);
+  EXPECT_GT(file->number(architecture + "." + std::string(epsilon_key(family))), 0);
+  if (!family.learned_positions) {
+    EXPECT_GT(file->integer(architecture + ".rope.dimension_count"), 0);
+    EXPECT_EQ(file->number(architecture + ".rope.freq_base"), opened.package.config.rotary.theta);
+  }
   EXPECT_EQ(file->integer("general.file_type"), 2);
   EXPECT_EQ(file->integer("general.quantization_version"), 2);
   EXPECT_EQ(file->text("tokenizer.ggml.model"), "gpt2");
@@ -261,6 +267,29 @@ TEST(ExportOfGemma, WhatGgufCannotSayIsRefused) {
   EXPECT_THAT(message(), HasSubstr("how layers with a window scale their positions: use hf"));
 }
 
+// What llama.cpp computes a GPT-2's scores and feed-forward with.
+TEST(ExportOfGpt2, WhatGgufCannotSayIsRefused) {
+  Opened opened(golden_model("gpt2"));
+  LlamaConfig& config = opened.package.config;
+  const LlamaConfig usual = config;
+  const auto expect_refusal = [&] {
+    EXPECT_THAT(message_of([&] {
+                  write_gguf(fs::temp_directory_path() / "instruct-never-written.gguf", opened.package, "",
+                             merged_weights(opened.package, nullptr, opened.engine),
+                             {gguf_type("f32"), opened.engine.threads()});
+                }),
+                HasSubstr("and gelu_new: use hf"));
+  };
+  config.query_scalar = 1;
+  expect_refusal();
+  config = usual;
+  config.scores_by_layer = true;
+  expect_refusal();
+  config = usual;
+  config.activation = ops::Activation::kRelu;
+  expect_refusal();
+}
+
 TEST(ExportOfExperts, WhatGgufCannotSayIsRefused) {
   Opened opened(golden_model("qwen3-moe"));
   LlamaConfig& config = opened.package.config;
@@ -328,6 +357,7 @@ TEST_P(Export, PeftFoldersReadBackEqual) {
   EXPECT_EQ(config.at("target_modules").size() * static_cast<std::size_t>(opened.package.config.layers),
             adapter.adapter->modules().size());
   EXPECT_EQ(config.at("peft_type").as_string(), "LORA");
+  EXPECT_EQ(config.at("fan_in_fan_out").as_bool(), family_of(opened.package.config.architecture).inputs_first);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Export, ::testing::ValuesIn(exported_models()), test_name);

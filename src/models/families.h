@@ -8,6 +8,21 @@
 
 namespace instruct::models {
 
+// What files of Hugging Face call the weights: modules, those of a block behind its number.
+struct DecoderNames {
+  std::string_view embedding = "model.embed_tokens";
+  std::string_view positions = "";  // empty: none are learned
+  std::string_view block = "model.layers.";
+  std::string_view attention_norm = "input_layernorm";
+  std::string_view query = "self_attn.q_proj", key = "self_attn.k_proj", value = "self_attn.v_proj";
+  std::string_view fused_attention = "self_attn.qkv_proj";
+  std::string_view output = "self_attn.o_proj";
+  std::string_view feed_forward_norm = "post_attention_layernorm";
+  std::string_view gate = "mlp.gate_proj", up = "mlp.up_proj", down = "mlp.down_proj";
+  std::string_view fused_gating = "mlp.gate_up_proj";
+  std::string_view norm = "model.norm";
+};
+
 struct Family {
   std::string_view model_type;    // of config.json
   std::string_view architecture;  // of transformers: the class that config.json names
@@ -16,8 +31,14 @@ struct Family {
   bool gguf_moves_rows = false;
   bool projections_biased = false;  // q, k and v always, o never
   bool fused_projections = false;   // q, k and v are one matrix, gate and up another
-  bool head_norms = false;          // q and k are normalised by head
-  bool tied_by_default = false;     // what a config.json without tie_word_embeddings means
+  bool layer_norms = false;         // norms take the mean away, and they and all projections of blocks have biases
+  bool learned_positions = false;   // in the place of rotary ones
+  bool gated = true;                // the feed-forward
+  // Hugging Face's files hold the projections of blocks as [inputs, outputs], and weights perhaps without the first
+  // part of their names.
+  bool inputs_first = false;
+  bool head_norms = false;       // q and k are normalised by head
+  bool tied_by_default = false;  // what a config.json without tie_word_embeddings means
   // A sliding window that is named is used; else where use_sliding_window says so.
   bool window_always = false;
   bool window_of_unrotated = false;       // it holds in layers without rotary positions alone
@@ -33,6 +54,7 @@ struct Family {
   // Of the weights of norms, to which Hugging Face's files are relative; GGUF keeps the sum.
   float norm_offset = 0;
   std::string_view activation = "silu";
+  DecoderNames names = {};
   // A mixture of experts: what its module is called, and gate, up and down of an expert. Empty: there is none.
   std::string_view experts_module;
   std::array<std::string_view, 3> expert_names = {};

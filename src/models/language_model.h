@@ -32,6 +32,7 @@ struct ModelSizes {
   std::int64_t experts = 0;             // E, of a mixture; 0: there is none
   std::int64_t chosen_experts = 0;      // that a token goes to
   std::int64_t expert_width = 0;        // F of an expert
+  bool gated = true;                    // the feed-forward
   double balance_weight = 0;  // of ops::Balance in training (router_aux_loss_coef); 0: it takes no part
 
   // Columns of the feed-forward that a token goes through.

@@ -10,7 +10,6 @@
 #include "models/long_texts.h"
 #include "models/weight_loader.h"
 #include "ops/checkpoint.h"
-#include "ops/rms_norm.h"
 #include "ops/rows.h"
 
 namespace instruct::models {
@@ -94,6 +93,28 @@ std::vector<std::int32_t> rows_of_long_texts(const LlamaConfig& config, const Pa
   return rows;
 }
 
+std::string weight_of(std::string_view module) {
+  return std::string(module) + ".weight";
+}
+std::string block_prefix(const DecoderNames& names, std::int64_t index) {
+  return fmt::format("{}{}.", names.block, index);
+}
+
+nn::LayerNorm load_norm(const LlamaConfig& config, const std::string& name, std::int64_t width, WeightLoader& loader) {
+  nn::LayerNorm norm{.weight = loader.vector(weight_of(name), width),
+                     .epsilon = config.norm_epsilon,
+                     .centred = config.layer_norms,
+                     .offset = config.norm_offset};
+  if (config.layer_norms) norm.bias = loader.vector(name + ".bias", width);
+  return norm;
+}
+
+// What scores of queries and keys are multiplied by.
+float score_scale(const LlamaConfig& config, std::int64_t layer) {
+  const auto scalar = static_cast<double>(config.query_scalar > 0 ? config.query_scalar : config.head_width);
+  return static_cast<float>(1.0 / std::sqrt(scalar) / (config.scores_by_layer ? static_cast<double>(layer + 1) : 1.0));
+}
+
 // The layers of a block as files name them.
 template <typename Block>
 auto attention_layers(Block& block) {
@@ -110,6 +131,7 @@ auto feed_forward_layers(Block& block) {
     return layers;
   }
   if (block.fused_gating.weight.defined()) return std::vector<Layer>{&block.fused_gating, &block.down};
+  if (!block.gate.weight.defined()) return std::vector<Layer>{&block.up, &block.down};
   return std::vector<Layer>{&block.gate, &block.up, &block.down};
 }
 
@@ -130,7 +152,8 @@ void LlamaConfig::check(const std::string& origin) const {
   require(heads % key_value_heads == 0, origin, "num_attention_heads modulo num_key_value_heads",
           static_cast<double>(heads % key_value_heads));
   require(head_width % 2 == 0, origin, "head_dim (odd)", static_cast<double>(head_width));
-  require(norm_epsilon > 0 && norm_epsilon < 1, origin, "rms_norm_eps", static_cast<double>(norm_epsilon));
+  require(norm_epsilon > 0 && norm_epsilon < 1, origin, layer_norms ? "layer_norm_epsilon" : "rms_norm_eps",
+          static_cast<double>(norm_epsilon));
   require(unrotated.empty() || static_cast<std::int64_t>(unrotated.size()) == layers, origin,
           "the number of no_rope_layers", static_cast<double>(unrotated.size()));
   require(windowed.empty() || static_cast<std::int64_t>(windowed.size()) == layers, origin, "the number of layer_types",
@@ -148,7 +171,7 @@ void LlamaConfig::check(const std::string& origin) const {
             chosen_experts, experts);
     require(balance_weight >= 0 && balance_weight <= 1e6, origin, "router_aux_loss_coef", balance_weight);
   }
-  check_rotary(rotary, head_width, origin);
+  if (!learned_positions) check_rotary(rotary, head_width, origin);
   if (window_rotary) check_rotary(*window_rotary, head_width, origin);
 }
 
@@ -156,71 +179,89 @@ Llama::Llama(LlamaConfig config, const WeightSource& source, const WeightOptions
     : config_(std::move(config)), dtype_(options.dtype) {
   config_.check(source.origin());
   WeightLoader loader(source, options, allocator);
+  const DecoderNames& names = family_of(config_.architecture).names;
   const std::int64_t d = config_.width;
   const std::int64_t q = config_.heads * config_.head_width;
   const std::int64_t kv = config_.key_value_heads * config_.head_width;
   const std::int64_t f = config_.feed_forward_width;
-  const auto scalar = static_cast<double>(config_.query_scalar > 0 ? config_.query_scalar : config_.head_width);
   blocks_.reserve(static_cast<std::size_t>(config_.layers));  // layers refer to each other
-  embedding_ = loader.matrix("model.embed_tokens.weight", config_.vocabulary, d);
+  embedding_ = loader.matrix(weight_of(names.embedding), config_.vocabulary, d);
+  if (config_.learned_positions) positions_ = loader.matrix(weight_of(names.positions), config_.context_length, d);
   for (std::int64_t i = 0; i < config_.layers; ++i) {
-    const std::string prefix = fmt::format("model.layers.{}.", i);
-    nn::DecoderBlock block;
-    block.index = i;
-    block.attention.head_width = config_.head_width;
-    block.attention.scale = static_cast<float>(1.0 / std::sqrt(scalar));
-    block.attention.soft_cap = config_.attention_soft_cap;
-    if (config_.windowed.empty() || config_.windowed[static_cast<std::size_t>(i)])
-      block.attention.window = config_.sliding_window;
-    if (config_.unrotated.empty() || !config_.unrotated[static_cast<std::size_t>(i)])
-      block.rotary = block.attention.window > 0 && config_.window_rotary ? 1 : 0;
-    block.activation = config_.activation;
-    block.norm = norm_options();
-    block.attention_norm = loader.vector(prefix + "input_layernorm.weight", d);
-    if (config_.fused_projections) {
-      block.fused_attention = loader.whole(prefix + "self_attn.qkv_proj", q + 2 * kv, d, config_.attention_bias);
-      block.fused_gating = loader.whole(prefix + "mlp.gate_up_proj", 2 * f, d, false);
-    } else {
-      block.query = loader.linear(prefix + "self_attn.q_proj", q, d, config_.attention_bias);
-      block.key = loader.linear(prefix + "self_attn.k_proj", kv, d, config_.attention_bias);
-      block.value = loader.linear(prefix + "self_attn.v_proj", kv, d, config_.attention_bias);
-    }
-    block.output = loader.linear(prefix + "self_attn.o_proj", d, q, config_.output_bias);
-    if (config_.head_norms) {
-      block.query_norm = loader.vector(prefix + "self_attn.q_norm.weight", config_.head_width);
-      block.key_norm = loader.vector(prefix + "self_attn.k_norm.weight", config_.head_width);
-    }
-    if (config_.out_norms) {
-      block.attention_out_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
-      block.feed_forward_norm = loader.vector(prefix + "pre_feedforward_layernorm.weight", d);
-      block.feed_forward_out_norm = loader.vector(prefix + "post_feedforward_layernorm.weight", d);
-    } else {
-      block.feed_forward_norm = loader.vector(prefix + "post_attention_layernorm.weight", d);
-    }
-    if (config_.has_experts(i)) {
-      block.mixture = load_mixture(config_, prefix, loader);
-    } else {
-      if (!config_.fused_projections) {
-        block.gate = loader.linear(prefix + "mlp.gate_proj", f, d, false);
-        block.up = loader.linear(prefix + "mlp.up_proj", f, d, false);
-      }
-      block.down = loader.linear(prefix + "mlp.down_proj", d, f, false);
-    }
-    blocks_.push_back(std::move(block));
-    if (config_.fused_projections) {
-      nn::DecoderBlock& placed = blocks_.back();
-      loader.cut(placed.fused_attention, {{&placed.query, q}, {&placed.key, kv}, {&placed.value, kv}});
-      loader.cut(placed.fused_gating, {{&placed.gate, f}, {&placed.up, f}});
-    }
+    nn::DecoderBlock& block = blocks_.emplace_back(load_block(i, loader));
+    if (block.fused_attention.weight.defined())
+      loader.cut(block.fused_attention, {{&block.query, q}, {&block.key, kv}, {&block.value, kv}});
+    if (block.fused_gating.weight.defined()) loader.cut(block.fused_gating, {{&block.gate, f}, {&block.up, f}});
     if (!loader.kept()) source.release();  // block by block, so that loading needs less than computing
   }
-  norm_ = loader.vector("model.norm.weight", d);
+  norm_ = load_norm(config_, std::string(names.norm), d, loader);
   if (config_.tied_embeddings) {
     head_.integer = loader.packed(embedding_);
   } else {
     head_ = loader.linear("lm_head", config_.vocabulary, d, false);
   }
   if (!loader.kept()) source.release();
+}
+
+nn::DecoderBlock Llama::load_block(std::int64_t index, WeightLoader& loader) const {
+  const Family& family = family_of(config_.architecture);
+  const DecoderNames& names = family.names;
+  const std::int64_t d = config_.width;
+  const std::int64_t q = config_.heads * config_.head_width;
+  const std::int64_t kv = config_.key_value_heads * config_.head_width;
+  const std::int64_t f = config_.feed_forward_width;
+  const std::string prefix = block_prefix(names, index);
+  const auto named = [&](std::string_view name) { return prefix + std::string(name); };
+  const auto norm = [&](std::string_view name, std::int64_t width) {
+    return load_norm(config_, named(name), width, loader);
+  };
+  const auto linear = [&](std::string_view name, std::int64_t outputs, std::int64_t inputs, bool bias) {
+    return loader.linear(named(name), outputs, inputs, bias);
+  };
+  nn::DecoderBlock block;
+  block.index = index;
+  block.attention.head_width = config_.head_width;
+  block.attention.scale = score_scale(config_, index);
+  block.attention.soft_cap = config_.attention_soft_cap;
+  if (config_.windowed.empty() || config_.windowed[static_cast<std::size_t>(index)])
+    block.attention.window = config_.sliding_window;
+  const bool rotated = config_.unrotated.empty() || !config_.unrotated[static_cast<std::size_t>(index)];
+  if (rotated && !config_.learned_positions) block.rotary = block.attention.window > 0 && config_.window_rotary ? 1 : 0;
+  block.activation = config_.activation;
+  block.attention_norm = norm(names.attention_norm, d);
+  if (config_.fused_projections) {
+    block.fused_attention = loader.whole(named(names.fused_attention), q + 2 * kv, d, config_.attention_bias);
+  } else {
+    block.query = linear(names.query, q, d, config_.attention_bias);
+    block.key = linear(names.key, kv, d, config_.attention_bias);
+    block.value = linear(names.value, kv, d, config_.attention_bias);
+  }
+  block.output = linear(names.output, d, q, config_.output_bias);
+  if (config_.head_norms) {
+    block.query_norm = norm("self_attn.q_norm", config_.head_width);
+    block.key_norm = norm("self_attn.k_norm", config_.head_width);
+  }
+  if (config_.out_norms) {
+    block.attention_out_norm = norm("post_attention_layernorm", d);
+    block.feed_forward_norm = norm("pre_feedforward_layernorm", d);
+    block.feed_forward_out_norm = norm("post_feedforward_layernorm", d);
+  } else {
+    block.feed_forward_norm = norm(names.feed_forward_norm, d);
+  }
+  if (config_.has_experts(index)) {
+    block.mixture = load_mixture(config_, prefix, loader);
+  } else {
+    if (config_.gated && config_.fused_projections) {
+      block.fused_gating = loader.whole(named(names.fused_gating), 2 * f, d, config_.layer_norms);
+    } else {
+      if (config_.gated) block.gate = linear(names.gate, f, d, config_.layer_norms);
+      block.up = linear(names.up, f, d, config_.layer_norms);
+    }
+    block.down = linear(names.down, d, f, config_.layer_norms);
+  }
+  for (nn::Linear* layer : attention_layers(block)) layer->inputs_first = family.inputs_first;
+  for (nn::Linear* layer : feed_forward_layers(block)) layer->inputs_first = family.inputs_first;
+  return block;
 }
 
 Llama::Tables Llama::tables_for(std::int64_t positions, tensor::Allocator& allocator) {
@@ -250,7 +291,7 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
     raise(ErrorCategory::kInvalidArgument, "the text has {} tokens, the model's context is {}", longest,
           config_.context_length);
   }
-  const Tables tables = tables_for(longest, context.allocator());
+  const Tables tables = config_.learned_positions ? Tables() : tables_for(longest, context.allocator());
   const auto rows_of_tables = std::make_shared<std::vector<std::int32_t>>();
   if (is_longrope(config_)) {
     *rows_of_tables = rows_of_long_texts(config_, pass, tables[0].cosine.dim(0) / 2);
@@ -269,6 +310,7 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
   // Rounded as transformers rounds it, with which the models were trained.
   const float scale = config_.embedding_scale;
   x = ops::scale(context, x, dtype_ == DType::kBF16 ? tensor::to_float(tensor::to_bfloat16(scale)) : scale);
+  if (positions_.defined()) x = ops::add(context, x, ops::embedding(context, positions_, pass.positions, dtype_));
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const auto rows = i + 1 == blocks_.size() && !all_rows ? pass.rows : std::span<const std::int32_t>();
     if (!pass.checkpoint) {
@@ -281,7 +323,7 @@ Variable Llama::hidden(const Context& context, const Pass& pass) {
   }
   if (all_rows && !pass.rows.empty()) x = ops::select_rows(context, x, pass.rows);
   if (all_rows) pass.balance->close();
-  return ops::rms_norm(context, x, norm_, norm_options());
+  return norm_(context, x);
 }
 
 std::vector<float> Llama::log_probabilities(const Context& context, const Pass& pass,
@@ -317,25 +359,27 @@ std::vector<nn::Linear*> Llama::linears() {
 }
 
 std::vector<NamedWeight> Llama::weights() const {
-  std::vector<NamedWeight> result{{"model.embed_tokens.weight", embedding_}};
+  const DecoderNames& names = family_of(config_.architecture).names;
+  std::vector<NamedWeight> result{{weight_of(names.embedding), embedding_}};
+  if (positions_.defined()) result.push_back({weight_of(names.positions), positions_});
   for (const nn::DecoderBlock& block : blocks_) {
-    const std::string prefix = fmt::format("model.layers.{}.", block.index);
-    result.push_back({prefix + "input_layernorm.weight", block.attention_norm});
+    const auto add_norm = [&](std::string_view name, const nn::LayerNorm& norm) {
+      if (norm.defined()) add_weights(block_prefix(names, block.index) + std::string(name), norm, result);
+    };
+    add_norm(names.attention_norm, block.attention_norm);
     for (const nn::Linear* layer : attention_layers(block)) add_weights(*layer, result);
-    if (config_.head_norms) {
-      result.push_back({prefix + "self_attn.q_norm.weight", block.query_norm});
-      result.push_back({prefix + "self_attn.k_norm.weight", block.key_norm});
-    }
+    add_norm("self_attn.q_norm", block.query_norm);
+    add_norm("self_attn.k_norm", block.key_norm);
     if (config_.out_norms) {
-      result.push_back({prefix + "post_attention_layernorm.weight", block.attention_out_norm});
-      result.push_back({prefix + "pre_feedforward_layernorm.weight", block.feed_forward_norm});
-      result.push_back({prefix + "post_feedforward_layernorm.weight", block.feed_forward_out_norm});
+      add_norm("post_attention_layernorm", block.attention_out_norm);
+      add_norm("pre_feedforward_layernorm", block.feed_forward_norm);
+      add_norm("post_feedforward_layernorm", block.feed_forward_out_norm);
     } else {
-      result.push_back({prefix + "post_attention_layernorm.weight", block.feed_forward_norm});
+      add_norm(names.feed_forward_norm, block.feed_forward_norm);
     }
     for (const nn::Linear* layer : feed_forward_layers(block)) add_weights(*layer, result);
   }
-  result.push_back({"model.norm.weight", norm_});
+  add_weights(std::string(names.norm), norm_, result);
   if (!config_.tied_embeddings) add_weights(head_, result);
   return result;
 }
@@ -343,7 +387,7 @@ std::vector<NamedWeight> Llama::weights() const {
 std::string Llama::fingerprint() const {
   std::string bytes;
   for (const NamedWeight& weight : weights()) {
-    if (!weight.name.ends_with("norm.weight")) continue;
+    if (weight.variable.value().rank() != 1 || !weight.name.ends_with(".weight")) continue;  // norms have vectors
     // With the offset: GGUF keeps the sum.
     for (float value : weight.variable.value().to_floats()) {
       value += config_.norm_offset;

@@ -1,8 +1,9 @@
-// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3, SmolLM3, Gemma 2 and 3. Differences are
-// fields of the configuration.
+// The LLaMA family of decoders: Llama 1 to 3, SmolLM2, Mistral, Qwen2, Qwen3, SmolLM3, Gemma 2 and 3; and GPT-2.
+// Differences are fields of the configuration.
 //
 // Blocks with RMSNorm, rotary positions, grouped-query attention and a gated feed-forward (Touvron et al., "LLaMA",
-// 2023; Gemma Team, "Gemma 3 technical report", 2025).
+// 2023; Gemma Team, "Gemma 3 technical report", 2025); GPT-2's have layer normalisation, learned positions and a
+// feed-forward without a gate (Radford et al., "Language models are unsupervised multitask learners", 2019).
 #pragma once
 
 #include <array>
@@ -26,12 +27,15 @@ struct LlamaConfig : ModelSizes {
   bool tied_embeddings = false;
   bool attention_bias = false;     // q, k, v have biases (Qwen2) ...
   bool output_bias = false;        // ... and the output projection too (Llama's attention_bias)
+  bool layer_norms = false;        // norms take the mean away and have biases, as the feed-forward then has (GPT-2)
+  bool learned_positions = false;  // a row of a table for each, in the place of rotary ones (GPT-2)
   bool fused_projections = false;  // q, k and v are rows of one matrix, gate and up of another (Phi-3)
   bool head_norms = false;         // queries and keys are normalised by head (Qwen3)
   bool out_norms = false;          // and what attention and feed-forward add is normalised (Gemma)
   float norm_offset = 0;           // added to the weights of norms
   float embedding_scale = 1;       // of the embeddings as inputs
   std::int64_t query_scalar = 0;   // scores are divided by its root; 0: head_width
+  bool scores_by_layer = false;    // and by the layer's number, from 1 on (GPT-2's scale_attn_by_inverse_layer_idx)
   float attention_soft_cap = 0;    // of scores, 0: none (Gemma 2)
   float logit_soft_cap = 0;        // of logits, 0: none (Gemma 2)
   ops::Activation activation = ops::Activation::kSilu;
@@ -76,13 +80,14 @@ class Llama : public LanguageModel {
   // For a pass whose longest text has this many tokens, on which dynamic scaling depends; longrope's are both sets, of
   // which each text takes its own.
   Tables tables_for(std::int64_t positions, tensor::Allocator& allocator);
-  ops::RmsNormOptions norm_options() const { return {.epsilon = config_.norm_epsilon, .offset = config_.norm_offset}; }
+  nn::DecoderBlock load_block(std::int64_t index, WeightLoader& loader) const;
 
   LlamaConfig config_;
   DType dtype_;
   Variable embedding_;  // [V, D]
+  Variable positions_;  // [context, D], or undefined
   std::vector<nn::DecoderBlock> blocks_;
-  Variable norm_;    // [D] f32
+  nn::LayerNorm norm_;
   nn::Linear head_;  // weight undefined when tied
   std::mutex tables_mutex_;
   Tables tables_;

@@ -104,7 +104,9 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
   Value tokenizer_config;
   std::unique_ptr<WeightSource> source;
   if (parts == PackageParts::kAll) {
-    source = make_folder_source(folder, headless_prefix(package.seq2seq));
+    source = encoder           ? make_folder_source(folder)
+             : package.seq2seq ? make_folder_source(folder, kHeadlessPrefix)
+                               : make_folder_source(folder, package.config);
     source->read_ahead();
   }
   package.seconds.files = watch.lap();

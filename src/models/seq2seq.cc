@@ -284,7 +284,7 @@ Variable Seq2Seq::hidden(const Context& context, const Pass& pass, Layers* layer
                                .source_slots = parts->sources.slots};
   const Variable x = run(context, decoder_, embed(context, decoder_, parts->answers.ids, parts->answers.positions),
                          input, parts->rows, pass.checkpoint, layers != nullptr ? &layers->decoder : nullptr);
-  return ops::scale(context, x, config_.output_scale);
+  return layers != nullptr ? x : ops::scale(context, x, config_.output_scale);  // in place
 }
 
 std::vector<float> Seq2Seq::log_probabilities(const Context& context, const Pass& pass,

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/activation_names.h"
+#include "models/activations.h"
 #include "models/config_check.h"
 #include "models/json_fields.h"
 
@@ -120,6 +120,7 @@ void read_t5(const Value& json, Seq2SeqConfig& config) {
 
 void read_bart(const Value& json, Seq2SeqConfig& config) {
   const bool marian = config.architecture == "marian";
+  config.gated = false;
   config.width = integer_or(json, "d_model", 1024);
   config.layers = integer_or(json, "encoder_layers", 12);
   config.decoder_layers = integer_or(json, "decoder_layers", 12);
@@ -131,9 +132,7 @@ void read_bart(const Value& json, Seq2SeqConfig& config) {
   config.dropout = number_or(json, "dropout", 0.1);
   config.padding = integer_or(json, "pad_token_id", marian ? 58100 : 1);
   config.start = static_cast<std::int32_t>(integer_or(json, "decoder_start_token_id", marian ? 58100 : 2));
-  const Value* activation = given(json, "activation_function");
-  config.activation =
-      activation_from_name(activation == nullptr ? "gelu" : activation->as_string(), "activation_function");
+  config.activation = activation_or(json, "activation_function", Activation::kGelu);
   if (boolean_or(json, "scale_embedding", false))
     config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(std::max<std::int64_t>(1, config.width))));
   config.positions = marian ? Seq2SeqConfig::Positions::kSinusoidal : Seq2SeqConfig::Positions::kLearned;

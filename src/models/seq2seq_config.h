@@ -45,7 +45,6 @@ struct Seq2SeqConfig : ModelSizes {
   bool norms_before = false;                  // else behind each part
   bool centred_norms = true;                  // layer norms; else by the root mean square
   bool biases = true;                         // of linear layers
-  bool gated = false;                         // feed-forward
   ops::Activation activation = ops::Activation::kGelu;
   float norm_epsilon = 1e-5F;
   float embedding_scale = 1;                  // of the embeddings as inputs
@@ -69,7 +68,7 @@ const Seq2SeqFamily* find_seq2seq_family(std::string_view model_type);
 std::string seq2seq_family_names();
 
 // What files of BartModel and its like, which have no head, leave out in front of names.
-inline std::string headless_prefix(const std::optional<Seq2SeqConfig>& config) { return config ? "model." : ""; }
+inline constexpr std::string_view kHeadlessPrefix = "model.";
 
 // Raises BadData or Unsupported naming `origin` and the field.
 Seq2SeqConfig seq2seq_config_from_json(const Value& json, const std::string& origin);

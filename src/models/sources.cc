@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "models/families.h"
+#include "ops/weights.h"
 
 namespace instruct::models {
 namespace {
@@ -22,11 +23,27 @@ struct NamePair {
 };
 // Names inside a block, then those outside.
 constexpr NamePair kBlockNames[] = {
-    {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},      {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
-    {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
-    {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"}, {"self_attn.qkv_proj", "attn_qkv"},
-    {"mlp.gate_up_proj", "ffn_up"},      {"mlp.gate", "ffn_gate_inp"},        {"block_sparse_moe.gate", "ffn_gate_inp"},
+    {"input_layernorm", "attn_norm"},
+    {"self_attn.q_proj", "attn_q"},
+    {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},
+    {"self_attn.o_proj", "attn_output"},
+    {"post_attention_layernorm", "ffn_norm"},
+    {"mlp.gate_proj", "ffn_gate"},
+    {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+    {"self_attn.q_norm", "attn_q_norm"},
+    {"self_attn.k_norm", "attn_k_norm"},
+    {"self_attn.qkv_proj", "attn_qkv"},
+    {"mlp.gate_up_proj", "ffn_up"},
+    {"mlp.gate", "ffn_gate_inp"},
+    {"block_sparse_moe.gate", "ffn_gate_inp"},
+    {"ln_1", "attn_norm"},
+    {"attn.c_attn", "attn_qkv"},
+    {"attn.c_proj", "attn_output"},
+    {"ln_2", "ffn_norm"},
+    {"mlp.c_fc", "ffn_up"},
+    {"mlp.c_proj", "ffn_down"},
 };
 // Where norms stand behind attention and feed-forward too.
 constexpr NamePair kOutNormNames[] = {
@@ -35,9 +52,8 @@ constexpr NamePair kOutNormNames[] = {
     {"post_feedforward_layernorm", "post_ffw_norm"},
 };
 constexpr NamePair kOuterNames[] = {
-    {"model.embed_tokens.weight", "token_embd.weight"},
-    {"model.norm.weight", "output_norm.weight"},
-    {"lm_head.weight", "output.weight"},
+    {"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"},        {"lm_head", "output"},
+    {"transformer.wte", "token_embd"},    {"transformer.wpe", "position_embd"}, {"transformer.ln_f", "output_norm"},
 };
 
 Tensor move_rows(const Tensor& source, std::int64_t heads, tensor::Allocator& allocator, bool from_gguf) {
@@ -92,7 +108,7 @@ class GgufSource final : public WeightSource {
 
 class FolderSource final : public WeightSource {
  public:
-  FolderSource(const fs::path& folder, std::string prefix) : folder_(folder), prefix_(std::move(prefix)) {
+  explicit FolderSource(const fs::path& folder, std::string_view prefix = {}) : folder_(folder), prefix_(prefix) {
     for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
       const fs::path index = folder / (std::string(name) + ".index.json");
       if (fs::exists(index)) {
@@ -161,7 +177,38 @@ class FolderSource final : public WeightSource {
   std::vector<std::shared_ptr<const formats::TensorFile>> shards_;
 };
 
+// A decoder's weights where its family's folders have them otherwise.
+class DecoderFolder final : public WeightSource {
+ public:
+  DecoderFolder(const fs::path& folder, LlamaConfig config)
+      : files_(folder), config_(std::move(config)), allocator_(tensor::make_host_allocator()) {}
+  bool has(const std::string& name) const override { return files_.has(stored_name(name)); }
+  Tensor get(const std::string& name) const override {
+    Tensor stored = files_.get(stored_name(name));
+    return has_inputs_first(config_, name, stored.shape()) ? ops::transposed_copy(stored, *allocator_) : stored;
+  }
+  void read_ahead() const override { files_.read_ahead(); }
+  void release() const override { files_.release(); }
+  std::string origin() const override { return files_.origin(); }
+
+ private:
+  // Folders of models without a head have no prefix: "h.0.ln_1.weight".
+  std::string stored_name(const std::string& name) const {
+    if (files_.has(name)) return name;
+    const std::string bare = name.substr(name.find('.') + 1);
+    return files_.has(bare) ? bare : name;
+  }
+  FolderSource files_;
+  LlamaConfig config_;
+  std::shared_ptr<tensor::Allocator> allocator_;
+};
+
 }  // namespace
+
+bool has_inputs_first(const LlamaConfig& config, const std::string& name, const tensor::Shape& shape) {
+  const Family& family = family_of(config.architecture);
+  return family.inputs_first && shape.rank() == 2 && name.starts_with(family.names.block);
+}
 
 std::int64_t expert_of(const std::string& name) {
   constexpr std::string_view kExperts = ".experts.";
@@ -185,13 +232,14 @@ std::string_view stacked_name(const Family& family, const std::string& inner) {
 }  // namespace
 
 std::string gguf_name(const LlamaConfig& config, const std::string& name) {
+  const std::size_t last = name.rfind('.');
   for (const NamePair& pair : kOuterNames) {
-    if (name == pair.hugging_face) return std::string(pair.gguf);
+    if (last != std::string::npos && name.substr(0, last) == pair.hugging_face)
+      return std::string(pair.gguf) + name.substr(last);
   }
-  constexpr std::string_view kPrefix = "model.layers.";
-  if (name.starts_with(kPrefix)) {
-    const std::size_t dot = name.find('.', kPrefix.size());
-    const std::size_t last = name.rfind('.');
+  const std::string_view prefix = family_of(config.architecture).names.block;
+  if (name.starts_with(prefix)) {
+    const std::size_t dot = name.find('.', prefix.size());
     if (dot != std::string::npos && last > dot) {
       const std::string inner = name.substr(dot + 1, last - dot - 1);
       std::string_view found;
@@ -203,7 +251,7 @@ std::string gguf_name(const LlamaConfig& config, const std::string& name) {
       }
       if (expert_of(name) >= 0) found = stacked_name(family_of(config.architecture), inner);
       if (!found.empty())
-        return fmt::format("blk.{}.{}{}", name.substr(kPrefix.size(), dot - kPrefix.size()), found, name.substr(last));
+        return fmt::format("blk.{}.{}{}", name.substr(prefix.size(), dot - prefix.size()), found, name.substr(last));
     }
   }
   raise(ErrorCategory::kInternal, "no GGUF name for tensor '{}'", name);
@@ -245,8 +293,13 @@ std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const GgufFile> f
   return std::make_unique<GgufSource>(std::move(file), config, std::move(allocator));
 }
 
-std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder, const std::string& prefix) {
+std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder, std::string_view prefix) {
   return std::make_unique<FolderSource>(folder, prefix);
+}
+
+std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder, const LlamaConfig& config) {
+  if (!family_of(config.architecture).inputs_first) return make_folder_source(folder);
+  return std::make_unique<DecoderFolder>(folder, config);
 }
 
 }  // namespace instruct::models

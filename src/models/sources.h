@@ -1,4 +1,4 @@
-// Weights of the LLaMA family in GGUF files and Hugging Face folders.
+// Weights of decoders in GGUF files and Hugging Face folders.
 #pragma once
 
 #include <filesystem>
@@ -8,6 +8,7 @@
 #include "formats/gguf.h"
 #include "formats/pytorch.h"
 #include "formats/safetensors.h"
+#include "models/families.h"
 #include "models/llama.h"
 
 namespace instruct::models {
@@ -30,6 +31,11 @@ tensor::Tensor rows_to_gguf(const tensor::Tensor& tensor, std::int64_t heads, te
 // Whether this tensor of this architecture has its rows moved; sets the number of heads.
 bool has_moved_rows(const LlamaConfig& config, const std::string& name, std::int64_t& heads);
 
+// Where a GGUF file says what norms add to the variance, behind the architecture's name.
+std::string_view epsilon_key(const Family& family);
+// Whether Hugging Face's files hold this weight the other way round, [inputs, outputs].
+bool has_inputs_first(const LlamaConfig& config, const std::string& name, const tensor::Shape& shape);
+
 // Configuration from GGUF metadata or config.json. Raises Unsupported for another architecture, naming it and those
 // known; BadData or NotFound for a bad field.
 LlamaConfig config_from_gguf(const formats::GgufFile& file);
@@ -39,6 +45,8 @@ std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const formats::Gg
                                                std::shared_ptr<tensor::Allocator> allocator);
 // Single or sharded safetensors in a folder, or pytorch_model.bin where there are none.
 // `prefix`: what files of a model without a head leave out in front of names ("model.").
-std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder, const std::string& prefix = "");
+std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder, std::string_view prefix = {});
+// The same, by the names and in the layout that this program has for a decoder.
+std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder, const LlamaConfig& config);
 
 }  // namespace instruct::models

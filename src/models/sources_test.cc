@@ -18,10 +18,16 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 TEST(Names, AreThoseOfLlamaCpp) {
-  EXPECT_EQ(gguf_name({}, "model.embed_tokens.weight"), "token_embd.weight");
-  EXPECT_EQ(gguf_name({}, "model.layers.12.self_attn.o_proj.weight"), "blk.12.attn_output.weight");
-  EXPECT_EQ(gguf_name({}, "model.layers.0.self_attn.q_proj.bias"), "blk.0.attn_q.bias");
-  EXPECT_EQ(gguf_name({}, "lm_head.weight"), "output.weight");
+  LlamaConfig config;
+  config.architecture = "llama";
+  EXPECT_EQ(gguf_name(config, "model.embed_tokens.weight"), "token_embd.weight");
+  EXPECT_EQ(gguf_name(config, "model.layers.12.self_attn.o_proj.weight"), "blk.12.attn_output.weight");
+  EXPECT_EQ(gguf_name(config, "model.layers.0.self_attn.q_proj.bias"), "blk.0.attn_q.bias");
+  EXPECT_EQ(gguf_name(config, "lm_head.weight"), "output.weight");
+  config.architecture = "gpt2";
+  EXPECT_EQ(gguf_name(config, "transformer.wpe.weight"), "position_embd.weight");
+  EXPECT_EQ(gguf_name(config, "transformer.h.3.mlp.c_proj.bias"), "blk.3.ffn_down.bias");
+  EXPECT_EQ(gguf_name(config, "transformer.ln_f.bias"), "output_norm.bias");
 }
 
 TEST(MovedRows, PutRotatedPairsSideBySideAndBack) {
@@ -140,6 +146,45 @@ TEST_F(Packages, PytorchFilesAreTheSameModel) {
     map.set(name, "pytorch_model-00001-of-00001.bin");
   write_file_atomic(model / "pytorch_model.bin.index.json", dump_json(Value::object({{"weight_map", map}})));
   EXPECT_EQ(Opened(model).logits(), expected);
+}
+
+// GPT-2's own folders name weights from the blocks on and keep masks among them.
+TEST_F(Packages, OlderFilesOfGpt2AreTheSameModel) {
+  const fs::path model = copy_of("gpt2");
+  const std::vector<float> expected = Opened(model).logits();
+  const auto allocator = tensor::make_host_allocator();
+  std::vector<formats::TensorToWrite> tensors;
+  {
+    const auto file = formats::SafetensorsFile::open(model / "model.safetensors");
+    for (const std::string& name : file->names()) {
+      const Tensor copy = ops::converted_copy(file->tensor(name), DType::kF32, *allocator);
+      tensors.push_back(
+          {name.substr(std::string_view("transformer.").size()), copy.shape(), DType::kF32, [copy] { return copy; }});
+    }
+  }
+  for (const char* mask : {"h.0.attn.bias", "h.1.attn.masked_bias"})
+    tensors.push_back({mask, {1, 1, 4, 4}, DType::kF32, [&] {
+                         return Tensor::zeros({1, 1, 4, 4}, DType::kF32, *allocator);
+                       }});
+  formats::write_safetensors(model / "model.safetensors", tensors, Value::object());
+  EXPECT_EQ(Opened(model).logits(), expected);
+  Value json = parse_json(read_file(model / "config.json"), "config.json");
+  json.set("n_positions", 64);
+  write_file_atomic(model / "config.json", dump_json(json));
+  EXPECT_THAT(message_of([&] { Opened opened(model); }),
+              HasSubstr("tensor 'transformer.wpe.weight' is [128, 32], the configuration says [64, 32]"));
+}
+
+TEST_F(Packages, LearnedPositionsBoundTheText) {
+  Opened opened(golden_model("gpt2"));
+  std::vector<std::int32_t> tokens(129, 7), positions(129);
+  std::iota(positions.begin(), positions.end(), 0);
+  const tensor::AttentionPlan plan = tensor::plan_of({{0, 129, -1}});
+  EXPECT_THAT(message_of([&] {
+                opened.package.model->logits(opened.engine.context(),
+                                             {.tokens = tokens, .positions = positions, .plan = &plan});
+              }),
+              HasSubstr("the text has 129 tokens, the model's context is 128"));
 }
 
 TEST_F(Packages, MissingFilesAreNamed) {

@@ -1,31 +1,31 @@
 #include "nn/decoder_block.h"
 
+#include <functional>
 #include <vector>
 
 #include "ops/checkpoint.h"
-#include "ops/rms_norm.h"
 #include "ops/rows.h"
 
 namespace instruct::nn {
 
 Variable DecoderBlock::add_to(const Context& context, const Variable& x, const Variable& part,
-                              const Variable& out_norm) const {
-  const Variable added = out_norm.defined() ? ops::rms_norm(context, part, out_norm, norm) : part;
+                              const LayerNorm& out_norm) {
+  const Variable added = out_norm(context, part);
   Variable sum = ops::add(context, x, added);
   added.forget();  // read by nothing else
   return sum;
 }
 
-Variable DecoderBlock::place(const Context& context, const Variable& projected, const Variable& head_norm,
+Variable DecoderBlock::place(const Context& context, const Variable& projected, const LayerNorm& head_norm,
                              const PassInput& pass) const {
-  const Variable heads = head_norm.defined() ? ops::rms_norm(context, projected, head_norm, norm) : projected;
+  const Variable heads = head_norm(context, projected);
   if (!rotary) return heads;
   return ops::rotate(context, heads, attention.head_width, pass.positions, pass.rotary[*rotary]);
 }
 
 Variable DecoderBlock::attend(const Context& context, const Variable& x, const PassInput& pass) const {
   // What is large to keep and cheap to compute is forgotten.
-  const auto normalise = [this, x](const Context& c) { return ops::rms_norm(c, x, attention_norm, norm); };
+  const auto normalise = [this, x](const Context& c) { return attention_norm(c, x); };
   const Variable normed = normalise(context);
   const auto [projected_q, projected_k, v] = apply_all<3>(context, normed, {&query, &key, &value}, pass.adapters);
   const Variable q = place(context, projected_q, query_norm, pass);  // [T, H*K]
@@ -38,7 +38,7 @@ Variable DecoderBlock::attend(const Context& context, const Variable& x, const P
   }
   Variable attended = ops::attention(context, q, k, v, *pass.plan, attention);
   const auto forget_heads = [&](const Variable& heads, const Variable& projected, const Linear& layer,
-                                const Variable& head_norm) {
+                                const LayerNorm& head_norm) {
     const auto project = [&layer, normed](const Context& c) { return layer(c, normed); };
     Variable kept;  // without a norm the heads are the projection itself, turned in place
     if (head_norm.defined()) {
@@ -75,21 +75,28 @@ Variable DecoderBlock::operator()(const Context& context, const Variable& x, con
 
 Variable DecoderBlock::feed_forward(const Context& context, const Variable& x, std::span<const std::int32_t> adapters,
                                     ops::Balance* balance) const {
-  const auto normalise = [this, x](const Context& c) { return ops::rms_norm(c, x, feed_forward_norm, norm); };
+  const auto normalise = [this, x](const Context& c) { return feed_forward_norm(c, x); };
   const Variable normed = normalise(context);
   if (!mixture.experts.empty()) {
     Variable mixed = mixture(context, normed, activation, adapters, balance);
     ops::forget(context, normed, normalise);
     return mixed;
   }
-  const auto [opened, raised] = apply_all<2>(context, normed, {&gate, &up}, adapters);
+  std::function<Variable(const Context&)> activate;
+  if (gate.weight.defined()) {
+    const auto [opened, raised] = apply_all<2>(context, normed, {&gate, &up}, adapters);
+    activate = [this, opened = opened, raised = raised](const Context& c) {
+      return ops::gate(c, activation, opened, raised);
+    };
+  } else {
+    activate = [this, raised = up(context, normed, adapters)](const Context& c) {
+      return ops::activate(c, activation, raised);
+    };
+  }
   ops::forget(context, normed, normalise);
-  const auto gating = [this, opened = opened, raised = raised](const Context& c) {
-    return ops::gate(c, activation, opened, raised);
-  };
-  const Variable gated = gating(context);  // [T, F]
-  Variable lowered = down(context, gated, adapters);
-  ops::forget(context, gated, gating);
+  const Variable activated = activate(context);  // [T, F]
+  Variable lowered = down(context, activated, adapters);
+  ops::forget(context, activated, activate);
   return lowered;
 }
 

@@ -1,5 +1,5 @@
-// One transformer decoder block: attention with rotary positions, then a gated feed-forward, each behind a norm and
-// where the family has them (Gemma) before another.
+// One transformer decoder block: attention, with rotary positions where it has them, then a feed-forward, gated or not,
+// each behind a norm and where the family has them (Gemma) before another.
 #pragma once
 
 #include <array>
@@ -8,10 +8,10 @@
 
 #include "nn/expert_mixture.h"
 #include "nn/key_value_cache.h"
+#include "nn/layer_norm.h"
 #include "nn/linear.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
-#include "ops/rms_norm.h"
 
 namespace instruct::nn {
 
@@ -27,17 +27,16 @@ struct PassInput {
 };
 
 struct DecoderBlock {
-  Variable attention_norm;  // [D] f32
+  LayerNorm attention_norm;
   Linear query, key, value, output;
-  Variable query_norm, key_norm;  // [K] f32 of each head, or undefined
-  Variable attention_out_norm;    // [D] f32, of what attention adds, or undefined
-  Variable feed_forward_norm;     // [D] f32
-  Linear gate, up, down;
+  LayerNorm query_norm, key_norm;  // [K] of each head, or undefined
+  LayerNorm attention_out_norm;    // of what attention adds, or undefined
+  LayerNorm feed_forward_norm;
+  Linear gate, up, down;                 // without a weight of the gate, up alone goes through the activation
   Linear fused_attention, fused_gating;  // of query, key and value, of gate and up, where files have them as one
   ExpertMixture mixture;                 // in the place of gate, up and down where it has experts
-  Variable feed_forward_out_norm;        // [D] f32, of what the feed-forward adds, or undefined
+  LayerNorm feed_forward_out_norm;       // of what the feed-forward adds, or undefined
   ops::Activation activation = ops::Activation::kSilu;
-  ops::RmsNormOptions norm;
   ops::AttentionOptions attention;
   std::optional<std::size_t> rotary;  // which tables turn queries and keys by their positions; none: they are not
   std::int64_t index = 0;
@@ -52,9 +51,9 @@ struct DecoderBlock {
   Variable feed_forward(const Context& context, const Variable& x, std::span<const std::int32_t> adapters,
                         ops::Balance* balance) const;
   // x + what a part of the block gave, normalised where there is a norm.
-  Variable add_to(const Context& context, const Variable& x, const Variable& part, const Variable& out_norm) const;
+  static Variable add_to(const Context& context, const Variable& x, const Variable& part, const LayerNorm& out_norm);
   // A projection as attention takes it: normalised by head, where there is a norm, and rotated where the block does.
-  Variable place(const Context& context, const Variable& projected, const Variable& head_norm,
+  Variable place(const Context& context, const Variable& projected, const LayerNorm& head_norm,
                  const PassInput& pass) const;
 };
 

@@ -22,8 +22,8 @@ class DecoderBlockGradient : public ::testing::Test {
   DecoderBlockGradient() {
     block_.rotary = 0;
     block_.attention = {.head_width = 4, .scale = 0.5F};
-    block_.attention_norm = Variable(random({kWidth}));
-    block_.feed_forward_norm = Variable(random({kWidth}));
+    block_.attention_norm = rms_norm(Variable(random({kWidth})));
+    block_.feed_forward_norm = rms_norm(Variable(random({kWidth})));
     block_.query = linear(kWidth, kWidth, 1);
     block_.key = linear(4, kWidth, 2);
     block_.value = linear(4, kWidth, 3);
@@ -46,6 +46,14 @@ class DecoderBlockGradient : public ::testing::Test {
     for (std::int64_t i = 0; i < values.elements(); ++i)
       values.data<float>()[i] = static_cast<float>(random_.next_normal() * 0.5);
     return values;
+  }
+
+  static LayerNorm rms_norm(const Variable& weight, float offset = 0) {
+    return {.weight = weight, .centred = false, .offset = offset};
+  }
+  Variable trained(const tensor::Shape& shape) {
+    trained_.push_back(Variable::parameter(random(shape)));
+    return trained_.back();
   }
 
   // With a branch that has dropout: values that are computed again must meet the same dropout.
@@ -113,23 +121,37 @@ TEST_F(DecoderBlockGradient, WithoutRotation) {
 }
 
 TEST_F(DecoderBlockGradient, WithHeadNorms) {
-  block_.query_norm = Variable::parameter(random({4}));
-  block_.key_norm = Variable::parameter(random({4}));
-  trained_.push_back(block_.query_norm);
-  trained_.push_back(block_.key_norm);
+  block_.query_norm = rms_norm(trained({4}));
+  block_.key_norm = rms_norm(trained({4}));
   expect_gradients(false, {});
   expect_gradients(true, {1, 4});
 }
 
 // As in Gemma: norms before and behind, weights stored as differences from 1, gelu, positions by the second tables.
 TEST_F(DecoderBlockGradient, WithNormsBehind) {
-  block_.norm.offset = 1;
+  block_.attention_norm.offset = block_.feed_forward_norm.offset = 1;
   block_.activation = ops::Activation::kGeluTanh;
   block_.rotary = 1;
-  for (Variable* norm : {&block_.attention_out_norm, &block_.feed_forward_out_norm}) {
-    *norm = Variable::parameter(random({kWidth}));
-    trained_.push_back(*norm);
+  block_.attention_out_norm = rms_norm(trained({kWidth}), 1);
+  block_.feed_forward_out_norm = rms_norm(trained({kWidth}), 1);
+  for (const bool checkpoint : {false, true}) {
+    expect_gradients(checkpoint, {});
+    expect_gradients(checkpoint, {1, 4});
   }
+}
+
+// As in GPT-2: norms that take the mean away, biases everywhere, no rotation, no gate.
+TEST_F(DecoderBlockGradient, WithLayerNormsAndWithoutAGate) {
+  trained_.resize(8);  // the branches of attention; gate, up and down get others
+  block_.rotary.reset();
+  block_.activation = ops::Activation::kGeluTanh;
+  for (LayerNorm* norm : {&block_.attention_norm, &block_.feed_forward_norm})
+    *norm = {.weight = trained({kWidth}), .bias = trained({kWidth})};
+  block_.gate = {};
+  block_.up = linear(12, kWidth, 6);
+  block_.down = linear(kWidth, 12, 7);
+  for (Linear* layer : {&block_.query, &block_.key, &block_.value, &block_.output, &block_.up, &block_.down})
+    layer->bias = trained({layer->outputs()});
   for (const bool checkpoint : {false, true}) {
     expect_gradients(checkpoint, {});
     expect_gradients(checkpoint, {1, 4});
@@ -140,15 +162,12 @@ TEST_F(DecoderBlockGradient, WithNormsBehind) {
 // takes part. The choice must not change within a difference quotient: the router's logits lie far apart.
 TEST_F(DecoderBlockGradient, WithExperts) {
   trained_.resize(8);  // the branches of attention: gate, up and down take no part
-  const auto trained = [&](std::int64_t outputs, std::int64_t inputs) {
-    const Variable weight = Variable::parameter(random({outputs, inputs}));
-    trained_.push_back(weight);
-    return Linear{.name = "expert", .weight = weight};
+  const auto plain = [&](std::int64_t outputs, std::int64_t inputs) {
+    return Linear{.name = "expert", .weight = trained({outputs, inputs})};
   };
-  block_.mixture.router = trained(4, kWidth);
+  block_.mixture.router = plain(4, kWidth);
   for (std::int64_t i = 0; i < 4 * kWidth; ++i) block_.mixture.router.weight.mutable_value().data<float>()[i] *= 4;
-  for (int e = 0; e < 4; ++e)
-    block_.mixture.experts.push_back({trained(6, kWidth), trained(6, kWidth), trained(kWidth, 6)});
+  for (int e = 0; e < 4; ++e) block_.mixture.experts.push_back({plain(6, kWidth), plain(6, kWidth), plain(kWidth, 6)});
   for (const ops::Renormalise renormalise : {ops::Renormalise::kNo, ops::Renormalise::kYes}) {
     block_.mixture.routing = {.count = 2, .renormalise = renormalise};
     for (const bool checkpoint : {false, true}) {

@@ -1,4 +1,4 @@
-// Normalisation of rows with its weights: layer normalisation, or by the root mean square alone (T5).
+// Layer normalisation with its weights, and its kind without a mean.
 #pragma once
 
 #include "ops/layer_norm.h"
@@ -10,13 +10,15 @@ struct LayerNorm {
   ops::Variable weight;  // [D] f32; undefined: nothing is done
   ops::Variable bias;    // [D] f32, or undefined
   float epsilon = 1e-5F;
-  bool centred = true;  // false: the mean is not taken off, and there is no bias
+  bool centred = true;  // no: RMSNorm, which takes no mean away, has no bias, and with a weight [K] is of heads [K]
+  float offset = 0;     // of the weight of RMSNorm (ops::RmsNormOptions)
 
+  bool defined() const { return weight.defined(); }
   // x [T, D] to [T, D].
   ops::Variable operator()(const ops::Context& context, const ops::Variable& x) const {
-    if (!weight.defined()) return x;
-    return centred ? ops::layer_norm(context, x, weight, bias, epsilon)
-                   : ops::rms_norm(context, x, weight, {.epsilon = epsilon});
+    if (!defined()) return x;
+    if (centred) return ops::layer_norm(context, x, weight, bias, epsilon);
+    return ops::rms_norm(context, x, weight, {.epsilon = epsilon, .offset = offset});
   }
 };
 

@@ -27,6 +27,8 @@ struct Linear {
   // their weights. Adapters, optimizers and files know the one, blocks its sections.
   std::vector<Linear*> sections = {};
 
+  // Hugging Face's files hold the weight as [K, N] (GPT-2's Conv1D).
+  bool inputs_first = false;
   // An adapter takes it where a target names it, not where one says "all-linear".
   bool by_name_only = false;
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
+#include "base/error.h"
 #include "kernels/kernels.h"
 
 namespace instruct::ops {
@@ -21,6 +23,42 @@ tensor::Tensor converted_copy(const tensor::Tensor& source, tensor::DType dtype,
 tensor::Tensor converted_copy(const tensor::Tensor& source, tensor::DType dtype, tensor::Allocator& allocator) {
   ThreadPool threads(1);
   return converted_copy(source, dtype, allocator, threads);
+}
+
+namespace {
+
+// By squares that stay in the cache.
+template <typename Element>
+void transpose(const tensor::Tensor& from, tensor::Tensor& to) {
+  constexpr std::int64_t kSide = 32;
+  const std::int64_t rows = from.dim(0), columns = from.dim(1);
+  const auto* source = reinterpret_cast<const Element*>(from.raw());
+  auto* target = reinterpret_cast<Element*>(to.raw());
+  for (std::int64_t top = 0; top < rows; top += kSide) {
+    for (std::int64_t left = 0; left < columns; left += kSide) {
+      for (std::int64_t i = top; i < std::min(top + kSide, rows); ++i) {
+        for (std::int64_t j = left; j < std::min(left + kSide, columns); ++j)
+          target[j * rows + i] = source[i * columns + j];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+tensor::Tensor transposed_copy(const tensor::Tensor& source, tensor::Allocator& allocator) {
+  tensor::Tensor result = tensor::Tensor::empty({source.dim(1), source.dim(0)}, source.dtype(), allocator);
+  switch (tensor::info(source.dtype()).block_bytes) {
+    case 2:
+      transpose<std::uint16_t>(source, result);
+      break;
+    case 4:
+      transpose<std::uint32_t>(source, result);
+      break;
+    default:
+      raise(ErrorCategory::kUnsupported, "a matrix of {} is not transposed", tensor::info(source.dtype()).name);
+  }
+  return result;
 }
 
 bool has_integer_products() {

@@ -16,6 +16,9 @@ tensor::Tensor converted_copy(const tensor::Tensor& source, tensor::DType dtype,
 // The same on one thread.
 tensor::Tensor converted_copy(const tensor::Tensor& source, tensor::DType dtype, tensor::Allocator& allocator);
 
+// A copy of a matrix [M, N] of a plain dtype as [N, M].
+tensor::Tensor transposed_copy(const tensor::Tensor& source, tensor::Allocator& allocator);
+
 // Whether this processor has products on integers.
 bool has_integer_products();
 

@@ -59,7 +59,8 @@ data::CostModel cost_model_of(const models::ModelSizes& sizes) {
   const auto heads = static_cast<double>(sizes.heads * sizes.head_width);
   const auto keys = static_cast<double>(sizes.key_value_heads * sizes.head_width);
   const auto width = static_cast<double>(sizes.width);
-  const double layer = width * (2 * heads + 2 * keys + 3 * static_cast<double>(sizes.active_width()));
+  const double feed_forward = (sizes.gated ? 3 : 2) * static_cast<double>(sizes.active_width());
+  const double layer = width * (2 * heads + 2 * keys + feed_forward);
   return {.pair = kAttention * 2 * heads / layer,
           .prediction = width * static_cast<double>(sizes.vocabulary) / (layer * static_cast<double>(sizes.layers))};
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tiny random models of the LLaMA family with figures from transformers and PEFT.
+"""Tiny random models of the LLaMA family and GPT-2 with figures from transformers and PEFT.
 
     python3 tests/goldens/models/make.py tests/goldens/models [VARIANT...]
 Needs torch, transformers, peft and tokenizers. One folder a variant: config.json, model.safetensors (f32), tokenizer files,
@@ -12,7 +12,7 @@ from importlib.metadata import version
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 out = pathlib.Path(sys.argv[1])
@@ -28,6 +28,8 @@ ROWS.append([{"role": "system", "content": "Be short."}, {"role": "user", "conte
 common = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
               max_position_embeddings=512, initializer_range=0.2, bos_token_id=0, eos_token_id=1,
               pad_token_id=None)  # a pad token's embedding row would get no gradient in torch, whatever its use as a token
+gpt2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=128, initializer_range=0.2, bos_token_id=0, eos_token_id=1, resid_pdrop=0.0,
+            embd_pdrop=0.0, attn_pdrop=0.0)
 VARIANTS = {
     "llama-tied": (LlamaConfig, LlamaForCausalLM, dict(tie_word_embeddings=True, rope_theta=10000.0)),
     "llama3-rope": (LlamaConfig, LlamaForCausalLM, dict(tie_word_embeddings=False, rope_theta=500000.0, rope_scaling={
@@ -54,6 +56,10 @@ VARIANTS = {
         tie_word_embeddings=True, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128, original_max_position_embeddings=72,
         partial_rotary_factor=0.75, rope_scaling={"rope_type": "longrope", "short_factor": [1.0, 1.0, 1.1, 1.2, 1.3, 1.5],
                                                   "long_factor": [1.0, 1.4, 2.0, 2.5, 3.0, 4.0]})),
+    # Scores are divided by the layer's number alone; the head is untied.
+    "gpt2": (GPT2Config, GPT2LMHeadModel, dict(gpt2, n_inner=48)),
+    "gpt2-scaled": (GPT2Config, GPT2LMHeadModel, dict(gpt2, activation_function="relu", tie_word_embeddings=False, scale_attn_weights=False,
+                                                      scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True)),
     "smollm3-nope": (SmolLM3Config, SmolLM3ForCausalLM, dict(tie_word_embeddings=True, rope_theta=2000000.0, num_hidden_layers=4)),
 }
 
@@ -144,10 +150,10 @@ for name, (config_class, model_class, options) in VARIANTS.items():
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     tokenizer = make_tokenizer()
-    config = config_class(vocab_size=len(tokenizer), **{**common, **options})
+    config = config_class(vocab_size=len(tokenizer), **(options if config_class is GPT2Config else {**common, **options}))
     model = model_class(config).float().eval()
     for parameter_name, parameter in model.named_parameters():
-        if "norm" in parameter_name or "bias" in parameter_name:
+        if "norm" in parameter_name or "ln_" in parameter_name or "bias" in parameter_name:
             parameter.data += 0.3 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
