@@ -144,7 +144,7 @@ Seq2Seq::Seq2Seq(Seq2SeqConfig config, const WeightSource& source, const WeightO
             stored.shape().text(), config_.vocabulary);
     }
     ThreadPool threads(options.threads);
-    logits_bias_ = ops::converted_copy(stored, DType::kF32, allocator, threads);
+    logits_bias_ = Variable(ops::converted_copy(stored, DType::kF32, allocator, threads).reshape({config_.vocabulary}));
   }
   if (!loader.kept()) source.release();
 }
@@ -341,7 +341,10 @@ std::vector<NamedWeight> Seq2Seq::weights() const {
   add_stack(encoder_, result);
   add_stack(decoder_, result);
   if (!config_.tied_embeddings) add_weights(head_, result);
-  if (logits_bias_.defined()) result.push_back({std::string(family_of(config_).logits_bias), Variable(logits_bias_)});
+  if (logits_bias_.defined()) {
+    const Tensor row = logits_bias_.value().reshape({1, config_.vocabulary});  // as files have it
+    result.push_back({std::string(family_of(config_).logits_bias), Variable(row)});
+  }
   return result;
 }
 

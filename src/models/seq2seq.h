@@ -65,7 +65,7 @@ class Seq2Seq : public LanguageModel {
   Variable words_;  // [V, D]
   Stack encoder_, decoder_;
   nn::Linear head_;     // weight undefined when tied
-  Tensor logits_bias_;  // [1, V] f32, or undefined
+  Variable logits_bias_;  // [V] f32, not trained; or undefined
 };
 
 }  // namespace instruct::models

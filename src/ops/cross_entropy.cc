@@ -35,7 +35,7 @@ void integer_product(const Context& context, const Tensor& x, const kernels::Int
 }
 
 void finish_logits(const Context& context, const LogitOptions& options, Tensor& logits) {
-  if (options.bias.defined()) INSTRUCT_KERNEL(add_bias)(context, options.bias, logits);
+  if (options.bias.defined()) INSTRUCT_KERNEL(add_bias)(context, options.bias.value(), logits);
   if (options.soft_cap > 0) INSTRUCT_KERNEL(soft_cap)(context, options.soft_cap, logits);
 }
 
@@ -71,8 +71,8 @@ struct Aims {
   std::vector<std::size_t> place;
 };
 
-// Cross-entropy over a weight that gets no gradient. The logits exist for one tile of the vocabulary at a time, in the
-// caches, and each tile of the weight is read once for both products:
+// Cross-entropy over a weight and a bias that get no gradient. The logits exist for one tile of the vocabulary at a
+// time, in the caches, and each tile of the weight is read once for both products:
 //   dx[m] = w[m] sum_v p[v] weight[v] - sum over targets t of w[t] weight[t],  w[m] = sum of the row's w[t].
 // The sum is taken with e^(logit - largest so far) in p's place and scaled when the tiles are done. Targets are left
 // out of it: their p - 1 is computed in f32, since where p is near 1 its rounding would be all of the gradient.
@@ -83,10 +83,10 @@ class Tiled {
       : context_(context),
         x_(x),
         weight_(weight),
+        bias_(options.bias.defined() ? options.bias.value() : Tensor()),
         vocabulary_(vocabulary),
         integer_(integer),
         soft_cap_(options.soft_cap),
-        bias_(options.bias),
         columns_(integer != nullptr ? weight.dim(0) : std::min(kTileColumns, weight.dim(0))),
         dx_(dx) {}
 
@@ -134,7 +134,7 @@ class Tiled {
       weight = weight_rows(context_, weight_, column, end, x_.dtype());
       INSTRUCT_KERNEL(matmul)(context_, Matmul{.a = x, .b = weight, .c = scores, .transpose_b = Transpose::kYes});
     }
-    if (bias_.defined()) INSTRUCT_KERNEL(add_bias)(context_, bias_.columns(column, end), scores);
+    if (bias_.defined()) INSTRUCT_KERNEL(add_bias)(context_, bias_.rows(column, end), scores);
     if (soft_cap_ > 0) INSTRUCT_KERNEL(soft_cap)(context_, soft_cap_, scores);
     for (Aim& aim : aims) {
       if (aim.target < column || aim.target >= end) continue;
@@ -199,10 +199,10 @@ class Tiled {
   const Context& context_;
   const Tensor& x_;
   const Tensor& weight_;
+  Tensor bias_;  // undefined: none
   std::int64_t vocabulary_;
   const IntegerForms* integer_;  // null: the weight itself
   float soft_cap_;
-  Tensor bias_;
   std::int64_t columns_;
   Tensor dx_;  // undefined: no gradient is wanted
   std::vector<float> most_;
@@ -210,8 +210,8 @@ class Tiled {
   Tensor scores_, exponentials_, totals_;
 };
 
-// The same where the weight gets a gradient too, which needs the probabilities: whole rows of logits, in chunks. x [M,
-// D] has a row a target.
+// The same where weight or bias get a gradient too, which needs the probabilities: whole rows of logits, in chunks. x
+// [M, D] has a row a target.
 std::vector<float> with_weight_gradient(const Context& context, const Tensor& x, const Variable& weight,
                                         std::span<const std::int32_t> targets, std::span<const float> row_weights,
                                         std::int64_t vocabulary, const LogitOptions& options, Tensor& dx) {
@@ -235,6 +235,12 @@ std::vector<float> with_weight_gradient(const Context& context, const Tensor& x,
      std::span(log_probabilities).subspan(first, count), &dscores);
     if (soft_cap > 0) INSTRUCT_KERNEL(soft_cap_backward)(context, soft_cap, scores, dscores);
     if (dx.defined()) INSTRUCT_KERNEL(matmul)(context, Matmul{.a = dscores, .b = cast, .c = dx.rows(begin, end)});
+    if (bias.requires_gradient()) {
+      GradientTarget target = gradient_target(context, bias);
+      if (target.fresh) target.gradient.fill_zero();
+      INSTRUCT_KERNEL(add_column_sums)(context, dscores, target.gradient);
+    }
+    if (!weight.requires_gradient()) continue;
     GradientTarget target = gradient_target(context, weight);
     INSTRUCT_KERNEL(matmul)
     (context, Matmul{.a = dscores,
@@ -299,8 +305,10 @@ std::vector<float> linear_cross_entropy(const Context& context, const Variable& 
                                         const IntegerForms& integer, const LogitOptions& options) {
   const Tensor& w = weight.value();
   require_shape(x.value().dim(1) == w.dim(1) && vocabulary <= w.dim(0), "linear_cross_entropy", x.value(), w);
+  const Variable& bias = options.bias;
+  if (bias.defined()) require_shape(bias.value().dim(0) == w.dim(0), "linear_cross_entropy", bias.value(), w);
   check(predictions, x.value().dim(0), vocabulary);
-  if (context.tape != nullptr && weight.requires_gradient()) {
+  if (context.tape != nullptr && (weight.requires_gradient() || bias.requires_gradient())) {
     // A row of x for each prediction; the gradients of repeated ones add up as select_rows has it.
     const Variable rows = predictions.rows.empty() ? x : select_rows(context, x, predictions.rows);
     Tensor dx;

@@ -7,6 +7,7 @@
 
 #include "ops/context.h"
 #include "ops/weights.h"
+#include "tensor/segments.h"
 
 namespace instruct::ops {
 
@@ -22,7 +23,7 @@ struct Predictions {
 // What is done to logits behind the product.
 struct LogitOptions {
   float soft_cap = 0;  // they are bounded to soft_cap tanh(logit / soft_cap); 0: not
-  Tensor bias = {};    // [1, V] f32, a constant that is added before; or undefined
+  Variable bias = {};  // [V] f32, added before; or undefined
 };
 
 // For each prediction: log P(target) = (x[row] weight^T)[target] - logsumexp over the first `vocabulary` columns.
@@ -43,6 +44,13 @@ std::vector<float> softmax_cross_entropy(const Context& context, const Variable&
 // columns'.
 std::vector<float> sigmoid_cross_entropy(const Context& context, const Variable& logits, const Tensor& truth,
                                          std::span<const float> weights);
+
+// Of columns of scores [T, C], each over ranges of rows: log P(targets[r * C + c]), rows of the scores, by the softmax
+// of column c over the rows of ranges[r]. With a gradient recorded, the loss is their sum times -weight, as above.
+// Raises InvalidArgument for a target outside of its range, and a range outside of the scores.
+std::vector<float> column_cross_entropy(const Context& context, const Variable& scores,
+                                        std::span<const tensor::KeyRange> ranges, std::span<const std::int32_t> targets,
+                                        float weight);
 
 // Logits of a few rows (generation): x [M, D] to f32 [M, V]. `integer` and `options` as above.
 Tensor logits(const Context& context, const Tensor& x, const Tensor& weight, const IntegerForms& integer = {},

@@ -261,9 +261,10 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   const std::vector<std::int32_t> targets{0, 3, 19, 3, 7, 11, 2, 2, 18};
   const std::vector<float> weights{0.1F, 0.2F, 0.05F, 0.0F, 0.3F, 0.1F, 0.1F, 0.1F, 0.05F};
   float soft_cap = 0;
+  Variable bias;
   const auto loss = [&](Tape* tape) {
     const std::vector<float> logp =
-        linear_cross_entropy(engine_.context(tape), x, w, {targets, weights}, 20, {}, {.soft_cap = soft_cap});
+        linear_cross_entropy(engine_.context(tape), x, w, {targets, weights}, 20, {}, {soft_cap, bias});
     double sum = 0;
     for (std::size_t i = 0; i < logp.size(); ++i) sum -= static_cast<double>(weights[i]) * static_cast<double>(logp[i]);
     return sum;
@@ -276,6 +277,11 @@ TEST_P(Gradient, LinearCrossEntropyIsTheWeightedNegativeLogLikelihood) {
   for (const Variable& variable : {x, w}) variable.mutable_gradient() = Tensor();
   const GradientCheck capped = check_gradients(loss, {x, w}, 1e-3, 2e-3);
   EXPECT_LE(capped.worst, 1.0) << capped.description;
+  soft_cap = 0;
+  bias = parameter({21}, 0.4);
+  for (const Variable& variable : {x, w}) variable.mutable_gradient() = Tensor();
+  const GradientCheck biased = check_gradients(loss, {x, w, bias}, 1e-3, 2e-3);
+  EXPECT_LE(biased.worst, 1.0) << biased.description;
 }
 
 TEST_P(Gradient, LossesOfHeads) {
@@ -300,6 +306,23 @@ TEST_P(Gradient, LossesOfHeads) {
   }
   const std::vector<std::int32_t> outside{0, 3, 4, 1, 2};
   EXPECT_THROW(softmax_cross_entropy(engine_.context(), x, outside, weights), Error);
+}
+
+TEST_P(Gradient, LossesOfColumnsOverRanges) {
+  const Variable x = input({9, 2});
+  const std::vector<tensor::KeyRange> ranges{{0, 4}, {5, 9}};
+  const std::vector<std::int32_t> targets{1, 3, 5, 5};
+  const auto loss = [&](Tape* tape) {
+    double sum = 0;
+    for (const float value : column_cross_entropy(engine_.context(tape), x, ranges, targets, 0.3F))
+      sum -= 0.3 * static_cast<double>(value);
+    return sum;
+  };
+  const GradientCheck check = check_gradients(loss, {x}, 1e-3, 2e-3);
+  EXPECT_LE(check.worst, 1.0) << check.description;
+  EXPECT_EQ(x.gradient().data<float>()[4 * 2], 0.0F);  // of no range
+  const std::vector<std::int32_t> outside{4, 3, 5, 5};
+  EXPECT_THROW(column_cross_entropy(engine_.context(), x, ranges, outside, 1), Error);
 }
 
 TEST_P(Gradient, MeansOfRowsAndPartsOfColumns) {
@@ -335,9 +358,9 @@ TEST_P(Gradient, CrossEntropyOfAFrozenWeightIsThatOfATrainedOne) {
     targets.push_back(i % 19 == 0 ? 2499 : i * 331 % 2500);
     weights.push_back(static_cast<float>(1 + i % 3));
   }
-  const Tensor bias = input({1, 2560}).value();
+  const Tensor bias = random_tensor({kVocabulary + 30}, 1.0);
   const Tensor plain = logits(engine_.context(), x.value(), w);
-  for (const LogitOptions& options : {LogitOptions{}, LogitOptions{.soft_cap = 3}, LogitOptions{.bias = bias}}) {
+  for (const LogitOptions& options : {LogitOptions{}, LogitOptions{.soft_cap = 3}, LogitOptions{.bias = Variable(bias)}}) {
     const auto run = [&](const Variable& head) {
       Tape tape;
       x.mutable_gradient() = Tensor();

@@ -47,6 +47,37 @@ std::vector<float> softmax_cross_entropy(const Context& context, const Variable&
   return log_probabilities;
 }
 
+std::vector<float> column_cross_entropy(const Context& context, const Variable& scores,
+                                        std::span<const tensor::KeyRange> ranges, std::span<const std::int32_t> targets,
+                                        float weight) {
+  const Tensor values = in_f32(context, scores.value());
+  const std::int64_t columns = values.dim(1);
+  INSTRUCT_CHECK(targets.size() == ranges.size() * static_cast<std::size_t>(columns));
+  const bool records = context.records({&scores});
+  Tensor dscores;
+  if (records) dscores = Tensor::zeros(values.shape(), DType::kF32, context.allocator());
+  std::vector<float> log_probabilities(targets.size());
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    const tensor::KeyRange range = ranges[i / static_cast<std::size_t>(columns)];
+    const auto column = static_cast<std::int64_t>(i % static_cast<std::size_t>(columns));
+    if (range.begin < 0 || range.end > values.dim(0) || targets[i] < range.begin || targets[i] >= range.end)
+      raise(ErrorCategory::kInvalidArgument, "column_cross_entropy: target {} is outside of rows {} to {} of {}",
+            targets[i], range.begin, range.end, values.dim(0));
+    const std::int64_t count = range.end - range.begin;
+    Tensor line = Tensor::empty({1, count}, DType::kF32, context.allocator());
+    for (std::int64_t t = 0; t < count; ++t)
+      line.data<float>()[t] = values.data<float>()[(range.begin + t) * values.row_stride() + column];
+    const auto target = static_cast<std::int32_t>(targets[i] - range.begin);
+    INSTRUCT_KERNEL(cross_entropy)
+    (context, line, count, std::span(&target, 1), std::span(&weight, 1), std::span(log_probabilities).subspan(i, 1),
+     records ? &line : nullptr);
+    for (std::int64_t t = 0; records && t < count; ++t)
+      dscores.data<float>()[(range.begin + t) * columns + column] = line.data<float>()[t];
+  }
+  if (records) start_backward(context, scores, dscores);
+  return log_probabilities;
+}
+
 std::vector<float> sigmoid_cross_entropy(const Context& context, const Variable& logits, const Tensor& truth,
                                          std::span<const float> weights) {
   require_shape(truth.shape() == logits.value().shape() && truth.dtype() == DType::kF32 &&
