@@ -19,6 +19,7 @@ enum class RandomPurpose : std::uint32_t {
   kSplit = 6,
   kBootstrap = 7,
   kTest = 8,
+  kMask = 9,
 };
 
 class RandomStream {

@@ -88,7 +88,7 @@ void print(const std::vector<float>& embedding) {
 
 void run(Options& options) {
   options.session.pooling = options.pooling;
-  options.session.needs_instructions = false;
+  options.session.without = TextSessionOptions::Without::kEmbeds;
   const std::vector<std::string> texts = texts_of(options);
   const auto session = open_text_session(options.session);
   const instructions::InstructionSet none;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <tuple>
 
 #include "base/error.h"
@@ -58,23 +59,41 @@ void EncoderRun::open() {
                                 .seed = config_.seed,
                                 .pooling = config_.pooling,
                                 .draw = models::Draw::kMissing,
-                                .trainable = !is_lora()});
+                                .trainable = !is_lora(),
+                                .without = TextSessionOptions::Without::kMasks});
 }
 
-void EncoderRun::encode(Rows& rows, std::int64_t epoch) const {
-  const data::TextEncoder encoder(*session_->package.tokenizer, *session_->set);
+void EncoderRun::encode(Rows& rows, std::int64_t epoch, Use use) const {
+  const instructions::InstructionSet none;
+  const data::TextEncoder encoder(*session_->package.tokenizer, is_masked_lm() ? none : *session_->set);
   data::TextOptions options = session_->text_options();
   options.cutoff = std::min(options.cutoff, config_.cutoff_len);
   options.overflow = data::overflow_from_name(config_.overflow);
+  options.windows = use == Use::kJudged;
   options.seed = config_.seed;
   options.epoch = epoch;
   data::TextReport report;
-  rows.rows = encoder.encode_all(rows.dataset, rows.indices, options, report);
+  if (is_masked_lm()) {
+    rows.texts = encoder.encode_texts(rows.dataset, rows.indices, options, report);
+    mask(rows, epoch);
+  } else {
+    rows.rows = encoder.encode_all(rows.dataset, rows.indices, options, report);
+  }
   if (epoch > 0) return;
   log_info("{}: {} rows, {} tokens", rows.dataset.origin, rows.rows.size(), report.tokens);
   if (!report.too_long.empty())
     log_warning("{} rows are longer than {} tokens (policy: {}), first: row {}", report.too_long.size(), options.cutoff,
                 config_.overflow, report.too_long.front());
+  if (!report.dropped.empty())
+    log_warning("{} rows were left out, first: row {}", report.dropped.size(), report.dropped.front());
+}
+
+// Each epoch leaves out other tokens.
+void EncoderRun::mask(Rows& rows, std::int64_t epoch) const {
+  rows.rows = session_->masked(rows.texts, {.rate = config_.mlm_probability,
+                                            .whole_words = config_.whole_word_masking,
+                                            .seed = config_.seed,
+                                            .epoch = epoch});
 }
 
 void EncoderRun::prepare_rows() {
@@ -94,26 +113,31 @@ void EncoderRun::prepare_rows() {
     test_.dataset = data::open_dataset(config_.test_dataset, config_.dataset_dir);
     test_.indices = data::row_indices(test_.dataset);
   }
-  encode(train_, 0);
+  encode(train_, 0, Use::kTrained);
   for (const data::TextRow& row : train_.rows) {
     const data::Example& example = train_.dataset.examples[static_cast<std::size_t>(row.example)];
     if (row.truth.empty()) raise(ErrorCategory::kBadData, "{}: there is no output", train_.dataset.where(example));
   }
   for (Rows* rows : {&development_, &test_}) {
-    if (!rows->indices.empty()) encode(*rows, 0);
+    if (!rows->indices.empty()) encode(*rows, 0, Use::kJudged);
   }
-  if (!development_.empty())
-    table_ = EvaluationTable(config_, evaluate::text_metrics_by_verb(*session_->set, development_.dataset, {}), "");
+  if (development_.empty()) return;
+  const std::map<std::string, std::vector<std::string>> masked{{evaluate::kMaskedVerb, {}}};
+  table_ = EvaluationTable(
+      config_, is_masked_lm() ? masked : evaluate::text_metrics_by_verb(*session_->set, development_.dataset, {}), "");
 }
 
-// Rows of an epoch: encoded anew when templates are sampled.
+// Rows of an epoch: encoded anew when templates are sampled, masked anew without them.
 const std::vector<data::TextRow>& EncoderRun::rows_of(std::int64_t epoch) {
-  const auto& verbs = session_->set->instructions;
-  const bool sampled = std::any_of(verbs.begin(), verbs.end(), [](const auto& i) { return i.templates.size() > 1; });
-  if (sampled && epoch != rows_epoch_) {
-    encode(train_, epoch);
-    rows_epoch_ = epoch;
+  if (epoch == rows_epoch_) return train_.rows;
+  if (is_masked_lm()) {
+    mask(train_, epoch);
+  } else {
+    const auto& verbs = session_->set->instructions;
+    const bool sampled = std::any_of(verbs.begin(), verbs.end(), [](const auto& i) { return i.templates.size() > 1; });
+    if (sampled) encode(train_, epoch, Use::kTrained);
   }
+  rows_epoch_ = epoch;
   return train_.rows;
 }
 
@@ -163,7 +187,8 @@ void EncoderRun::write(const fs::path& folder) const {
   std::vector<std::pair<tensor::Tensor, tensor::Tensor>> masters;
   for (const adapters::LoraModule& module : std::as_const(*session_->adapter.adapter).modules())
     masters.emplace_back(trained(module.name + ".lora_A"), trained(module.name + ".lora_B"));
-  models::AdapterHeads heads{.description = models::text_model_description(*session_->model, session_->mean_pooling)};
+  models::AdapterHeads heads{.description = models::text_model_description(*session_->model, session_->mean_pooling),
+                             .task_type = models::peft_task_type(*session_->model)};
   for (const models::NamedWeight& weight : session_->model->head_weights())
     heads.weights.emplace_back(weight.name, trained(weight.name));
   models::write_peft_files(folder, *session_->adapter.adapter, masters, session_->origin(),
@@ -176,9 +201,12 @@ std::optional<BestMetric> EncoderRun::best_metric() const {
 
 evaluate::TaskReport EncoderRun::measure(const Rows& rows, const char* title, std::int64_t bootstrap) const {
   Progress progress(title, static_cast<std::int64_t>(rows.rows.size()), "rows");
-  evaluate::TaskReport report = evaluate::evaluate_texts(
-      *session_->engine, *session_->model, *session_->set, rows.dataset, rows.rows,
-      {.bootstrap = bootstrap, .seed = config_.seed}, [&](std::int64_t done) { progress.update(done); });
+  const auto on_done = [&](std::int64_t done) { progress.update(done); };
+  evaluate::TaskReport report =
+      is_masked_lm()
+          ? evaluate::evaluate_masked(*session_->engine, *session_->model, session_->tasks.front(), rows.rows, on_done)
+          : evaluate::evaluate_texts(session_->answerer(), rows.dataset, rows.rows,
+                                     {.bootstrap = bootstrap, .seed = config_.seed}, on_done);
   progress.drop();
   return report;
 }
@@ -200,7 +228,7 @@ Value EncoderRun::test() {
   if (results_ == Results::kText) std::cout << evaluate::report_table(report) << std::flush;
   const fs::path folder = config_.output_dir;
   Value results = evaluate::report_value(report);
-  write_predictions(folder / "generated_predictions.jsonl", report, &*session_->set);
+  if (!is_masked_lm()) write_predictions(folder / "generated_predictions.jsonl", report, &*session_->set);
   write_file_atomic(folder / "test_results.json", dump_json(results, {.indent = 2}) + "\n");
   return results;
 }
@@ -210,7 +238,8 @@ void EncoderRun::say_what_next() const {
   const std::string model = is_lora() ? fmt::format("{} --adapter {}", config_.model_name_or_path, output) : output;
   log_info("{} in {} after {} steps. Next, for instance:", is_lora() ? "Adapter and heads" : "Model", output,
            loop_->position().step);
-  log_info("  instruct eval --model {} --instructions {} --data TEST.jsonl", model, config_.instructions);
+  const std::string instructions = is_masked_lm() ? "" : " --instructions " + config_.instructions;
+  log_info("  instruct eval --model {}{} --data TEST.jsonl", model, instructions);
 }
 
 }  // namespace instruct::cli

@@ -28,6 +28,7 @@ class EncoderRun : public Trainee {
   struct Rows {
     data::Dataset dataset;
     std::vector<std::int64_t> indices;
+    std::vector<data::TextRow> texts;  // of a masked language model: what nothing is left out of yet
     std::vector<data::TextRow> rows;
     bool empty() const { return rows.empty(); }
   };
@@ -41,9 +42,14 @@ class EncoderRun : public Trainee {
 
   void open();
   void prepare_rows();
-  void encode(Rows& rows, std::int64_t epoch) const;
+  // Training rows may be shortened as configured; what is judged by is taken whole, in windows, where that is possible.
+  enum class Use { kTrained, kJudged };
+  void encode(Rows& rows, std::int64_t epoch, Use use) const;
+  void mask(Rows& rows, std::int64_t epoch) const;
   const std::vector<data::TextRow>& rows_of(std::int64_t epoch);
   bool is_lora() const { return config_.finetuning_type == "lora"; }
+  // Without an instruction set a masked language model is trained.
+  bool is_masked_lm() const { return config_.instructions.empty(); }
   void make_optimizer();
   void before_pass(std::int64_t step, std::int64_t pass);
   tensor::Tensor trained(const std::string& name) const;

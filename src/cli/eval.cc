@@ -27,6 +27,7 @@ struct Options {
   std::string data, dataset_dir, metrics, output, tokenizer = "13a", label_score = "sum";
   evaluate::TaskOptions task;
   GenerationOptions generation;
+  data::MaskingOptions masking;
   bool json = false;
   bool separate = false;
 };
@@ -74,23 +75,28 @@ void save(const evaluate::TaskReport& report, const std::filesystem::path& folde
   write_file_atomic(folder / "results.json", dump_json(results, {.indent = 2}) + "\n");
 }
 
-// Rows of an encoder with heads.
+// Rows of an encoder with heads, or texts for the one of masked words.
 void run_encoder(const Options& options, const data::Dataset& dataset) {
   if (options.model.adapters.size() > 1) raise(ErrorCategory::kUnsupported, "--adapter: encoders take one at a time");
+  using Without = TextSessionOptions::Without;
+  const bool masked = is_masked_lm(options.model.instructions, dataset);
   const auto session = open_text_session({.model = options.model.model,
                                           .adapter = options.model.adapters.empty() ? "" : options.model.adapters[0],
                                           .instructions = options.model.instructions,
                                           .dtype = options.model.dtype,
-                                          .threads = options.model.threads});
-  const std::vector<data::TextRow> rows = session->encode(dataset, options.task.limit);
+                                          .threads = options.model.threads,
+                                          .without = masked ? Without::kMasks : Without::kRefused});
+  const std::vector<data::TextRow> rows = masked ? session->encode_masked(dataset, options.masking, options.task.limit)
+                                                 : session->encode(dataset, options.task.limit);
   Progress progress("Answering", static_cast<std::int64_t>(rows.size()), "rows");
+  const auto on_done = [&](std::int64_t done) { progress.update(done); };
   const evaluate::TaskReport report =
-      evaluate::evaluate_texts(*session->engine, *session->model, *session->set, dataset, rows, options.task,
-                               [&](std::int64_t done) { progress.update(done); });
+      masked ? evaluate::evaluate_masked(*session->engine, *session->model, session->tasks.front(), rows, on_done)
+             : evaluate::evaluate_texts(session->answerer(), dataset, rows, options.task, on_done);
   progress.finish();
   std::cout << (options.json ? dump_json(evaluate::report_value(report)) + "\n" : evaluate::report_table(report))
             << std::flush;
-  if (!options.output.empty()) save(report, options.output, options, &*session->set);
+  if (!options.output.empty()) save(report, options.output, options, session->set ? &*session->set : nullptr);
 }
 
 void run(Options& options) {
@@ -102,6 +108,7 @@ void run(Options& options) {
   options.task.metric.tokenizer = metrics::bleu_tokenizer_from_name(options.tokenizer);
   options.task.metric.rouge.cjk = options.tokenizer == "zh" || options.tokenizer == "char";
   options.task.seed = options.model.seed;
+  options.masking.seed = options.model.seed;
   options.task.max_new_tokens = options.generation.max_new_tokens;
   options.task.responder.sampling = options.generation.sampling;
   options.task.responder.sampling.seed = options.model.seed;
@@ -163,6 +170,7 @@ void add_eval_command(CLI::App& app) {
   add_label_score(*command, options->label_score);
   command->add_flag("--separate", options->separate,
                     "compute every row and label on its own instead of sharing prefixes");
+  add_masking_options(*command, options->masking);
   command->add_option("--output,-o", options->output, "folder for every answer and the results");
   command->add_flag("--json", options->json, "results as JSON");
   command->footer(

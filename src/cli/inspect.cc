@@ -95,7 +95,10 @@ Value encoder_value(const models::Package& package) {
   Value verbs = Value::array();
   for (const models::TextTask& task : models::stored_tasks(package)) {
     const std::string verb = task.verb.empty() ? "any verb" : task.verb;
-    verbs.push(task.labels.empty() ? verb + ": sentences" : fmt::format("{}: {} labels", verb, task.labels.size()));
+    const std::string kind(models::kind_name(task.kind));
+    verbs.push(task.labels.empty() ? fmt::format("{}: {}", verb, kind)
+                                   : fmt::format("{}: {} {}", verb, task.labels.size(),
+                                                 task.kind == models::TextKind::kTags ? "tags" : "labels"));
   }
   return Value::object({{"kind", "encoder"},
                         {"file", "Hugging Face folder"},

@@ -27,6 +27,7 @@ void write_predictions(const std::filesystem::path& file, const evaluate::TaskRe
       line.set("probabilities", probabilities);
       line.set("logprobs", log_probabilities);
     }
+    if (!row.spans.is_null()) line.set("spans", row.spans);
     lines += dump_json(line) + "\n";
   }
   write_file_atomic(file, lines);

@@ -10,8 +10,8 @@ namespace instruct::cli {
 // On standard output: for people, or as one JSON object.
 enum class Results { kText, kJson };
 
-// One JSON object an answered row: row, verb, prompt, predict, label, logprob, finished, and the probabilities of
-// labels. Whole or not at all.
+// One JSON object an answered row: row, verb, prompt, predict, label, logprob, finished, the probabilities of labels,
+// and where spans are. Whole or not at all.
 void write_predictions(const std::filesystem::path& file, const evaluate::TaskReport& report,
                        const instructions::InstructionSet* set);
 

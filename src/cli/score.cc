@@ -27,6 +27,7 @@ struct Options {
   bool separate = false;
   bool labels = false;
   std::string label_score = "sum";
+  data::MaskingOptions masking;
 };
 
 Value row_line(const data::Example& example, const evaluate::RowScore& score) {
@@ -76,34 +77,59 @@ void rank_labels(const Options& options, const data::Dataset& dataset, Session& 
     std::cout << dump_json(label_line(row, session.instruction_set()->instruction(row.verb).output.labels)) << '\n';
 }
 
-// Rows of an encoder with heads: what is true of each, over the labels or sentences that are each true or not.
+// Rows of an encoder with heads: what is true of each, over what is true or not on its own (labels, sentences, ends of
+// spans, words); of texts without verbs, the tokens that were left out.
 void score_texts(const Options& options, const data::Dataset& dataset) {
+  using Without = TextSessionOptions::Without;
+  const bool masked = is_masked_lm(options.model.instructions, dataset);
   const auto session = open_text_session({.model = options.model.model,
                                           .adapter = options.model.adapter,
                                           .instructions = options.model.instructions,
                                           .dtype = options.model.dtype,
-                                          .threads = options.model.threads});
-  if (options.labels) check_labels(dataset, &*session->set);
-  const std::vector<data::TextRow> rows = session->encode(dataset);
+                                          .threads = options.model.threads,
+                                          .without = masked ? Without::kMasks : Without::kRefused});
+  if (options.labels) check_labels(dataset, session->set ? &*session->set : nullptr);
+  data::MaskingOptions masking = options.masking;
+  masking.seed = options.model.seed;
+  const std::vector<data::TextRow> rows = masked ? session->encode_masked(dataset, masking) : session->encode(dataset);
+  const std::vector<std::span<const data::TextRow>> examples = data::by_example(rows);
   Progress progress("Scoring", static_cast<std::int64_t>(rows.size()), "rows");
-  const std::vector<evaluate::TextAnswer> answers = evaluate::answer_texts(
-      *session->engine, *session->model, *session->set, rows, [&](std::int64_t done) { progress.update(done); });
+  const auto on_done = [&](std::int64_t done) { progress.update(done); };
+  const auto example_of = [&](std::span<const data::TextRow> example) -> const data::Example& {
+    return dataset.examples[static_cast<std::size_t>(example.front().example)];
+  };
+  if (masked) {
+    const std::vector<evaluate::RowScore> scores =
+        evaluate::score_masked(*session->engine, *session->model, session->tasks.front(), rows, on_done);
+    progress.finish();
+    std::size_t piece = 0;
+    for (const std::span<const data::TextRow> example : examples) {
+      evaluate::RowScore sum;
+      for (std::size_t i = 0; i < example.size(); ++i, ++piece) {
+        sum.log_probability += scores[piece].log_probability;
+        sum.tokens += scores[piece].tokens;
+      }
+      std::cout << dump_json(row_line(example_of(example), sum)) << '\n';
+    }
+    return;
+  }
+  const std::vector<evaluate::TextAnswer> answers = evaluate::answer_texts(session->answerer(), rows, on_done);
   progress.finish();
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const data::Example& example = dataset.examples[static_cast<std::size_t>(rows[i].example)];
+  for (std::size_t i = 0; i < examples.size(); ++i) {
+    const data::Example& example = example_of(examples[i]);
+    const data::TextRow& row = examples[i].front();
     if (options.labels) {
-      const std::vector<std::string>& labels = session->set->instructions[rows[i].verb].output.labels;
-      const evaluate::AnsweredRow row{
+      const std::vector<std::string>& labels = session->set->instructions[row.verb].output.labels;
+      const evaluate::AnsweredRow answered{
           .row = example.row,
           .answer = answers[i].text,
-          .reference = rows[i].truth.empty() ? "" : labels[static_cast<std::size_t>(rows[i].truth.front())],
+          .reference = row.truth.empty() ? "" : labels[static_cast<std::size_t>(row.truth.front())],
           .label_probabilities = answers[i].probabilities,
           .label_log_probabilities = answers[i].log_probabilities};
-      std::cout << dump_json(label_line(row, labels)) << '\n';
+      std::cout << dump_json(label_line(answered, labels)) << '\n';
     } else {
-      if (rows[i].truth.empty())
-        raise(ErrorCategory::kBadData, "{}: there is no output to score", dataset.where(example));
-      std::cout << dump_json(row_line(example, {answers[i].log_probability, data::units_of(rows[i])})) << '\n';
+      if (row.truth.empty()) raise(ErrorCategory::kBadData, "{}: there is no output to score", dataset.where(example));
+      std::cout << dump_json(row_line(example, {answers[i].log_probability, answers[i].units})) << '\n';
     }
   }
 }
@@ -145,6 +171,7 @@ void add_score_command(CLI::App& app) {
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--labels", options->labels, "score every label of each row's verb, in one pass over the question");
   add_label_score(*command, options->label_score);
+  add_masking_options(*command, options->masking);
   command->add_flag("--separate", options->separate, "compute every row on its own instead of sharing prefixes");
   command->add_flag_callback(
       "--json", [] {}, "JSON lines, which this command always writes");

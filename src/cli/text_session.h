@@ -6,11 +6,17 @@
 #include <string>
 #include <vector>
 
+#include "data/masking.h"
 #include "data/text_rows.h"
+#include "evaluate/text_answers.h"
 #include "instructions/instruction_set.h"
 #include "models/adapter_files.h"
 #include "models/text_model.h"
 #include "ops/engine.h"
+
+namespace CLI {
+class App;
+}
 
 namespace instruct::cli {
 
@@ -24,7 +30,8 @@ struct TextSessionOptions {
   std::string pooling = "auto";  // first, mean, or what the model was made with
   models::Draw draw = models::Draw::kNothing;
   bool trainable = false;  // the encoder's weights too
-  bool needs_instructions = true;
+  // Without an instruction set.
+  enum class Without { kRefused, kEmbeds, kMasks } without = Without::kRefused;
 };
 
 // Members refer to one another: it stays where it was made.
@@ -34,20 +41,32 @@ struct TextSession {
   models::Package package;
   bool mean_pooling = false;
   std::optional<instructions::InstructionSet> set;  // its labels in the order of the model's
-  std::unique_ptr<models::TextModel> model;         // null without an instruction set
-  std::vector<std::size_t> tasks;                   // of the model, by verb
+  std::unique_ptr<models::TextModel> model;         // null for embeddings
+  std::vector<std::size_t> tasks;                   // of the model, by verb; without a set the one of masked words
   models::LoadedAdapter adapter;                    // adapter.adapter is null without one
 
   data::TextOptions text_options() const;
+  evaluate::TextAnswerer answerer() const { return {*engine, *model, tasks, *set}; }
   // What an adapter trained here is bound to.
   models::AdapterOrigin origin() const;
-  // The first `limit` rows of a data set (0: all), cut at their end to what the model takes, with a warning.
+  // The first `limit` rows of a data set (0: all). Those that are longer than what the model takes become windows
+  // (spans and extraction) or are cut at their end, with a warning.
   std::vector<data::TextRow> encode(const data::Dataset& dataset, std::int64_t limit = 0) const;
+  // Its texts, long ones in pieces, with tokens left out.
+  std::vector<data::TextRow> encode_masked(const data::Dataset& dataset, const data::MaskingOptions& options,
+                                           std::int64_t limit = 0) const;
+  std::vector<data::TextRow> masked(std::span<const data::TextRow> texts, const data::MaskingOptions& options) const;
 };
+
+// Whether a data set without an instruction set is texts for a masked language model.
+bool is_masked_lm(const std::string& instructions, const data::Dataset& dataset);
+// --mlm-probability and --whole-word-masking.
+void add_masking_options(CLI::App& command, data::MaskingOptions& options);
 
 // Opens the encoder, and where there is an instruction set its heads. Without `draw` they are those the model was tuned
 // with: raises InvalidArgument for a verb or labels that it was not tuned for, Unsupported for a verb whose output no
-// head gives, naming those that one does.
+// head gives, naming those that one does. The head of masked words is the one that the model was made with: raises
+// InvalidArgument where there is none, and with `draw` warns.
 std::unique_ptr<TextSession> open_text_session(const TextSessionOptions& options);
 
 }  // namespace instruct::cli

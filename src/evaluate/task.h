@@ -40,6 +40,7 @@ struct AnsweredRow {
   double log_probability = 0;  // of the generated answer
   bool finished = false;       // ended by itself
   std::vector<double> label_probabilities, label_log_probabilities;  // as Reply
+  Value spans;  // of an encoder: where the parts of the answer are (instructions::found_spans_value), or null
 };
 
 struct VerbReport {

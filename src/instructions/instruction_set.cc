@@ -1,5 +1,7 @@
 #include "instructions/instruction_set.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -7,6 +9,13 @@
 #include "instructions/instruction_set_reader.h"
 
 namespace instruct::instructions {
+
+bool Instruction::is_cloze() const {
+  return output.type == OutputType::kLabel && !templates.empty() &&
+         std::all_of(templates.begin(), templates.end(), [](const templates::Template& wording) {
+           return wording.source().find(kMaskMark) != std::string::npos;
+         });
+}
 
 const Variable* InstructionSet::find_variable(std::string_view wanted) const {
   for (const Variable& variable : variables) {

@@ -35,11 +35,13 @@ struct OutputSpec {
   OutputType type = OutputType::kText;
   std::int64_t max_tokens = 256;
   std::vector<std::string> labels;         // label and labels, in the file's order
+  // label, by label: the words that may stand at [MASK] for it. Empty where none are given: then each label for itself.
+  std::vector<std::vector<std::string>> verbalisers;
   std::optional<double> minimum, maximum;  // number
   bool integer = false;                    // number
   std::int64_t min_items = 0;              // labels, list and sentences
   std::int64_t max_items = SchemaNode::kUnbounded;
-  std::string from;                        // span and sentences: the input they are a part of
+  std::string from;                        // span, sentences, list and json: the text input they are parts of, or ""
   Value schema;                            // json: as written
   std::shared_ptr<const JsonSchema> form;  // json, list and labels: what the JSON text must fit
 };
@@ -51,7 +53,13 @@ struct Instruction {
   OutputSpec output;
   std::vector<std::string> metrics;
   Mark mark;
+
+  // Whether it is answered by the words that fit into a gap, which every template has: kMaskMark.
+  bool is_cloze() const;
 };
+
+// In a template, a gap that the word for the answer is to fill.
+inline constexpr std::string_view kMaskMark = "[MASK]";
 
 // A few-shot example of a verb.
 struct Shot {

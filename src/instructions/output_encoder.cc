@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "instructions/extraction.h"
 
 namespace instruct::instructions {
 namespace {
@@ -148,7 +149,7 @@ std::string encode_output(const Instruction& instruction, const Value& output, c
     case OutputType::kSentences:
       return text_of(instruction, output);
     case OutputType::kSpan: {
-      std::string span = text_of(instruction, output);
+      std::string span = text_of(instruction, without_places(instruction, output));
       check_span(instruction, span, variables);
       return span;
     }
@@ -164,7 +165,7 @@ std::string encode_output(const Instruction& instruction, const Value& output, c
       return dump_json(label_list(instruction, structured(instruction, output)));
     case OutputType::kList:
     case OutputType::kJson: {
-      const Value value = structured(instruction, output);
+      const Value value = without_places(instruction, structured(instruction, output));
       check_form(instruction, value);
       return dump_json(value);
     }

@@ -2,13 +2,15 @@
 //
 // type    value                       text
 // text    text                        as it is
-// span    text                        as it is; a part of the input
+// span    text, or {text, start}      as it is; a part of the input
 // sentences  text                     as it is: what an encoder chooses, a decoder words
 // label   text of the set             the label
 // number  number                      digits, no exponent, at most 12 before and 6 behind the point
 // labels  list of labels              JSON array in the set's order
 // list    list of texts               JSON array
 // json    any that fits the schema    JSON in one line
+//
+// Texts that are extracted (extraction.h) may be given with their places too: {text, start}.
 #pragma once
 
 #include <string>

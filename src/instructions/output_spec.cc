@@ -14,13 +14,13 @@ constexpr auto kTypes =
     std::to_array<std::string_view>({"text", "label", "labels", "number", "span", "json", "list", "sentences"});
 constexpr auto kAllKeys =
     std::to_array<std::string_view>({"type", "max_tokens", "labels", "minimum", "min", "maximum", "max", "integer",
-                                     "min_items", "max_items", "schema", "from"});
+                                     "min_items", "max_items", "schema", "from", "verbalisers"});
 
 // Which keys mean something for which type; `type` and `max_tokens` always do.
 std::vector<std::string_view> keys_of(OutputType type) {
   switch (type) {
     case OutputType::kLabel:
-      return {"labels"};
+      return {"labels", "verbalisers"};
     case OutputType::kLabels:
       return {"labels", "min_items", "max_items"};
     case OutputType::kNumber:
@@ -28,9 +28,9 @@ std::vector<std::string_view> keys_of(OutputType type) {
     case OutputType::kSpan:
       return {"from"};
     case OutputType::kJson:
-      return {"schema"};
+      return {"schema", "from"};
     case OutputType::kList:
-      return {"min_items", "max_items"};
+      return {"min_items", "max_items", "from"};
     case OutputType::kSentences:
       return {"from", "min_items", "max_items"};
     case OutputType::kText:
@@ -56,7 +56,8 @@ class OutputReader {
     read_labels();
     read_range();
     read_items();
-    if (output_.type == OutputType::kSpan || output_.type == OutputType::kSentences) read_from();
+    if (output_.type == OutputType::kLabel) read_verbalisers();
+    if (is_part_of_text()) read_from();
     if (output_.type == OutputType::kJson) read_schema();
     if (output_.type == OutputType::kLabels || output_.type == OutputType::kList) output_.form = list_form();
     return std::move(output_);
@@ -94,6 +95,33 @@ class OutputReader {
     }
   }
 
+  void read_verbalisers() {
+    const Value* given = fields_.object(body_, "verbalisers");
+    if (given == nullptr) return;
+    for (const templates::Template& wording : instruction_.templates) {
+      if (wording.source().find(kMaskMark) != std::string::npos) continue;
+      fields_.problem_at_key(body_, "verbalisers",
+                             fmt::format("verb '{}': verbalisers stand at {}, which a template does not have",
+                                         instruction_.verb, kMaskMark));
+    }
+    for (const auto& [label, words] : given->as_object()) {
+      if (std::find(output_.labels.begin(), output_.labels.end(), label) == output_.labels.end())
+        fields_.problem_at_key(*given, label,
+                               fmt::format("'{}' is no label{}", label, did_you_mean(label, output_.labels)));
+    }
+    for (const std::string& label : output_.labels) {
+      std::vector<std::string>& words = output_.verbalisers.emplace_back(std::vector{label});
+      const Value* own = given->find(label);
+      if (own == nullptr) continue;
+      words = fields_.texts(*given, label, FieldReader::Items::kTextsAndNumbers);
+      for (const std::string& word : words) {
+        if (trim(word) != word || word.empty())
+          fields_.problem(own->mark(), fmt::format("verbaliser '{}' is empty or has space at its ends", word));
+      }
+      if (words.empty()) fields_.problem(own->mark(), fmt::format("label '{}' has no verbaliser", label));
+    }
+  }
+
   // `min` and `max` are short forms.
   std::optional<double> limit(std::string_view name, std::string_view short_name) {
     if (body_.find(name) != nullptr && body_.find(short_name) != nullptr) {
@@ -126,6 +154,12 @@ class OutputReader {
     }
   }
 
+  bool is_part_of_text() const {
+    return output_.type == OutputType::kSpan || output_.type == OutputType::kSentences || may_be_extracted();
+  }
+  // A decoder writes these whether they are parts of a text or not.
+  bool may_be_extracted() const { return output_.type == OutputType::kList || output_.type == OutputType::kJson; }
+
   // The input a span is taken from: named, or the first text input.
   void read_from() {
     std::vector<std::string> texts;
@@ -142,7 +176,7 @@ class OutputReader {
       }
     } else if (!texts.empty()) {
       output_.from = texts.front();
-    } else {
+    } else if (!may_be_extracted()) {
       fields_.problem(body_.mark(), fmt::format("verb '{}': output type '{}' needs a text input to be a part of",
                                                 instruction_.verb, type_name(output_.type)));
     }

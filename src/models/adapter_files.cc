@@ -64,7 +64,7 @@ Value config_value(const LoraAdapter& adapter, const AdapterOrigin& origin, std:
                                         [](const auto& module) { return module.layer->inputs_first; });
   return Value::object(
       {{"peft_type", "LORA"},
-       {"task_type", heads.weights.empty() ? "CAUSAL_LM" : "SEQ_CLS"},
+       {"task_type", heads.task_type.empty() ? Value() : Value(heads.task_type)},
        {"base_model_name_or_path", origin.base_model},
        {"inference_mode", true},
        {"r", config.rank},

@@ -25,6 +25,7 @@ struct AdapterOrigin {
 struct AdapterHeads {
   std::vector<std::pair<std::string, Tensor>> weights = {};  // f32, by name: PEFT's modules_to_save
   Value description = {};                                    // members of instruct.json
+  std::string task_type = "CAUSAL_LM";                       // as PEFT has it; empty: none
 };
 
 // Writes the folder's files into an existing folder (usually the temporary one of an AtomicFolder). `masters` are A and

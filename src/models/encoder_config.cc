@@ -121,6 +121,7 @@ constexpr EncoderFamily kFamilies[] = {
                .token_dense = "head.dense",
                .token_norm = "head.norm",
                .token_out = "classifier",
+               .span_out = "classifier",
                .masked_dense = "head.dense",
                .masked_norm = "head.norm",
                .masked_out = "decoder",

@@ -16,6 +16,8 @@ Names names_of(const EncoderConfig& config, HeadKind kind) {
       return {names.dense, names.norm, names.out, {}};
     case HeadKind::kTokens:
       return {names.token_dense, names.token_norm, names.token_out, {}};
+    case HeadKind::kSpan:
+      return {names.token_dense, names.token_norm, names.span_out, {}};
     case HeadKind::kMasked:
       break;
   }
@@ -27,9 +29,7 @@ class HeadLoader {
  public:
   HeadLoader(const WeightSource& source, const HeadOptions& head, const WeightOptions& options,
              tensor::Allocator& allocator, float deviation)
-      : source_(source), head_(head), allocator_(allocator), deviation_(deviation), trainable_(options) {
-    trainable_.trainable = true;
-  }
+      : source_(source), head_(head), allocator_(allocator), deviation_(deviation), trainable_(options) {}
 
   nn::Linear linear(std::string_view name, std::int64_t outputs, std::int64_t inputs, bool bias) {
     const std::string full = head_.prefix + std::string(name);
@@ -86,12 +86,20 @@ class HeadLoader {
 }  // namespace
 
 Variable EncoderHead::operator()(const ops::Context& context, const Variable& x, const nn::Dropout& dropout) const {
+  return out(context, before_out(context, x, dropout));
+}
+
+Variable EncoderHead::before_out(const ops::Context& context, const Variable& x, const nn::Dropout& dropout) const {
   constexpr std::uint64_t kPlace = 1 << 15;  // beyond those of blocks
   Variable y = x;
   if (dense.weight.defined()) y = ops::activate(context, activation, dense(context, y));
   y = norm(context, y);
-  if (kind != HeadKind::kMasked) y = dropout(context, y, kPlace);
-  return out(context, y);
+  return kind == HeadKind::kText || kind == HeadKind::kTokens ? dropout(context, y, kPlace) : y;
+}
+
+std::vector<float> EncoderHead::word_log_probabilities(const ops::Context& context, const Variable& y,
+                                                       const ops::Predictions& predictions) const {
+  return ops::linear_cross_entropy(context, y, out.weight, predictions, out.outputs(), {}, 0, out.bias);
 }
 
 std::vector<NamedWeight> EncoderHead::weights() const {
@@ -118,7 +126,10 @@ EncoderHead load_head(const Encoder& encoder, const WeightSource& source, const 
   const EncoderFamily& family = encoder_family_of(config.architecture);
   const Names names = names_of(config, head.kind);
   const std::int64_t d = config.width;
-  HeadLoader loader(source, head, options, allocator, config.initial_deviation);
+  const bool pretrained = head.kind == HeadKind::kMasked && has_head(config, source, head.kind, head.prefix);
+  WeightOptions trainable = options;
+  if (!pretrained) trainable.trainable = true;
+  HeadLoader loader(source, head, trainable, allocator, config.initial_deviation);
   EncoderHead made;
   made.kind = head.kind;
   made.activation = head.kind == HeadKind::kMasked ? config.activation : family.head_activation;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/encoder.h"
+#include "ops/cross_entropy.h"
 
 namespace instruct::models {
 
@@ -13,6 +14,7 @@ namespace instruct::models {
 enum class HeadKind {
   kText,    // labels of a text, from what is pooled of it
   kTokens,  // labels of tokens
+  kSpan,    // whether a span starts at a token, and whether it ends there
   kMasked,  // words of the vocabulary, for masked tokens
 };
 
@@ -28,6 +30,11 @@ struct EncoderHead {
 
   // x [M, D], what is pooled or tokens, to scores [M, N]. x is read by nothing else.
   Variable operator()(const ops::Context& context, const Variable& x, const nn::Dropout& dropout) const;
+  // What `out` takes [M, D].
+  Variable before_out(const ops::Context& context, const Variable& x, const nn::Dropout& dropout) const;
+  // Of masked tokens: log P of words, y [M, D] being what `out` takes (ops::linear_cross_entropy).
+  std::vector<float> word_log_probabilities(const ops::Context& context, const Variable& y,
+                                            const ops::Predictions& predictions) const;
   // Every weight that is not the encoder's.
   std::vector<NamedWeight> weights() const;
 };
@@ -38,13 +45,14 @@ enum class Draw { kNothing, kMissing, kAll };
 
 struct HeadOptions {
   HeadKind kind = HeadKind::kText;
-  std::int64_t labels = 0;  // N; of words: ignored
+  std::int64_t labels = 0;  // N; of words: ignored, of spans: 2
   std::string prefix = {};  // in front of the names, where a model has several heads
   Draw draw = Draw::kNothing;
   std::uint64_t seed = 0;  // of what is drawn: normal with the configuration's deviation, biases 0
 };
 
-// From the file the encoder came from; its weights are parameters. A pooler that the encoder has is the head's dense
+// From the file the encoder came from; its weights are parameters, but for a head of masked tokens that the file has:
+// that is as trainable as the encoder. A pooler that the encoder has is the head's dense
 // layer. Raises NotFound for a layer that is missing, BadData for one of another size.
 EncoderHead load_head(const Encoder& encoder, const WeightSource& source, const HeadOptions& head,
                       const WeightOptions& options, tensor::Allocator& allocator);

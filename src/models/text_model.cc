@@ -15,8 +15,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::pair<const char*, TextKind> kKinds[] = {
-    {"label", TextKind::kLabel}, {"labels", TextKind::kLabels}, {"sentences", TextKind::kSentences}};
+// Names in instruct.json, of the models of transformers that have such a head, and of PEFT's tasks.
+struct Kind {
+  TextKind kind;
+  std::string_view name;
+  std::string_view architecture;
+  std::string_view peft = "SEQ_CLS";
+};
+constexpr Kind kKinds[] = {{TextKind::kLabel, "label", "ForSequenceClassification"},
+                           {TextKind::kLabels, "labels", "ForSequenceClassification"},
+                           {TextKind::kSentences, "sentences", ""},
+                           {TextKind::kSpan, "span", "ForQuestionAnswering", "QUESTION_ANS"},
+                           {TextKind::kTags, "tags", "ForTokenClassification", "TOKEN_CLS"},
+                           {TextKind::kMasked, "masked", "ForMaskedLM", ""}};
+
+const Kind& kind_of(TextKind kind) {
+  return *std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.kind == kind; });
+}
 
 Value json_or_null(const fs::path& path) {
   return fs::exists(path) ? parse_json(read_file(path, 1 << 28), path.string()) : Value();
@@ -25,59 +40,83 @@ Value json_or_null(const fs::path& path) {
 TextTask task_from(const Value& stored) {
   TextTask task{.verb = stored.at("verb").as_string()};
   const std::string& kind = stored.at("kind").as_string();
-  const auto* found =
-      std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& k) { return kind == k.first; });
-  if (found == std::end(kKinds))
-    raise(ErrorCategory::kUnsupported, "instruct.json: head of kind '{}': this program knows label, labels, sentences",
-          kind);
-  task.kind = found->second;
+  const auto* found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return kind == k.name; });
+  if (found == std::end(kKinds)) {
+    std::vector<std::string> known;
+    for (const Kind& k : kKinds) known.emplace_back(k.name);
+    raise(ErrorCategory::kUnsupported, "instruct.json: unknown kind of head '{}'{}", kind, did_you_mean(kind, known));
+  }
+  task.kind = found->kind;
   for (const Value& label : stored.at("labels").as_array()) task.labels.push_back(label.as_string());
   return task;
 }
 
-// What a model of transformers for sequence classification says.
-std::vector<TextTask> tasks_of_labels(const Value& config) {
-  const Value* labels = config.find("id2label");
-  const Value* architectures = config.find("architectures");
-  const bool classifies = architectures != nullptr && architectures->is_array() && architectures->size() > 0 &&
-                          architectures->as_array()[0].as_string().ends_with("ForSequenceClassification");
-  if (!classifies || labels == nullptr || !labels->is_object()) return {};
-  TextTask task;
-  task.labels.resize(labels->size());
-  for (const auto& [id, label] : labels->as_object()) {
-    const std::size_t place = id.find_first_not_of("0123456789") == std::string::npos && id.size() < 8
+// Labels by number, as config.json has them.
+std::vector<std::string> labels_of(const Value& config) {
+  const Value* names = config.find("id2label");
+  if (names == nullptr || !names->is_object()) return {};
+  std::vector<std::string> labels(names->size());
+  for (const auto& [id, label] : names->as_object()) {
+    const std::size_t place = !id.empty() && id.find_first_not_of("0123456789") == std::string::npos && id.size() < 8
                                   ? static_cast<std::size_t>(std::stoul(id))
-                                  : task.labels.size();
-    if (place >= task.labels.size()) raise(ErrorCategory::kBadData, "config.json: id2label has a label '{}'", id);
-    task.labels[place] = label.as_string();
+                                  : labels.size();
+    if (place >= labels.size()) raise(ErrorCategory::kBadData, "config.json: id2label has a label '{}'", id);
+    labels[place] = label.as_string();
   }
+  return labels;
+}
+
+// What a model of transformers says.
+std::vector<TextTask> tasks_of_config(const Value& config) {
+  const Value* architectures = config.find("architectures");
+  if (architectures == nullptr || !architectures->is_array() || architectures->size() == 0) return {};
+  const std::string& name = architectures->as_array()[0].as_string();
+  const auto* found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) {
+    return !k.architecture.empty() && name.ends_with(k.architecture);
+  });
+  if (found == std::end(kKinds) || found->kind == TextKind::kMasked) return {};
+  TextTask task{.verb = "", .kind = found->kind};
+  if (task.kind == TextKind::kSpan) return {task};
+  task.labels = labels_of(config);
+  if (task.labels.empty()) return {};
   const Value* problem = config.find("problem_type");
   const bool several =
       problem != nullptr && problem->is_string() && problem->as_string() == "multi_label_classification";
-  if (several) task.kind = TextKind::kLabels;
+  if (several && task.kind == TextKind::kLabel) task.kind = TextKind::kLabels;
   return {task};
+}
+
+// What transformers loads a model with these heads as; empty: as none with a head.
+std::string_view architecture_of(const TextModel& model, bool mean_pooling) {
+  const EncoderFamily& family = encoder_family_of(model.encoder().config().architecture);
+  if (model.tasks().size() != 1) return "";
+  const TextKind kind = model.tasks().front().kind;
+  const bool text = kind == TextKind::kLabel || kind == TextKind::kLabels;
+  return text && mean_pooling && !family.pools_by_config ? "" : kind_of(kind).architecture;
 }
 
 Value written_config(const Package& package, const TextModel& model, bool mean_pooling) {
   Value config = package.hugging_face_config;
   const EncoderFamily& family = encoder_family_of(package.config.architecture);
-  const TextTask& task = model.tasks().front();
-  const bool plain =
-      model.tasks().size() == 1 && task.kind != TextKind::kSentences && (!mean_pooling || family.pools_by_config);
-  const char* kind = plain ? "ForSequenceClassification" : "Model";
-  config.set("architectures", Value::array().push(Value(std::string(family.architecture) + kind)));
+  const std::string_view kind = architecture_of(model, mean_pooling);
+  const std::string name = std::string(family.architecture) + std::string(kind.empty() ? "Model" : kind);
+  config.set("architectures", Value(Value::Array{Value(name)}));
   if (mean_pooling || family.pools_by_config) config.set("classifier_pooling", mean_pooling ? "mean" : "cls");
-  if (plain) {
+  const TextTask& task = model.tasks().front();
+  if (!kind.empty() && task.columns() > 0) {
+    std::vector<std::string> labels = task.labels;
+    if (task.kind == TextKind::kSpan) labels = {"start", "end"};
     Value names = Value::object();
     Value ids = Value::object();
-    for (std::size_t i = 0; i < task.labels.size(); ++i) {
-      names.set(std::to_string(i), task.labels[i]);
-      ids.set(task.labels[i], static_cast<std::int64_t>(i));
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+      names.set(std::to_string(i), labels[i]);
+      ids.set(labels[i], static_cast<std::int64_t>(i));
     }
     config.set("id2label", names);
     config.set("label2id", ids);
-    config.set("problem_type",
-               task.kind == TextKind::kLabels ? "multi_label_classification" : "single_label_classification");
+    if (task.kind == TextKind::kLabel || task.kind == TextKind::kLabels)
+      config.set("problem_type",
+                 task.kind == TextKind::kLabels ? "multi_label_classification" : "single_label_classification");
   }
   config.set("torch_dtype", "float32");
   if (config.find("dtype") != nullptr) config.set("dtype", "float32");
@@ -102,6 +141,19 @@ std::optional<bool> mean_pooling_of_file(const fs::path& file) {
   return pooling->as_string() == "mean";
 }
 
+HeadKind head_kind(TextKind kind) {
+  switch (kind) {
+    case TextKind::kSpan:
+      return HeadKind::kSpan;
+    case TextKind::kTags:
+      return HeadKind::kTokens;
+    case TextKind::kMasked:
+      return HeadKind::kMasked;
+    default:
+      return HeadKind::kText;
+  }
+}
+
 // Each once.
 std::vector<NamedWeight> all_weights(const std::vector<EncoderHead>& heads) {
   std::vector<NamedWeight> result;
@@ -117,9 +169,13 @@ std::vector<NamedWeight> all_weights(const std::vector<EncoderHead>& heads) {
 
 }  // namespace
 
+std::string_view kind_name(TextKind kind) {
+  return kind_of(kind).name;
+}
+
 std::vector<TextTask> stored_tasks(const Package& package) {
   std::vector<TextTask> tasks = tasks_of_file(package.path / "instruct.json");
-  return tasks.empty() ? tasks_of_labels(package.hugging_face_config) : tasks;
+  return tasks.empty() ? tasks_of_config(package.hugging_face_config) : tasks;
 }
 
 std::vector<TextTask> adapter_tasks(const fs::path& folder) {
@@ -130,14 +186,16 @@ std::optional<bool> adapter_mean_pooling(const fs::path& folder) {
   return mean_pooling_of_file(folder / "instruct.json");
 }
 
+std::string peft_task_type(const TextModel& model) {
+  return std::string(kind_of(model.tasks().front().kind).peft);
+}
+
 Value text_model_description(const TextModel& model, bool mean_pooling) {
   Value tasks = Value::array();
   for (const TextTask& task : model.tasks()) {
     Value labels = Value::array();
     for (const std::string& label : task.labels) labels.push(label);
-    const auto* kind =
-        std::find_if(std::begin(kKinds), std::end(kKinds), [&](const auto& k) { return task.kind == k.second; });
-    tasks.push(Value::object({{"verb", task.verb}, {"kind", kind->first}, {"labels", labels}}));
+    tasks.push(Value::object({{"verb", task.verb}, {"kind", kind_name(task.kind)}, {"labels", labels}}));
   }
   return Value::object({{"tasks", tasks}, {"pooling", mean_pooling ? "mean" : "first"}});
 }
@@ -161,19 +219,21 @@ TextModel::TextModel(Package& package, std::vector<TextTask> tasks, Draw draw, s
     const bool known = std::any_of(stored.begin(), stored.end(), [&](const TextTask& other) {
       return other.kind == task.kind && other.labels == task.labels && (other.verb == task.verb || other.verb.empty());
     });
-    const HeadOptions head{.kind = HeadKind::kText,
-                           .labels = task.columns(),
-                           .prefix = tasks_.size() == 1 ? "" : fmt::format("heads.{}.", task.verb),
-                           .draw = draw == Draw::kMissing && !known ? Draw::kAll : draw,
-                           .seed = seed + i};
+    const bool masked = task.kind == TextKind::kMasked;  // a head that the model was made with
+    const HeadOptions head{
+        .kind = head_kind(task.kind),
+        .labels = task.columns(),
+        .prefix = tasks_.size() == 1 || masked || task.verb.empty() ? "" : fmt::format("heads.{}.", task.verb),
+        .draw = draw == Draw::kMissing && !known && !masked ? Draw::kAll : draw,
+        .seed = seed + i};
     heads_.push_back(load_head(*package.encoder, *package.encoder_source, head, options, allocator));
   }
 }
 
-std::size_t TextModel::task_of(const std::string& verb) const {
+std::size_t TextModel::task_of(const std::string& verb, TextKind kind) const {
   std::vector<std::string> verbs;
   for (std::size_t i = 0; i < tasks_.size(); ++i) {
-    if (tasks_[i].verb == verb || tasks_[i].verb.empty()) return i;
+    if (tasks_[i].kind == kind && (tasks_[i].verb == verb || tasks_[i].verb.empty())) return i;
     verbs.push_back(tasks_[i].verb);
   }
   raise(ErrorCategory::kInvalidArgument, "the model has no head for verb '{}'{}", verb, did_you_mean(verb, verbs));

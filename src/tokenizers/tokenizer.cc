@@ -326,6 +326,12 @@ std::optional<std::int32_t> Tokenizer::eos() const {
 std::optional<std::int32_t> Tokenizer::pad() const {
   return state_->spec.pad;
 }
+std::optional<std::int32_t> Tokenizer::mask() const {
+  for (const std::string_view spelling : {"[MASK]", "<mask>"}) {
+    if (const auto id = find(spelling); id && is_special(*id)) return id;
+  }
+  return std::nullopt;
+}
 bool Tokenizer::add_bos() const {
   return state_->spec.add_bos;
 }

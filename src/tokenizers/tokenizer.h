@@ -97,6 +97,8 @@ class Tokenizer {
   std::optional<std::int32_t> bos() const;
   std::optional<std::int32_t> eos() const;
   std::optional<std::int32_t> pad() const;
+  // What stands for a token that is left out: "[MASK]" or "<mask>", where it is a special token.
+  std::optional<std::int32_t> mask() const;
   bool add_bos() const;
   // Ids that end an answer: eos and the end-of-turn tokens chat models use.
   const std::vector<std::int32_t>& end_of_generation() const;

@@ -80,9 +80,8 @@ std::vector<Key> data_keys() {
       {"pooling",
        {"classifier_pooling"},
        &C::pooling,
-       "of an encoder, what labels are read off: the first token (first), the mean over all (mean), or what the model "
-       "was "
-       "made with (auto)",
+       "of an encoder, what labels are read off: the first token (first), the mean over all (mean), or auto: what the "
+       "model was made with",
        {"auto", "first", "mean"}},
       {"dropout",
        {"hidden_dropout_prob"},
@@ -91,6 +90,8 @@ std::vector<Key> data_keys() {
        {},
        0,
        0.999},
+      {"mlm_probability", {}, &C::mlm_probability, "share of an encoder's texts without verbs to mask", {}, 0, 1},
+      {"whole_word_masking", {"whole_word_mask", "wwm"}, &C::whole_word_masking, "mask whole words", {}},
       {"shots", {"num_fewshot"}, &C::shots, "examples of the instruction set before each row", {}, 0, 1000},
   };
 }

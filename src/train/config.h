@@ -47,6 +47,8 @@ struct TrainConfig {
   // Encoders.
   std::string pooling = "auto";   // auto | first | mean: what labels of texts are read off
   std::optional<double> dropout;  // default: the model's own
+  double mlm_probability = 0.15;  // of texts without verbs: how many of their tokens are masked
+  bool whole_word_masking = false;
 
   // Optimisation.
   std::int64_t per_device_train_batch_size = 8;

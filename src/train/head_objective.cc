@@ -1,6 +1,7 @@
 #include "train/head_objective.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "base/error.h"
@@ -18,48 +19,102 @@ using tensor::Tensor;
 // The parts of a batch that one head scores, and what is true of them.
 struct Scored {
   std::vector<std::int32_t> parts;
-  std::vector<std::int32_t> labels;  // one of several
-  std::vector<float> truth;          // else: [parts, columns]
+  std::vector<std::int32_t> labels;       // one of several, or the word, by part
+  std::vector<float> truth;               // else: [parts, columns]
+  std::vector<tensor::KeyRange> windows;  // of spans: ranges of `parts`; `labels` are their first and last parts
+  data::ClozeScores gaps;                 // of clozes: `labels` are by gap
 };
 
-void add_truth(const data::TextRow& row, TextKind kind, std::size_t part_of_row, Scored& scored) {
+// A row whose parts are those from `scored.parts` [first, ...) on.
+void add_truth(const data::TextRow& row, TextKind kind, std::size_t first, Scored& scored) {
   INSTRUCT_CHECK(!row.truth.empty());
-  if (kind == TextKind::kLabel) {
-    scored.labels.push_back(static_cast<std::int32_t>(row.truth.front()));
-  } else if (kind == TextKind::kLabels) {
-    scored.truth.insert(scored.truth.end(), row.truth.begin(), row.truth.end());
-  } else {
-    scored.truth.push_back(row.truth[part_of_row]);
+  const auto begin = static_cast<std::int64_t>(first);
+  switch (kind) {
+    case TextKind::kLabel:
+    case TextKind::kTags:
+      scored.labels.insert(scored.labels.end(), row.truth.begin(), row.truth.end());
+      break;
+    case TextKind::kMasked:
+      if (row.verbalisers != nullptr) scored.gaps.add(*row.verbalisers, first);
+      scored.labels.insert(scored.labels.end(), row.truth.begin(), row.truth.end());
+      break;
+    case TextKind::kSpan:
+      scored.windows.push_back({begin, begin + static_cast<std::int64_t>(row.parts.size())});
+      for (const float end : row.truth)
+        scored.labels.push_back(static_cast<std::int32_t>(begin + static_cast<std::int64_t>(end)));
+      break;
+    case TextKind::kLabels:
+    case TextKind::kSentences:
+      scored.truth.insert(scored.truth.end(), row.truth.begin(), row.truth.end());
   }
 }
 
 std::map<std::size_t, Scored> by_task(const models::TextModel& model, std::span<const std::size_t> tasks,
-                                      std::span<const data::TextRow* const> rows, const data::TextBatch& batch) {
+                                      std::span<const data::TextRow* const> rows) {
   std::map<std::size_t, Scored> scored;
-  std::size_t first = 0;
-  for (std::size_t part = 0; part < batch.parts.size(); ++part) {
-    if (part > 0 && batch.part_rows[part] != batch.part_rows[part - 1]) first = part;
-    const data::TextRow& row = *rows[batch.part_rows[part]];
-    const std::size_t task = tasks[row.verb];
-    scored[task].parts.push_back(static_cast<std::int32_t>(part));
-    add_truth(row, model.tasks()[task].kind, part - first, scored[task]);
+  std::int32_t part = 0;
+  for (const data::TextRow* row : rows) {
+    const std::size_t task = tasks[row->verb];
+    Scored& own = scored[task];
+    add_truth(*row, model.tasks()[task].kind, own.parts.size(), own);
+    for (std::size_t i = 0; i < row->parts.size(); ++i) own.parts.push_back(part++);
   }
   return scored;
 }
 
-// Summed -log P of what is true.
-double loss_of(const ops::Context& context, const Variable& scores, const Scored& scored, float weight) {
-  const std::vector<float> weights(scored.parts.size(), weight);
-  std::vector<float> log_probabilities;
-  if (!scored.labels.empty()) {
-    log_probabilities = ops::softmax_cross_entropy(context, scores, scored.labels, weights);
-  } else {
-    const Tensor truth = Tensor::from_floats(scored.truth, scores.value().shape(), context.allocator());
-    log_probabilities = ops::sigmoid_cross_entropy(context, scores, truth, weights);
-  }
+double negative_sum(const std::vector<float>& log_probabilities) {
   double sum = 0;
   for (const float value : log_probabilities) sum -= static_cast<double>(value);
   return sum;
+}
+
+// Of gaps: -log of the softmax over the labels' scores, which are means of log P of words. What is asked of those is
+// linear in them, with factors that have to be known first: so they are computed once without a gradient.
+double cloze_loss(const ops::Context& context, const models::EncoderHead& head, const Variable& states,
+                  const Scored& scored, float weight) {
+  ops::Context plain = context;
+  plain.tape = nullptr;
+  const std::vector<float> none(scored.gaps.targets().size(), 0.0F);
+  std::vector<std::vector<double>> scores = scored.gaps.of(head.word_log_probabilities(
+      plain, states, {.targets = scored.gaps.targets(), .weights = none, .rows = scored.gaps.rows()}));
+  double sum = 0;
+  for (std::size_t gap = 0; gap < scores.size(); ++gap) {
+    const std::vector<double> log_probabilities = data::log_softmax(scores[gap]);
+    const auto truth = static_cast<std::size_t>(scored.labels[gap]);
+    sum -= log_probabilities[truth];
+    for (std::size_t label = 0; label < scores[gap].size(); ++label)
+      scores[gap][label] =
+          static_cast<double>(weight) * ((label == truth ? 1 : 0) - std::exp(log_probabilities[label]));
+  }
+  if (context.tape == nullptr) return sum;
+  const std::vector<float> weights = scored.gaps.weights(scores);
+  head.word_log_probabilities(context, states,
+                              {.targets = scored.gaps.targets(), .weights = weights, .rows = scored.gaps.rows()});
+  return sum;
+}
+
+// Summed -log P of what is true of pooled parts.
+double loss_of(const ops::Context& context, const models::TextModel& model, std::size_t task, const Variable& pooled,
+               const Scored& scored, float weight, const nn::Dropout& dropout) {
+  const std::vector<float> weights(scored.parts.size(), weight);
+  const models::EncoderHead& head = model.head(task);
+  const Variable states = head.before_out(context, pooled, dropout);
+  switch (model.tasks()[task].kind) {
+    case TextKind::kLabel:
+    case TextKind::kTags:
+      return negative_sum(ops::softmax_cross_entropy(context, head.out(context, states), scored.labels, weights));
+    case TextKind::kSpan:
+      return negative_sum(
+          ops::column_cross_entropy(context, head.out(context, states), scored.windows, scored.labels, weight));
+    case TextKind::kMasked:
+      if (!scored.gaps.targets().empty()) return cloze_loss(context, head, states, scored, weight);
+      return negative_sum(head.word_log_probabilities(context, states, {.targets = scored.labels, .weights = weights}));
+    default:
+      break;
+  }
+  const Variable scores = head.out(context, states);
+  const Tensor truth = Tensor::from_floats(scored.truth, scores.value().shape(), context.allocator());
+  return negative_sum(ops::sigmoid_cross_entropy(context, scores, truth, weights));
 }
 
 }  // namespace
@@ -80,7 +135,7 @@ double head_loss(ops::Engine& engine, models::TextModel& model, std::span<const 
                  data::BatchCost* cost) {
   const data::TextBatch batch = data::make_text_batch(rows, model.encoder().config().first_position);
   if (cost != nullptr) *cost += cost_of(batch);
-  const std::map<std::size_t, Scored> scored = by_task(model, tasks, rows, batch);
+  const std::map<std::size_t, Scored> scored = by_task(model, tasks, rows);
   autograd::Tape tape;
   const ops::Context context = engine.context(weight > 0 ? &tape : nullptr);
   const std::vector<std::int32_t> single = data::single_tokens(batch);
@@ -95,7 +150,7 @@ double head_loss(ops::Engine& engine, models::TextModel& model, std::span<const 
   double sum = 0;
   for (const auto& [task, parts] : scored) {
     const Variable own = scored.size() == 1 ? pooled : ops::select_rows(context, pooled, parts.parts);
-    sum += loss_of(context, model.scores(context, task, own, dropout), parts, weight);
+    sum += loss_of(context, model, task, own, parts, weight, dropout);
   }
   tape.backward();
   return sum;

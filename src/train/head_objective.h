@@ -1,5 +1,5 @@
-// What an encoder with heads learns from texts: the mean of -log P over labelled texts, or over sentences
-// (data::units_of).
+// What an encoder with heads learns from texts: the mean of -log P over labelled texts, sentences, ends of spans, words
+// or masked tokens (data::units_of).
 #pragma once
 
 #include <functional>

@@ -179,7 +179,7 @@ TEST_F(Encoders, SayWhatTheyCannotDo) {
   EXPECT_THAT(run({"train", "--model_name_or_path", kEncoder, "--instructions", text, "--dataset", rows,
                    "--finetuning_type", "full", "--output_dir", folder_ / "o"})
                   .err,
-              HasSubstr("label, labels and sentences are what encoders can"));
+              HasSubstr("are what encoders can"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "o"));
 }
 
