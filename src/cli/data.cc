@@ -16,6 +16,7 @@
 #include "data/convert.h"
 #include "data/lint.h"
 #include "data/show.h"
+#include "instructions/output_encoder.h"
 #include "models/package.h"
 
 namespace instruct::cli {
@@ -124,6 +125,29 @@ void add_lint(CLI::App& parent) {
   });
 }
 
+// Rows of examples as an encoder sees them.
+std::vector<data::ShownRow> shown_texts(const data::Dataset& dataset, std::span<const std::int64_t> indices,
+                                        const EncoderOptions& options) {
+  const auto allocator = tensor::make_host_allocator();
+  const models::Package package = models::open_package(options.model, models::PackageParts::kTokenizer, {}, *allocator);
+  const bool texts = options.instructions.empty();
+  const instructions::InstructionSet set =
+      texts ? instructions::InstructionSet() : instructions::load_instruction_set(options.instructions);
+  const data::TextEncoder encoder(*package.tokenizer, set);
+  const data::TextOptions text{.cutoff = options.encode.cutoff,
+                               .overflow = data::overflow_from_name(options.overflow),
+                               .seed = options.encode.seed};
+  data::TextReport report;
+  std::vector<data::ShownRow> shown;
+  for (const data::TextRow& row : texts ? encoder.encode_texts(dataset, indices, text, report)
+                                        : encoder.encode_all(dataset, indices, text, report)) {
+    const data::Example& example = dataset.examples[static_cast<std::size_t>(row.example)];
+    const std::string output = example.output.is_null() ? "" : instructions::output_text(example.output);
+    shown.push_back(data::shown_text(dataset.where(example), row, output, *package.tokenizer));
+  }
+  return shown;
+}
+
 void add_show(CLI::App& parent) {
   struct Options {
     Source source;
@@ -148,19 +172,29 @@ void add_show(CLI::App& parent) {
   command->footer("\nExample:\n  instruct data show train.jsonl --model M.gguf --row 17 --html row17.html");
   command->callback([options] {
     const data::Dataset dataset = data::open_dataset(options->source.data, options->source.dataset_dir);
-    const Encoder encoder(options->encoder);
-    std::vector<data::ShownRow> shown;
+    std::vector<std::int64_t> chosen;
     std::vector<std::int64_t> missing = options->rows;
-    for (const data::Example& example : dataset.examples) {
-      const auto asked = std::find(missing.begin(), missing.end(), example.row);
-      if (options->rows.empty() ? static_cast<std::int64_t>(shown.size()) >= options->count : asked == missing.end())
+    for (const std::int64_t index : data::row_indices(dataset)) {
+      const auto asked =
+          std::find(missing.begin(), missing.end(), dataset.examples[static_cast<std::size_t>(index)].row);
+      if (options->rows.empty() ? static_cast<std::int64_t>(chosen.size()) >= options->count : asked == missing.end())
         continue;
       if (asked != missing.end()) missing.erase(asked);
-      shown.push_back(
-          {dataset.where(example), encoder.rows()->encode_dialogue(dataset, example, options->encoder.encode)});
+      chosen.push_back(index);
     }
     if (!missing.empty())
       raise(ErrorCategory::kNotFound, "{}: there is no row {}", options->source.data, missing.front());
+    const Encoder encoder(options->encoder);
+    std::vector<data::ShownRow> shown;
+    if (models::is_encoder(options->encoder.model)) {
+      shown = shown_texts(dataset, chosen, options->encoder);
+    } else {
+      for (const std::int64_t index : chosen) {
+        const data::Example& example = dataset.examples[static_cast<std::size_t>(index)];
+        shown.push_back(
+            {dataset.where(example), encoder.rows()->encode_dialogue(dataset, example, options->encoder.encode)});
+      }
+    }
     const tokenizers::Tokenizer& tokenizer = encoder.rows()->dialogue().tokenizer();
     if (!options->html.empty()) {
       write_file_atomic(options->html, data::show_html(shown, tokenizer));

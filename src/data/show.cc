@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <span>
 
 #include "base/text.h"
 
@@ -128,6 +129,34 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; paddi
 )";
 
 }  // namespace
+
+ShownRow shown_text(const std::string& title, const TextRow& row, const std::string& output,
+                    const tokenizers::Tokenizer& tokenizer) {
+  ShownRow shown{.title = output.empty() ? title : fmt::format("{}: {}", title, output), .encoded = {}};
+  EncodedDialogue& encoded = shown.encoded;
+  encoded.tokens = row.tokens;
+  encoded.end_trained = true;  // there is none that could be missed
+  encoded.trained.assign(row.tokens.size(), 0);
+  for (std::size_t i = 0; i < row.tokens.size(); ++i) {
+    // What a token adds to the text depends on the one before it: a space between words.
+    const auto pair = std::span(row.tokens).subspan(i > 0 ? i - 1 : 0, i > 0 ? 2 : 1);
+    const std::string before = i > 0 ? tokenizer.decode(pair.first(1)) : "";
+    const std::string both = tokenizer.decode(pair);
+    const std::size_t begin = encoded.text.size();
+    encoded.text += both.substr(std::min(before.size(), both.size()));
+    encoded.ranges.push_back({begin, encoded.text.size()});
+  }
+  const bool span = row.source != nullptr && row.parts.size() == row.tokens.size();
+  const bool each = row.source != nullptr || !row.sentences.empty();  // parts are true or not
+  for (std::size_t i = 0; i < row.parts.size(); ++i) {
+    const auto part = static_cast<float>(i);
+    const bool marked = span ? !row.truth.empty() && row.truth[1] > 0 && part >= row.truth[0] && part <= row.truth[1]
+                             : !each || (!row.truth.empty() && row.truth[i] > 0);
+    for (std::int64_t at = row.parts[i].begin; marked && at < row.parts[i].end; ++at)
+      encoded.trained[static_cast<std::size_t>(at)] = 1;
+  }
+  return shown;
+}
 
 std::string show_row(const ShownRow& row, const tokenizers::Tokenizer& tokenizer, Colour colour) {
   const std::vector<Piece> pieces = pieces_of(row.encoded, tokenizer);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "data/text_rows.h"
 
 namespace instruct::data {
@@ -90,6 +91,27 @@ TEST_P(SpanRows, ASpanIsFoundInItsTextAndNotInTheQuestion) {
   EXPECT_EQ(second.places[static_cast<std::size_t>(second.truth[0])].begin, 10U);
   const TextRow open = rows(R"({"verb": "answer", "question": "?", "text": "mail"})").front();
   EXPECT_TRUE(open.truth.empty());
+}
+
+TEST_P(SpanRows, EverySpanOfTokensIsFoundAgain) {
+  const std::string text = "Größe – naïve café, the mail\u3000and 这个数据库! \xF0\x9F\x98\x80 A mail.";
+  const auto row_of = [&](const Value& output) {
+    Value row = Value::object({{"verb", "answer"}, {"question", "mail?"}, {"text", text}});
+    if (!output.is_null()) row.set("output", output);
+    return rows(dump_json(row)).front();
+  };
+  const TextRow plain = row_of({});
+  for (std::size_t i = 0; i < plain.places.size(); ++i) {
+    for (std::size_t j = i; j < plain.places.size(); ++j) {
+      const ByteRange span{plain.places[i].begin, plain.places[j].end};
+      if (plain.places[i].end == 0 || plain.places[j].end == 0 || span.begin >= span.end) continue;
+      const auto start = static_cast<std::int64_t>(decode_utf8(text.substr(0, span.begin)).size());
+      const TextRow found =
+          row_of(Value::object({{"text", text.substr(span.begin, span.end - span.begin)}, {"start", start}}));
+      ASSERT_EQ(found.places[static_cast<std::size_t>(found.truth[0])].begin, span.begin) << i << " " << j;
+      ASSERT_EQ(found.places[static_cast<std::size_t>(found.truth[1])].end, span.end) << i << " " << j;
+    }
+  }
 }
 
 TEST_P(SpanRows, WhatIsNoSpanOfTokensIsNamed) {

@@ -70,7 +70,7 @@ struct TextReport {
 class TextEncoder {
  public:
   // Both must outlive the encoder. Its verbs have outputs that an encoder can give; for extraction output.labels are
-  // the tags.
+  // the tags, or empty for those of instructions::extraction_tags().
   TextEncoder(const tokenizers::Tokenizer& tokenizer, const instructions::InstructionSet& set);
 
   // One text on its own, with the model's special tokens, cut at its end to `cutoff` tokens; for embeddings.

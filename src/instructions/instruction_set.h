@@ -34,7 +34,7 @@ struct Variable {
 struct OutputSpec {
   OutputType type = OutputType::kText;
   std::int64_t max_tokens = 256;
-  std::vector<std::string> labels;         // label and labels, in the file's order
+  std::vector<std::string> labels;  // label and labels, in the file's order
   // label, by label: the words that may stand at [MASK] for it. Empty where none are given: then each label for itself.
   std::vector<std::vector<std::string>> verbalisers;
   std::optional<double> minimum, maximum;  // number

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <utility>
 
 #include "base/json.h"
@@ -300,6 +301,14 @@ TEST_F(EncoderTasks, AMaskedLanguageModelLearnsFromTexts) {
   EXPECT_EQ(content_of(folder_ / "cut/model.safetensors"), content_of(folder_ / "whole/model.safetensors"));
 }
 
+TEST_F(EncoderTasks, RowsAreShownAsTheyAreSeen) {
+  const Outcome shown = run({"data", "show", folder_.write("p.jsonl", kParts), "--model", kBert, "--instructions", set_,
+                             "--row", "1", "--row", "4", "--cutoff-len", "64"});
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("[SEP]« the library» reads"));
+  EXPECT_THAT(shown.out, HasSubstr("« tool to sort» mail"));
+}
+
 TEST_F(EncoderTasks, SayWhatTheyCannotDo) {
   const std::string parts = folder_.write("p.jsonl", kParts);
   EXPECT_THAT(run(eval(kEncoders + "/tagger", parts, {"--instructions", set_only("answer")})).err,
@@ -317,6 +326,14 @@ TEST_F(EncoderTasks, SayWhatTheyCannotDo) {
       "}} [MASK]\"]\n    output: {type: label, labels: [a, b], verbalisers: {a: ☃}}\n");
   EXPECT_THAT(run(eval(kBert, folder_.write("k.jsonl", kKinds), {"--instructions", unknown})).err,
               HasSubstr("has no tokens for the verbaliser '☃'"));
+  const std::string broken = folder_ / "broken";
+  std::filesystem::copy(kEncoders + "/tagger", broken);
+  std::string config = content_of(broken + "/config.json");
+  config.replace(config.find("\"4\": "), 5, "\"77777777777\": ");
+  std::filesystem::remove(broken + "/config.json");
+  folder_.write("broken/config.json", config);
+  EXPECT_THAT(run(eval(broken, parts, {"--instructions", set_only("find")})).err,
+              HasSubstr("id2label has a label '77777777777'"));
   EXPECT_THAT(run(train(kTexts, "never", {"--finetuning_type", "full", "--instructions", set_})).err,
               HasSubstr("an encoder reads instruction rows"));
   EXPECT_THAT(run(train(R"({"verb": "answer", "question": "?", "text": "the mail", "output": "mai"})"
