@@ -99,7 +99,7 @@ Variable EncoderHead::before_out(const ops::Context& context, const Variable& x,
 
 std::vector<float> EncoderHead::word_log_probabilities(const ops::Context& context, const Variable& y,
                                                        const ops::Predictions& predictions) const {
-  return ops::linear_cross_entropy(context, y, out.weight, predictions, out.outputs(), {}, 0, out.bias);
+  return ops::linear_cross_entropy(context, y, out.weight, predictions, out.outputs(), {}, {.bias = out.bias});
 }
 
 std::vector<NamedWeight> EncoderHead::weights() const {
