@@ -42,11 +42,13 @@ std::vector<std::int32_t> random_tokens(std::int64_t count, std::int64_t vocabul
   return tokens;
 }
 
+void check_length(std::int64_t length, std::int64_t context) {
+  if (length > context)
+    raise(ErrorCategory::kInvalidArgument, "rows of {} tokens: the model's context is {}", length, context);
+}
+
 data::Batch random_batch(const models::LanguageModel& model, const PassOptions& options) {
-  if (options.length > model.sizes().context_length) {
-    raise(ErrorCategory::kInvalidArgument, "rows of {} tokens: the model's context is {}", options.length,
-          model.sizes().context_length);
-  }
+  check_length(options.length, model.sizes().context_length);
   RandomStream random(options.seed, RandomPurpose::kTest);
   std::vector<data::EncodedRow> rows(static_cast<std::size_t>(options.rows));
   std::vector<const data::EncodedRow*> pointers;
@@ -124,6 +126,44 @@ Value bench_score(ops::Engine& engine, models::LanguageModel& model, const PassO
   Value value = pass_value(seconds, limit, options);
   value.set("peak_rss_bytes", peak);
   return value;
+}
+
+Value bench_encode(ops::Engine& engine, models::Encoder& encoder, const PassOptions& options, bool backward) {
+  const models::EncoderConfig& config = encoder.config();
+  check_length(options.length, config.context_length);
+  RandomStream random(options.seed, RandomPurpose::kTest);
+  const std::int64_t tokens = options.rows * options.length;
+  std::vector<tensor::Segment> rows;
+  for (std::int64_t begin = 0; begin < tokens; begin += options.length)
+    rows.push_back({begin, begin + options.length, -1});
+  const tensor::AttentionPlan plan = tensor::plan_of_whole_rows(rows);
+  std::vector<std::int32_t> positions = tensor::positions_of(rows);
+  for (std::int32_t& position : positions) position += static_cast<std::int32_t>(config.first_position);
+  const std::vector<std::int32_t> ids = random_tokens(tokens, config.vocabulary, random);
+  const std::vector<std::int32_t> types(static_cast<std::size_t>(tokens), 0);
+  const std::vector<double> seconds = timings(options.repeats, [&] {
+    autograd::Tape tape;
+    const ops::Context context = engine.context(backward ? &tape : nullptr);
+    const ops::Variable last = encoder.hidden(context, {.tokens = ids,
+                                                        .positions = positions,
+                                                        .types = types,
+                                                        .plan = &plan,
+                                                        .rows = {},
+                                                        .checkpoint = options.checkpoint});
+    if (!backward) return;
+    last.mutable_gradient() = last.value();  // whatever it is, it costs the same
+    tape.backward();
+    for (const models::NamedWeight& weight : encoder.weights()) weight.variable.mutable_gradient() = {};
+  });
+  const double median = seconds[seconds.size() / 2];
+  return Value::object({{"rows", options.rows},
+                        {"length", options.length},
+                        {"tokens_per_second", static_cast<double>(tokens) / median},
+                        {"microseconds_per_token", 1e6 * median / static_cast<double>(tokens)},
+                        {"seconds", median},
+                        {"seconds_least", seconds.front()},
+                        {"seconds_most", seconds.back()},
+                        {"peak_rss_bytes", peak_resident_bytes()}});
 }
 
 namespace {

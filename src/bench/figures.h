@@ -6,6 +6,7 @@
 #include "base/value.h"
 #include "bench/work.h"
 #include "generate/generator.h"
+#include "models/encoder.h"
 #include "ops/engine.h"
 #include "train/optimizer.h"
 
@@ -28,6 +29,10 @@ Value bench_train(ops::Engine& engine, models::LanguageModel& model, adapters::L
                   const PassOptions& options);
 // The same for forward passes that give the log-probability of every token.
 Value bench_score(ops::Engine& engine, models::LanguageModel& model, const PassOptions& options);
+
+// Passes of an encoder over rows of random tokens, `backward`: and back to every weight, which must be trainable.
+// Object with seconds (median, least and most), tokens_per_second, microseconds_per_token and peak_rss_bytes.
+Value bench_encode(ops::Engine& engine, models::Encoder& encoder, const PassOptions& options, bool backward);
 
 struct GenerateBenchOptions {
   std::int64_t prompt_tokens = 512;

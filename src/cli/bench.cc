@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/generation.h"
 #include "cli/session.h"
+#include "cli/text_session.h"
 
 namespace instruct::cli {
 namespace {
@@ -74,7 +75,7 @@ void show(const Value& value, bool json) {
 
 void add_pass_options(CLI::App& command, bench::PassOptions& pass) {
   command.add_option("--batch", pass.rows, "rows a pass")->capture_default_str()->check(CLI::PositiveNumber);
-  command.add_option("--length", pass.length, "tokens a row, all trained")
+  command.add_option("--length", pass.length, "tokens a row, all of them trained or scored")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   command.add_option("--repeats", pass.repeats, "timed passes; the median counts")
@@ -145,6 +146,32 @@ void add_score(CLI::App& parent) {
   command->callback([all] {
     const auto session = all->options.open();
     show(bench::bench_score(*session->engine, *session->package.model, all->pass), all->options.json);
+  });
+}
+
+void add_encode(CLI::App& parent) {
+  struct All {
+    TextSessionOptions session{.needs_instructions = false};
+    bench::PassOptions pass{.rows = 1};
+    bool backward = false;
+    bool json = false;
+  };
+  auto all = std::make_shared<All>();
+  CLI::App* command = parent.add_subcommand("encode", "Passes of an encoder over random tokens");
+  command->add_option("--model,-m", all->session.model, "Hugging Face folder of an encoder")->required();
+  add_pass_options(*command, all->pass);
+  command->add_flag("--backward", all->backward, "and back to every weight, as in full tuning");
+  command->add_flag("--gradient-checkpointing", all->pass.checkpoint, "keep only the input of each block");
+  command->add_option("--dtype", all->session.dtype, "compute type: auto, bf16 or f32")->capture_default_str();
+  command->add_option("--threads", all->session.threads, "threads; 0 takes all processors")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096));
+  command->add_flag("--json", all->json, "print JSON");
+  command->footer("\nExample:\n  instruct bench encode --model bigbird-roberta-base --length 4096");
+  command->callback([all] {
+    all->session.trainable = all->backward;
+    const auto session = open_text_session(all->session);
+    show(bench::bench_encode(*session->engine, *session->package.encoder, all->pass, all->backward), all->json);
   });
 }
 
@@ -298,6 +325,7 @@ void add_bench_command(CLI::App& app) {
   add_cross_entropy(*command);
   add_train(*command);
   add_score(*command);
+  add_encode(*command);
   add_generate(*command);
   add_load(*command);
 }

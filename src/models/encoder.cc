@@ -99,6 +99,15 @@ Encoder::Tables Encoder::tables_for(std::int64_t positions, tensor::Allocator& a
   return tables_;
 }
 
+std::shared_ptr<std::vector<tensor::AttentionPlan>> Encoder::plans_of(const EncoderPass& pass, bool training) const {
+  auto plans = std::make_shared<std::vector<tensor::AttentionPlan>>();
+  if (!is_sparse(config_.blocks, *pass.plan)) return plans;
+  if (!training) plans->push_back(sparse_plan(config_.blocks, *pass.plan));
+  for (std::int64_t layer = 0; training && layer < config_.layers; ++layer)
+    plans->push_back(drawn_plan(config_.blocks, *pass.plan, config_.heads, layer));
+  return plans;
+}
+
 Variable Encoder::embed(const ops::Context& context, const EncoderPass& pass) const {
   constexpr std::uint64_t kPlace = 0;  // of dropout; blocks have the numbers from 1 on
   const std::int64_t padding = config_.padding;
@@ -106,6 +115,8 @@ Variable Encoder::embed(const ops::Context& context, const EncoderPass& pass) co
   if (types_.defined()) x = ops::add(context, x, ops::embedding(context, types_, pass.types, dtype_));
   // RoBERTa's table has a row for padding too, which no token takes.
   if (positions_.defined()) x = ops::add(context, x, ops::embedding(context, positions_, pass.positions, dtype_));
+  if (encoder_family_of(config_.architecture).drops_before_norm)
+    return embedding_norm_(context, pass.dropout(context, x, kPlace));
   return pass.dropout(context, embedding_norm_(context, x), kPlace);
 }
 
@@ -117,8 +128,12 @@ Variable Encoder::hidden(const ops::Context& context, const EncoderPass& pass, s
     raise(ErrorCategory::kInvalidArgument, "the text has {} tokens, the model's context is {}", longest,
           config_.context_length);
   }
+  const auto plans = plans_of(pass, context.tape != nullptr);
+  if (context.tape != nullptr && !plans->empty()) context.tape->record([plans] {});  // runs last: all others read them
+  const bool by_head = context.tape != nullptr;
   const nn::EncoderInput input{.positions = pass.positions,
-                               .plan = pass.plan,
+                               .plan = plans->empty() || by_head ? pass.plan : plans->data(),
+                               .plans_by_head = by_head ? *plans : std::span<const tensor::AttentionPlan>(),
                                .rotary = tables_for(longest, context.allocator()),
                                .dropout = pass.dropout};
   Variable x = embed(context, pass);

@@ -1,5 +1,5 @@
-// Encoders: BERT, RoBERTa, XLM-RoBERTa, DistilBERT, ModernBERT. Differences are fields of the configuration and names
-// in a table (encoder_config.h).
+// Encoders: BERT, BigBird, RoBERTa, XLM-RoBERTa, DistilBERT, ModernBERT. Differences are fields of the configuration
+// and names in a table (encoder_config.h).
 //
 // Tokens see their whole row in both directions (Devlin et al., "BERT", 2019; Warner et al., "Smarter, better, faster,
 // longer", 2024). Rows lie side by side in one flat list, as everywhere here: nothing is padded.
@@ -54,6 +54,9 @@ class Encoder {
   Tables tables_for(std::int64_t positions, tensor::Allocator& allocator);
   nn::EncoderBlock load_block(std::int64_t index, WeightLoader& loader, const std::string& prefix) const;
   Variable embed(const ops::Context& context, const EncoderPass& pass) const;
+  // Of block-sparse attention where a text is long enough for it, else none: one for all blocks, or in training one for
+  // each, by head.
+  std::shared_ptr<std::vector<tensor::AttentionPlan>> plans_of(const EncoderPass& pass, bool training) const;
 
   EncoderConfig config_;
   DType dtype_;

@@ -33,6 +33,11 @@ constexpr EncoderNames bert_names(std::string_view prefix) {
           .pooler = "pooler.dense"};
 }
 
+constexpr EncoderNames with_pooler(EncoderNames names, std::string_view pooler) {
+  names.pooler = pooler;
+  return names;
+}
+
 constexpr HeadNames kRobertaHeads{.dense = "classifier.dense",
                                   .norm = "",
                                   .out = "classifier.out_proj",
@@ -58,6 +63,22 @@ constexpr EncoderFamily kFamilies[] = {
                .masked_norm = "cls.predictions.transform.LayerNorm",
                .masked_out = "cls.predictions.decoder",
                .masked_bias = "cls.predictions.bias"}},
+    {.model_type = "big_bird",
+     .architecture = "BigBird",
+     .names = with_pooler(bert_names("bert."), "pooler"),
+     .heads = {.dense = "classifier.dense",
+               .norm = "",
+               .out = "classifier.out_proj",
+               .token_dense = "",
+               .token_norm = "",
+               .token_out = "classifier",
+               .masked_dense = "cls.predictions.transform.dense",
+               .masked_norm = "cls.predictions.transform.LayerNorm",
+               .masked_out = "cls.predictions.decoder",
+               .masked_bias = "cls.predictions.bias"},
+     .block_sparse = true,
+     .drops_before_norm = true,
+     .head_by_config = true},
     {.model_type = "roberta",
      .architecture = "Roberta",
      .names = bert_names("roberta."),
@@ -155,6 +176,32 @@ EncoderConfig bert_config(const Value& json) {
   config.activation = activation_or(json, "hidden_act", Activation::kGelu);
   config.dropout = number_or(json, "hidden_dropout_prob", 0.1);
   config.position_rows = integer_or(json, "max_position_embeddings", 512);
+  return config;
+}
+
+EncoderConfig big_bird_config(const Value& json) {
+  for (const auto& [key, usual] : {std::pair{"use_bias", true}, std::pair{"rescale_embeddings", false}}) {
+    if (boolean_or(json, key, usual) != usual)
+      raise(ErrorCategory::kUnsupported, "{}: this program computes {} for big_bird", key, usual);
+  }
+  EncoderConfig config = bert_config(json);
+  config.activation = activation_or(json, "hidden_act", Activation::kGeluTanh);
+  config.position_rows = integer_or(json, "max_position_embeddings", 4096);
+  const Value* type = given(json, "attention_type");
+  const std::string name = type == nullptr ? "block_sparse" : type->as_string();
+  if (name != "block_sparse" && name != "original_full")
+    raise(ErrorCategory::kUnsupported, "attention_type '{}': this program knows block_sparse and original_full", name);
+  if (name == "original_full") return config;
+  config.blocks = {.block = integer_or(json, "block_size", 64),
+                   .drawn = integer_or(json, "num_random_blocks", 3),
+                   .longest = config.position_rows};
+  if (config.blocks.block < 1 || config.blocks.block > 1 << 16)
+    raise(ErrorCategory::kBadData, "block_size is {}, expected 1 to 65536", config.blocks.block);
+  if (config.blocks.drawn < 0 || config.blocks.drawn > 1024)
+    raise(ErrorCategory::kBadData, "num_random_blocks is {}, expected 0 to 1024", config.blocks.drawn);
+  if (config.position_rows % config.blocks.block != 0)
+    raise(ErrorCategory::kBadData, "max_position_embeddings is {}, no multiple of block_size {}", config.position_rows,
+          config.blocks.block);
   return config;
 }
 
@@ -268,6 +315,7 @@ EncoderConfig encoder_config_from_json(const Value& json, const std::string& ori
     const EncoderFamily& family = encoder_family_of(json.at("model_type").as_string());
     refuse_variants(json);
     EncoderConfig config = family.rotary                       ? modernbert_config(json)
+                           : family.block_sparse               ? big_bird_config(json)
                            : family.model_type == "distilbert" ? distilbert_config(json)
                                                                : bert_config(json);
     config.architecture = family.model_type;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/value.h"
+#include "models/block_sparse.h"
 #include "nn/rotary.h"
 #include "ops/elementwise.h"
 
@@ -43,7 +44,10 @@ struct EncoderFamily {
   bool norms_before = false;      // with a last one behind all blocks
   bool gated = false;
   bool rotary = false;
-  bool pools_by_config = false;  // transformers reads classifier_pooling
+  bool pools_by_config = false;    // transformers reads classifier_pooling
+  bool block_sparse = false;       // attention is, unless attention_type says otherwise (BigBird)
+  bool drops_before_norm = false;  // dropout of the embeddings, else behind their norm
+  bool head_by_config = false;     // heads have the configuration's activation
 };
 
 struct EncoderConfig {
@@ -63,6 +67,7 @@ struct EncoderConfig {
   bool biases = true;  // of attention's projections
   bool feed_forward_biases = true;
   ops::Activation activation = ops::Activation::kGelu;
+  BlockSparse blocks;
   double dropout = 0;          // of what attention and feed-forward add, and of the embeddings
   std::int64_t window = 0;     // keys less than so many positions away are seen; 0: all
   std::vector<bool> windowed;  // the layers that it holds for

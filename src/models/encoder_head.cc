@@ -132,7 +132,8 @@ EncoderHead load_head(const Encoder& encoder, const WeightSource& source, const 
   HeadLoader loader(source, head, trainable, allocator, config.initial_deviation);
   EncoderHead made;
   made.kind = head.kind;
-  made.activation = head.kind == HeadKind::kMasked ? config.activation : family.head_activation;
+  made.activation =
+      head.kind == HeadKind::kMasked || family.head_by_config ? config.activation : family.head_activation;
   if (!names.dense.empty()) {
     const bool pooler = encoder.pooler().weight.defined() && encoder.pooler().name == names.dense;
     made.dense = pooler ? encoder.pooler() : loader.linear(names.dense, d, d, config.head_bias);

@@ -104,5 +104,35 @@ TEST_P(EncoderParity, HeadsGiveTheOfficialScores) {
   }
 }
 
+TEST(EncoderConfiguration, OfBigBirdIsReadOrRefused) {
+  const Value golden = parse_json(read_file(golden_encoder("big-bird") / "config.json"), "config.json");
+  const auto read = [&](const char* key, const Value& value) {
+    Value json = golden;
+    json.set(key, value);
+    return encoder_config_from_json(json, "config.json");
+  };
+  EXPECT_EQ(read("attention_type", Value()).blocks.block, 8);
+  EXPECT_EQ(read("block_size", 32).blocks.seen_whole(), 9 * 32);
+  EXPECT_EQ(read("block_size", Value()).blocks.block, 64);
+  EXPECT_EQ(read("num_random_blocks", Value()).blocks.drawn, 3);
+  EXPECT_FALSE(read("attention_type", "original_full").blocks.in_use());
+  EXPECT_EQ(read("hidden_act", Value()).activation, ops::Activation::kGeluTanh);
+  const std::tuple<const char*, Value, const char*> changes[] = {
+      {"attention_type", "longformer",
+       "attention_type 'longformer': this program knows block_sparse and original_full"},
+      {"block_size", 0, "block_size is 0"},
+      {"block_size", 48, "max_position_embeddings is 128, no multiple of block_size 48"},
+      {"block_size", "8", "expected integer, got string"},
+      {"num_random_blocks", -1, "num_random_blocks is -1"},
+      {"num_random_blocks", std::int64_t{1} << 40, "num_random_blocks is"},
+      {"use_bias", false, "use_bias: this program computes true for big_bird"},
+      {"rescale_embeddings", true, "rescale_embeddings: this program computes false for big_bird"},
+      {"is_decoder", true, "is_decoder: encoders alone are supported"},
+  };
+  for (const auto& [key, value, message] : changes)
+    EXPECT_NE(message_of([&, k = key, v = value] { read(k, v); }).find(message), std::string::npos)
+        << key << ": " << message_of([&, k = key, v = value] { read(k, v); });
+}
+
 }  // namespace
 }  // namespace instruct::models

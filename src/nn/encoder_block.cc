@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "ops/heads.h"
 #include "ops/rows.h"
 
 namespace instruct::nn {
@@ -24,7 +25,13 @@ Variable EncoderBlock::attend(const Context& context, const Variable& x, const E
     return ops::attention(context, heads[0], Variable(pass.cache->keys(index)), Variable(pass.cache->values(index)),
                           *pass.plan, attention, pass.bias);
   }
-  return ops::attention(context, heads[0], heads[1], heads[2], *pass.plan, attention, pass.bias);
+  if (pass.plans_by_head.empty())
+    return ops::attention(context, heads[0], heads[1], heads[2], *pass.plan, attention, pass.bias);
+  const std::int64_t count = heads[0].value().dim(1) / attention.head_width;
+  for (Variable& part : heads) part = ops::heads_to_rows(context, part, attention.head_width);
+  const Variable attended = ops::attention(context, heads[0], heads[1], heads[2],
+                                           pass.plans_by_head[static_cast<std::size_t>(index)], attention);
+  return ops::heads_from_rows(context, attended, count);
 }
 
 Variable EncoderBlock::attend_source(const Context& context, const Variable& x, const EncoderInput& pass) const {

@@ -31,6 +31,8 @@ struct Dropout {
 struct EncoderInput {
   std::span<const std::int32_t> positions;      // [T], for rotary tables
   const tensor::AttentionPlan* plan = nullptr;  // keys are the T tokens
+  // Where heads see different keys: for each block a plan of its heads as rows (ops::heads_to_rows), in plan's place.
+  std::span<const tensor::AttentionPlan> plans_by_head;
   std::array<ops::RotaryTables, 2> rotary;
   Dropout dropout;
   const ops::DistanceBias* bias = nullptr;  // of the stack

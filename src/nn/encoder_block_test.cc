@@ -111,6 +111,23 @@ TEST_F(EncoderBlockGradient, WithDropout) {
   expect_gradients();
   expect_gradients(true);
 }
+// As in BigBird: two heads that see different keys, some of them twice.
+TEST_F(EncoderBlockGradient, OfHeadsWithKeysOfTheirOwn) {
+  tensor::AttentionPlan plan;
+  for (const std::int64_t head : {0, 1}) {
+    const std::int64_t first = head * kTokens;
+    const tensor::KeyRange all{first, first + kTokens}, some{first + head, first + 2 + head};
+    plan.queries.push_back({.begin = first,
+                            .end = first + 5,
+                            .visible = {some, {first + 4, first + 6}, some},
+                            .own = tensor::OwnKeys::kNone});
+    plan.queries.push_back(
+        {.begin = first + 5, .end = first + kTokens, .visible = {all}, .own = tensor::OwnKeys::kNone});
+  }
+  pass_.plans_by_head = std::span(&plan, 1);
+  expect_gradients();
+  expect_gradients(true, {0, 5});
+}
 TEST_F(EncoderBlockGradient, OfModernBert) {
   block_.norms = EncoderBlock::Norms::kBefore;
   block_.gated = true;

@@ -10,6 +10,7 @@
 #include "ops/engine.h"
 #include "ops/experts.h"
 #include "ops/gradient_check.h"
+#include "ops/heads.h"
 #include "ops/layer_norm.h"
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
@@ -97,6 +98,20 @@ TEST_P(Gradient, LayerNorm) {
     expect_gradients([&](const Context& c) { return layer_norm(c, x, frozen, Variable(), 1e-5F); }, {x});
     expect_gradients([&](const Context& c) { return layer_norm(c, Variable(x.value()), frozen, b, 1e-5F); }, {b});
   }
+}
+
+TEST_P(Gradient, HeadsAsRows) {
+  const Variable x = input({5, 12});
+  const Context context = engine_.context();
+  const Variable rows = heads_to_rows(context, x, 4);
+  EXPECT_EQ(rows.value().shape(), (tensor::Shape{15, 4}));
+  EXPECT_EQ(rows.value().data<float>()[5 * 4 + 1], x.value().data<float>()[5]);  // the second head of the first token
+  EXPECT_EQ(heads_from_rows(context, rows, 3).value().to_floats(), x.value().to_floats());
+  expect_gradients([&](const Context& c) { return heads_to_rows(c, x, 4); }, {x});
+  const Variable y = input({15, 4});
+  expect_gradients([&](const Context& c) { return heads_from_rows(c, y, 3); }, {y});
+  // A second use adds to the first's gradient.
+  expect_gradients([&](const Context& c) { return add(c, heads_to_rows(c, x, 4), heads_to_rows(c, x, 4)); }, {x});
 }
 
 TEST_P(Gradient, LinearPlainBiasAndLowRank) {

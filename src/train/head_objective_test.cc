@@ -136,12 +136,16 @@ TEST_P(HeadTraining, TenStepsOfAnAdapterAreThoseOfPeft) {
 }
 
 TEST_P(HeadTraining, PassesOfAStepAddUp) {
-  loss_of(all(), 0.25F);
+  const double whole = loss_of(all(), 0.25F);
   const std::vector<std::vector<float>> together = gradients();
   for (const models::NamedWeight& weight : model_->weights()) weight.variable.mutable_gradient() = Tensor();
   double sum = 0;
   for (const std::size_t row : all()) sum += loss_of(std::span(&row, 1), 0.25F);
-  EXPECT_NEAR(sum, loss_of(all(), 0), 1e-4);
+  EXPECT_NEAR(sum, whole, 1e-4);
+  // Without a gradient too, but for BigBird, whose blocks draw others in training alone.
+  if (!package_.encoder->config().blocks.in_use()) {
+    EXPECT_NEAR(sum, loss_of(all(), 0), 1e-4);
+  }
   const std::vector<std::vector<float>> apart = gradients();
   for (std::size_t i = 0; i < together.size(); ++i) {
     for (std::size_t j = 0; j < together[i].size(); ++j)

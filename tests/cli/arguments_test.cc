@@ -39,8 +39,8 @@ INSTANTIATE_TEST_SUITE_P(EveryCommand, Help,
                                          Words{"data", "convert"}, Words{"data", "split"}, Words{"export"},
                                          Words{"inspect"}, Words{"metrics"}, Words{"tokenize"}, Words{"bench"},
                                          Words{"bench", "train"}, Words{"bench", "score"}, Words{"bench", "generate"},
-                                         Words{"bench", "kernels"}, Words{"bench", "cross-entropy"},
-                                         Words{"bench", "load"}));
+                                         Words{"bench", "encode"}, Words{"bench", "kernels"},
+                                         Words{"bench", "cross-entropy"}, Words{"bench", "load"}));
 
 struct Refusal {
   Words words;

@@ -251,6 +251,13 @@ TEST(Bench, TinySizes) {
                           "--repeats", "1", "--json"})
                          .json();
   EXPECT_GT(loss.at("limit_share").as_double(), 0);
+  const std::string encoder = std::string(INSTRUCT_GOLDENS) + "/encoders/big-bird";
+  const Value encode =
+      run({"bench", "encode", "--model", encoder, "--length", "128", "--repeats", "1", "--backward", "--json"}).json();
+  EXPECT_GT(encode.at("microseconds_per_token").as_double(), 0);
+  const Outcome longer = run({"bench", "encode", "--model", encoder, "--length", "129"});
+  EXPECT_THAT(longer.err, HasSubstr("rows of 129 tokens: the model's context is 128"));
+  EXPECT_NE(run({"bench", "encode", "--model", model}).code, 0);
 }
 
 TEST(Bench, ColdStartsArePartsOfOneTime) {

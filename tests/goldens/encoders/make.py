@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (AutoModelForMaskedLM, AutoModelForSequenceClassification, BertConfig, DistilBertConfig, ModernBertConfig,
+from transformers import (AutoModelForMaskedLM, AutoModelForSequenceClassification, BertConfig, BigBirdConfig, BigBirdModel, BigBirdTokenizer, DistilBertConfig, ModernBertConfig,
                           PreTrainedTokenizerFast, RobertaConfig, XLMRobertaConfig)
 
 out = pathlib.Path(sys.argv[1])
@@ -30,11 +30,20 @@ VARIANTS = {
     "xlm-roberta": (XLMRobertaConfig, dict(common, **no_dropout, max_position_embeddings=66, type_vocab_size=1, layer_norm_eps=1e-5), BERT_LINEARS),
     "distilbert": (DistilBertConfig, dict(dim=32, hidden_dim=48, n_layers=3, n_heads=4, initializer_range=0.2, dropout=0.0, attention_dropout=0.0,
                                           seq_classif_dropout=0.0, max_position_embeddings=64), ["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"]),
+    # Texts of up to 72 tokens are seen whole. No dropout, so that passes in training differ in the blocks that are drawn alone.
+    "big-bird": (BigBirdConfig, dict(common, **no_dropout, max_position_embeddings=128, block_size=8, num_random_blocks=2), BERT_LINEARS),
+    "big-bird-full": (BigBirdConfig, dict(common, **no_dropout, max_position_embeddings=64, attention_type="original_full", hidden_act="relu"), BERT_LINEARS),
     "modernbert": (ModernBertConfig, dict(common, num_hidden_layers=4, local_attention=8, max_position_embeddings=64), ["Wqkv", "Wo", "Wi"]),
 }
 
 
 def make_tokenizer(name):
+    if name.startswith("big-bird"):
+        special = ["<pad>", "</s>", "<s>", "<unk>", "[SEP]", "[MASK]", "[CLS]"]
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.train_from_iterator(TEXTS * 3, trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False))
+        return BigBirdTokenizer(vocab=[tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]])
     if name in ("bert", "distilbert"):
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -66,15 +75,24 @@ def make_tokenizer(name):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, unk_token=unk, cls_token=cls, sep_token=sep, mask_token=mask)
 
 
-def rows_of(tokenizer):
+def rows_of(tokenizer, name):
     encoded = [tokenizer(text, return_token_type_ids=True) for text in TEXTS] + [tokenizer(*PAIR, return_token_type_ids=True)]
+    if name == "big-bird":  # past what is seen whole: blocks that are full and one that is not
+        encoded += [tokenizer(" ".join(TEXTS * 4), return_token_type_ids=True, truncation=True, max_length=length) for length in (73, 101, 128)]
     return [(torch.tensor([e["input_ids"]]), torch.tensor([e["token_type_ids"]])) for e in encoded]
 
 
 def logits_of(model, row, with_types):
     ids, types = row
     extra = {"token_type_ids": types} if with_types else {}
+    start_sparse(model)
     return model(input_ids=ids, **extra)
+
+
+def start_sparse(model):
+    """After a short text transformers computes full attention for all that follow, long ones too: a state, not a rule."""
+    for module in model.modules():
+        if isinstance(module, BigBirdModel): module.set_attention_type(module.config.attention_type)
 
 
 def steps(model, rows, labels, with_types):
@@ -116,24 +134,27 @@ def main():
         words = [k for k in both if k.endswith(("cls.predictions.decoder.weight", "lm_head.decoder.weight", "vocab_projector.weight")) or k == "decoder.weight"]
         for key in words + [k for k in ("cls.predictions.decoder.bias", "lm_head.decoder.bias") if k in both]: del both[key]  # tied
         save_file({k: v.clone().contiguous() for k, v in both.items()}, folder / "model.safetensors", metadata={"format": "pt"})
-        rows = rows_of(tokenizer)
+        rows = rows_of(tokenizer, name)
         labels = torch.tensor([i % 3 for i in range(len(rows))])
-        with_types = name == "bert"
+        with_types = name == "bert" or name.startswith("big-bird")
         expected = {"labels": labels}
         with torch.no_grad():
             for i, row in enumerate(rows):
                 expected[f"ids.{i}"], expected[f"types.{i}"] = row[0][0], row[1][0] if with_types else torch.zeros_like(row[0][0])
+                start_sparse(model)
                 result = model(input_ids=row[0], output_hidden_states=True, **({"token_type_ids": row[1]} if with_types else {}))
                 expected[f"logits.{i}"] = result.logits[0]
                 for layer, state in enumerate(result.hidden_states):
-                    expected[f"hidden.{layer}.{i}"] = state[0]
+                    expected[f"hidden.{layer}.{i}"] = state[0, :row[0].shape[1]]  # without what BigBird fills its last block with
                 expected[f"masked.{i}"] = logits_of(masked, row, with_types).logits[0, 1]
+        model.train()
         loss = sum(torch.nn.functional.cross_entropy(logits_of(model, row, with_types).logits, labels[i:i + 1]) for i, row in enumerate(rows)) / len(rows)
         loss.backward()
         expected["loss"] = loss.detach().reshape(1)
         for key, parameter in model.named_parameters():
             if parameter.grad is not None: expected["gradient." + key] = parameter.grad.clone()
         model.zero_grad()
+        model.eval()
         fresh = lambda: AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").float()
         # PEFT trains the classifier beside; ModernBERT's dense layer before it, which is new too, has to be named.
         saved = ["classifier", "head"] if name == "modernbert" else None
