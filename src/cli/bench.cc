@@ -33,7 +33,9 @@ struct Options {
   }
   std::unique_ptr<Session> open(const models::WeightOptions& weights = {}) const {
     check();
-    return open_session(model, weights);
+    auto session = open_session(model, weights);
+    require_decoder(*session, "bench");
+    return session;
   }
 };
 

@@ -118,6 +118,7 @@ class Chat {
 
 void run(const Options& options) {
   const auto session = open_session(options.model, {.integers = ops::IntegerUse::kForward16});
+  require_decoder(*session, "chat");
   Chat(*session, options).run();
 }
 

@@ -68,7 +68,8 @@ data::EncodeOptions DecoderRun::encode_options(std::int64_t epoch) const {
           .mask = {.train_on_prompt = config_.train_on_prompt, .mask_history = config_.mask_history},
           .shots = config_.shots,
           .seed = config_.seed,
-          .epoch = epoch};
+          .epoch = epoch,
+          .denoise = {.rate = config_.mlm_probability, .mean_length = config_.mean_noise_span_length}};
 }
 
 void DecoderRun::prepare_rows() {
@@ -145,7 +146,11 @@ const std::vector<data::EncodedRow>& DecoderRun::rows_of(std::int64_t epoch) {
   const instructions::InstructionSet* set = session_->instruction_set();
   const bool sampled = set != nullptr && std::any_of(set->instructions.begin(), set->instructions.end(),
                                                      [](const auto& i) { return i.templates.size() > 1; });
-  if (sampled && epoch != rows_epoch_) {
+  const bool denoised =
+      session_->dialogue->is_text_to_text() &&
+      std::any_of(dataset_.examples.begin(), dataset_.examples.end(),
+                  [](const data::Example& example) { return example.format == data::RowFormat::kText; });
+  if ((sampled || denoised) && epoch != rows_epoch_) {
     data::EncodeReport report;
     rows_ = encoder_->encode_all(dataset_, train_indices_, encode_options(epoch), report);
     rows_epoch_ = epoch;

@@ -165,6 +165,7 @@ void add_eval_command(CLI::App& app) {
       ->check(CLI::Range(0, 100000));
   command->add_flag("--likelihood", options->task.likelihood, "also loss and perplexity of the reference answers");
   options->generation.add_to(*command);
+  options->generation.add_beams_to(*command);
   command->add_flag("!--free,!--unconstrained", options->task.responder.constrained,
                     "generate typed outputs as free text instead of allowing only values of their type");
   add_label_score(*command, options->label_score);

@@ -62,6 +62,10 @@ void GenerationOptions::add_to(CLI::App& command) {
       ->check(max_new_tokens > 0 ? CLI::Range(std::int64_t{1}, std::int64_t{1} << 24)
                                  : CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
       ->group(kGroup);
+  add_engine_options(command, engine);
+}
+
+void GenerationOptions::add_beams_to(CLI::App& command) {
   command.add_option("--num-beams", engine.beams.count, "answers searched side by side for the likeliest one (free text)")
       ->capture_default_str()
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{256}))
@@ -81,7 +85,6 @@ void GenerationOptions::add_to(CLI::App& command) {
       ->default_str("false")
       ->check(CLI::IsMember({"false", "true", "never"}))
       ->group(kGroup);
-  add_engine_options(command, engine);
 }
 
 void add_engine_options(CLI::App& command, generate::GenerateOptions& options) {

@@ -19,6 +19,8 @@ struct GenerationOptions {
   std::int64_t max_new_tokens = 0;  // 0: what each verb says
   generate::GenerateOptions engine;
 
+  // --num-beams, --length-penalty, --early-stopping.
+  void add_beams_to(CLI::App& command);
   // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --stop, --max-new-tokens and add_engine_options(),
   // with the values of this object as defaults.
   void add_to(CLI::App& command);

@@ -89,6 +89,7 @@ void add_run_command(CLI::App& app) {
   command->add_option("--shots", options->run.shots, "examples of the set before each call, as far as a verb has any")
       ->check(CLI::NonNegativeNumber);
   options->generation.add_to(*command);
+  options->generation.add_beams_to(*command);
   command->add_flag("--json", options->json, "every call with its output, and the probabilities of labels, as JSON");
   command->footer(
       "\nExample:\n  instruct run --model M.gguf --instructions notes.iset.yaml \"[summary('1st paragraph'), "

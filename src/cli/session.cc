@@ -65,6 +65,12 @@ std::unique_ptr<instructions::DialogueEncoder> dialogue_of(const models::Package
                                                    .source = package.source_tokenizer.get()});
 }
 
+void require_decoder(const Session& session, const char* command) {
+  if (!session.package.seq2seq) return;
+  raise(ErrorCategory::kUnsupported, "'{}' is an encoder-decoder ({}), and {} is for decoders", session.package.path.string(),
+        session.package.config.architecture, command);
+}
+
 namespace {
 
 models::LoadedAdapter open_adapter(Session& session, const std::string& folder) {

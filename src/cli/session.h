@@ -56,6 +56,9 @@ std::string chat_template_of(const models::Package& package, const std::string& 
 // How the package's model is asked: by its template (or the one at `path`), or as an encoder-decoder.
 std::unique_ptr<instructions::DialogueEncoder> dialogue_of(const models::Package& package, const std::string& path);
 
+// Raises Unsupported where `command` is for decoders alone and the model is none.
+void require_decoder(const Session& session, const char* command);
+
 // Raises InvalidArgument for more threads than processors: they would wait for each other.
 void check_threads(int threads);
 

@@ -81,10 +81,54 @@ EncodedDialogue RowEncoder::encode_dialogue(const Dataset& dataset, const Exampl
   if (example.format == RowFormat::kInstruction) mask.mask_history = true;
   const std::vector<Message> turns = row_messages(dataset, example, set_, options);
   return in_row(dataset, example,
-                [&] { return (example.plain ? plain_ : dialogue_).encode_training(turns, mask, example.context); });
+                [&] { return encoder_of(example).encode_training(turns, mask, example.context); });
+}
+
+EncodedRow RowEncoder::denoised(std::span<const std::int32_t> text, const Dataset& dataset, std::size_t index,
+                                std::int64_t piece, const EncodeOptions& options) const {
+  const Example& example = dataset.examples[index];
+  constexpr int kRowBits = 32;
+  constexpr int kPieceBits = 16;
+  const std::uint64_t place = static_cast<std::uint64_t>(options.epoch) << (kRowBits + kPieceBits) |
+                              static_cast<std::uint64_t>(example.row) << kPieceBits | static_cast<std::uint64_t>(piece);
+  return in_row(dataset, example, [&] {
+    EncodedRow row =
+        denoised_row(text, sentinels_of(dialogue_.tokenizer()), dialogue_.answer_start(), *dialogue_.tokenizer().eos(),
+                     options.denoise, RandomStream(options.seed, RandomPurpose::kMask, place));
+    row.example = static_cast<std::int64_t>(index);
+    return row;
+  });
+}
+
+void RowEncoder::denoise_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options,
+                              EncodeReport& report, std::vector<EncodedRow>& rows) const {
+  const Example& example = dataset.examples[index];
+  const std::vector<std::int32_t> tokens = dialogue_.source_text(example.messages.front().content);
+  std::span<const std::int32_t> text = tokens;
+  const auto most = static_cast<std::size_t>(options.cutoff - 1);  // the end is put behind
+  if (text.size() <= most) return rows.push_back(denoised(text, dataset, index, 0, options));
+  report.too_long.push_back(example.row);
+  if (options.overflow == Overflow::kDrop) return report.dropped.push_back(example.row);
+  if (options.overflow == Overflow::kRaise) {
+    raise(ErrorCategory::kBadData, "{} has {} tokens, {} is {}", dataset.where(example), text.size() + 1,
+          options.cutoff_name, options.cutoff);
+  }
+  if (options.overflow != Overflow::kSplit) {
+    report.shortened.push_back(example.row);
+    text = options.overflow == Overflow::kLeft ? text.last(most) : text.first(most);
+    return rows.push_back(denoised(text, dataset, index, 0, options));
+  }
+  report.divided.push_back(example.row);
+  for (std::int64_t piece = 0; text.size() > 1; ++piece) {
+    const std::size_t size = std::min(most, text.size());
+    rows.push_back(denoised(text.first(size), dataset, index, piece, options));
+    text = text.subspan(size);
+  }
 }
 
 EncodedRow RowEncoder::encode(const Dataset& dataset, std::size_t index, const EncodeOptions& options) const {
+  if (const Example& example = dataset.examples[index]; denoises(example))
+    return denoised(dialogue_.source_text(example.messages.front().content), dataset, index, 0, options);
   return row_of(encode_dialogue(dataset, dataset.examples[index], options), index);
 }
 
@@ -93,7 +137,7 @@ std::vector<std::int32_t> RowEncoder::encode_prompt(const Dataset& dataset, std:
   const Example& example = dataset.examples[index];
   const std::vector<Message> messages = row_question(dataset, example, set_, options);
   return in_row(dataset, example,
-                [&] { return (example.plain ? plain_ : dialogue_).encode_prompt(messages, example.context); });
+                [&] { return encoder_of(example).encode_prompt(messages, example.context); });
 }
 
 std::string RowEncoder::reference(const Dataset& dataset, std::size_t index) const {
@@ -103,13 +147,14 @@ std::string RowEncoder::reference(const Dataset& dataset, std::size_t index) con
 void RowEncoder::encode_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options,
                              EncodeReport& report, std::vector<EncodedRow>& rows) const {
   const Example& example = dataset.examples[index];
+  if (denoises(example)) return denoise_into(dataset, index, options, report, rows);
   const EncodedDialogue encoded = encode_dialogue(dataset, example, options);
   const auto add = [&](const EncodedDialogue& dialogue) {
     report.seam_tokens += static_cast<std::int64_t>(dialogue.seams.size());
     if (!dialogue.end_trained && example.format != RowFormat::kText) report.no_end.push_back(example.row);
     rows.push_back(row_of(dialogue, index));
   };
-  const auto length = static_cast<std::int64_t>(encoded.tokens.size());
+  const std::int64_t length = encoded.longest_part();
   if (length <= options.cutoff) return add(encoded);
   report.too_long.push_back(example.row);
   const Encode encode = [&](const Example& changed) { return encode_dialogue(dataset, changed, options); };
@@ -132,6 +177,16 @@ void RowEncoder::encode_into(const Dataset& dataset, std::size_t index, const En
     const auto part = fit_left(example, options.cutoff, encode, set_);
     if (!part) return report.dropped.push_back(example.row);
     add(*part);
+    report.shortened.push_back(example.row);
+  } else if (options.overflow == Overflow::kRight && encoded.source > 0) {
+    EncodedRow row = row_of(encoded, index);
+    const auto cut = static_cast<std::int64_t>(row.tokens.size()) - row.source;
+    if (cut > options.cutoff) return report.dropped.push_back(example.row);  // the answer itself
+    // The end of the source stays.
+    row.tokens.erase(row.tokens.begin() + options.cutoff - 1, row.tokens.begin() + row.source - 1);
+    row.trained.erase(row.trained.begin() + options.cutoff - 1, row.trained.begin() + row.source - 1);
+    row.source = options.cutoff;
+    rows.push_back(std::move(row));
     report.shortened.push_back(example.row);
   } else if (options.overflow == Overflow::kDrop) {
     report.dropped.push_back(example.row);

@@ -5,6 +5,9 @@
 // off a dialogue's start, then characters off the start of the longest input of the question; `split` makes several
 // dialogues of one, each of whole exchanges under the same system message. Rows without a template (plain text) are cut
 // by tokens. What fits neither way is left out, counted and named.
+//
+// For encoder-decoders the cutoff bounds source and answer each, and `right` takes tokens off the source's end. Of texts
+// they learn spans that are left out (denoise.h).
 #pragma once
 
 #include <cstdint>
@@ -14,13 +17,14 @@
 #include <string_view>
 #include <vector>
 
+#include "data/denoise.h"
 #include "data/layout.h"
 #include "data/rows.h"
 #include "instructions/adaptation.h"
 
 namespace instruct::data {
 
-// kRight is for encoders (text_rows.h): decoders answer behind a question's end.
+// kRight is for encoders (text_rows.h) and encoder-decoders: decoders answer behind a question's end.
 enum class Overflow { kDrop, kSplit, kLeft, kRaise, kRight };
 // "drop", "split", "left", "raise" or "right"; raises InvalidArgument for another name.
 Overflow overflow_from_name(std::string_view name);
@@ -32,7 +36,8 @@ struct EncodeOptions {
   instructions::MaskOptions mask;
   std::int64_t shots = 0;
   std::uint64_t seed = 0;
-  std::int64_t epoch = 0;  // templates are sampled anew each epoch
+  std::int64_t epoch = 0;  // templates are sampled anew each epoch, and so are spans that are left out of texts
+  DenoiseOptions denoise;  // of texts, for encoder-decoders
 };
 
 // Row numbers are those of the files.
@@ -82,6 +87,16 @@ class RowEncoder {
   const instructions::DialogueEncoder& dialogue() const { return dialogue_; }
 
  private:
+  const instructions::DialogueEncoder& encoder_of(const Example& example) const {
+    return example.plain && !dialogue_.is_text_to_text() ? plain_ : dialogue_;
+  }
+  bool denoises(const Example& example) const {
+    return example.format == RowFormat::kText && dialogue_.is_text_to_text();
+  }
+  EncodedRow denoised(std::span<const std::int32_t> text, const Dataset& dataset, std::size_t index, std::int64_t piece,
+                      const EncodeOptions& options) const;
+  void denoise_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options, EncodeReport& report,
+                    std::vector<EncodedRow>& rows) const;
   void encode_into(const Dataset& dataset, std::size_t index, const EncodeOptions& options, EncodeReport& report,
                    std::vector<EncodedRow>& rows) const;
 

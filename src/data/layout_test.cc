@@ -167,7 +167,8 @@ TEST(Layout, ABatchBehindAPrefixSeesIt) {
     ASSERT_EQ(slots.size(), batch.tokens.size());
     EXPECT_EQ(slots.front(), 20);
     for (std::size_t s = 0; s < batch.plan.queries.size(); ++s) {
-      const auto& [begin, end, self_begin, visible, own] = batch.plan.queries[s];
+      const auto& [begin, end, self_begin, visible, own, source] = batch.plan.queries[s];
+      EXPECT_TRUE(source.empty());
       EXPECT_EQ(own, tensor::OwnKeys::kCausal);
       EXPECT_EQ(self_begin, before.plan.queries[s].self_begin + 20);
       ASSERT_EQ(visible.size(), before.plan.queries[s].visible.size() + 2);
@@ -175,6 +176,50 @@ TEST(Layout, ABatchBehindAPrefixSeesIt) {
       if (begin == end) continue;
       EXPECT_EQ(batch.positions[static_cast<std::size_t>(begin)],
                 before.positions[static_cast<std::size_t>(begin)] + 7);
+    }
+  }
+}
+
+// A source is a root of its own, in the tree one for all of its answers; a source that another one begins with is none.
+TEST(Layout, SourcesAreRoots) {
+  std::vector<EncodedRow> rows(4);
+  rows[0] = {.tokens = {7, 8, 9, 1, 0, 5, 6, 1}, .trained = {0, 0, 0, 0, 0, 1, 1, 1}, .source = 4};
+  rows[1] = {.tokens = {7, 8, 9, 1, 0, 5, 4, 1}, .trained = {0, 0, 0, 0, 0, 1, 1, 1}, .source = 4};
+  rows[2] = {.tokens = {7, 8, 1, 0, 5, 1}, .trained = {0, 0, 0, 0, 1, 1}, .source = 3};
+  rows[3] = {.tokens = {7, 8, 9, 1, 0, 1, 0, 3, 1}, .trained = {0, 0, 0, 0, 0, 0, 0, 1, 1}, .source = 6};
+  std::vector<const EncodedRow*> pointers;
+  for (const EncodedRow& row : rows) pointers.push_back(&row);
+  for (const bool tree : {false, true}) {
+    const Batch batch = make_batch(pointers, tree ? Layout::kTree : Layout::kRows, 1);
+    std::int64_t sources = 0;
+    for (std::size_t s = 0; s < batch.segments.size(); ++s) {
+      const tensor::QuerySegment& query = batch.plan.queries[s];
+      sources += batch.segments[s].source ? 1 : 0;
+      EXPECT_EQ(query.own, batch.segments[s].source ? tensor::OwnKeys::kWhole : tensor::OwnKeys::kCausal);
+      ASSERT_EQ(query.source.size(), batch.segments[s].source ? 0U : 1U);
+      if (batch.segments[s].source) continue;
+      // What an answer reads is the source of a row that it belongs to; the first of its tokens is at position 0.
+      const auto read = std::vector<std::int32_t>(batch.tokens.begin() + query.source[0].begin,
+                                                  batch.tokens.begin() + query.source[0].end);
+      const auto of_row = [&](const EncodedRow& row) {
+        return std::equal(read.begin(), read.end(), row.tokens.begin()) &&
+               static_cast<std::int64_t>(read.size()) == row.source;
+      };
+      EXPECT_TRUE(std::any_of(rows.begin(), rows.end(), of_row));
+      if (query.visible.empty()) EXPECT_EQ(batch.positions[static_cast<std::size_t>(query.begin)], 0);
+    }
+    EXPECT_EQ(sources, tree ? 3 : 4);
+    EXPECT_EQ(cost_of(batch).sources, tree ? 13 : 17);
+    ASSERT_EQ(batch.losses.size(), 10U);
+    std::size_t next = 0;
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      for (std::size_t t = 0; t < rows[r].tokens.size(); ++t) {
+        if (rows[r].trained[t] == 0) continue;
+        const LossEntry& entry = batch.losses[next++];
+        EXPECT_EQ(entry.target, rows[r].tokens[t]);
+        EXPECT_EQ(batch.tokens[static_cast<std::size_t>(entry.token)], rows[r].tokens[t - 1]);
+        EXPECT_EQ(entry.row, static_cast<std::int32_t>(r));
+      }
     }
   }
 }

@@ -14,7 +14,7 @@ using instructions::Message;
 constexpr std::size_t kShortestInputBytes = 32;
 
 bool fits(const EncodedDialogue& encoded, std::int64_t cutoff) {
-  return static_cast<std::int64_t>(encoded.tokens.size()) <= cutoff;
+  return encoded.longest_part() <= cutoff;
 }
 
 // Index of the first message of each exchange: a user's turn that follows anything but another user's.

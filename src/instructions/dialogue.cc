@@ -268,6 +268,12 @@ EncodedDialogue DialogueEncoder::encode_text_to_text(std::span<const Message> me
   return result;
 }
 
+std::vector<std::int32_t> DialogueEncoder::source_text(std::string_view text) const {
+  std::vector<std::int32_t> ids;
+  for (const tokenizers::Token& token : text_to_text_->source->encode_plain(text)) ids.push_back(token.id);
+  return ids;
+}
+
 std::int64_t DialogueEncoder::source_tokens(std::span<const std::int32_t> prompt) const {
   if (!text_to_text_) return 0;
   return static_cast<std::int64_t>(prompt.size()) - (text_to_text_->forced_first ? 2 : 1);

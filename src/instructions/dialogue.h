@@ -10,6 +10,7 @@
 // are recognised in the template's own text only, never in what users wrote.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,10 @@ struct EncodedDialogue {
   bool end_trained = false;                   // the last trained answer's end-of-turn token is trained too
   bool follows_prompt = true;                 // the text starts with the prompt the last answer is served with
   std::int64_t source = 0;                    // tokens at the start that an encoder reads; 0 for decoders
+  // The longer one of source and answer; all of it for decoders.
+  std::int64_t longest_part() const {
+    return std::max(source, static_cast<std::int64_t>(tokens.size()) - source);
+  }
   std::string text;                           // what was encoded
   std::vector<tokenizers::TextRange> ranges;  // bytes of `text` of each token; empty for an added bos
 };
@@ -82,6 +87,10 @@ class DialogueEncoder {
   // Tokens up to where the assistant's next answer starts; of an encoder-decoder what is read, then source_tokens()
   // further on what the answer starts from.
   std::vector<std::int32_t> encode_prompt(std::span<const Message> messages, const Value& variables = {}) const;
+  // Of an encoder-decoder: the token that answers start from, and the tokens of a text that it reads without what the
+  // tokenizer puts around it.
+  std::int32_t answer_start() const { return text_to_text_->start; }
+  std::vector<std::int32_t> source_text(std::string_view text) const;
   // How many tokens of such a prompt an encoder reads; 0 for decoders.
   std::int64_t source_tokens(std::span<const std::int32_t> prompt) const;
   // What the template makes of the messages, for display. Message k's own words have source k + 1.

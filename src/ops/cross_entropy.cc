@@ -216,6 +216,7 @@ std::vector<float> with_weight_gradient(const Context& context, const Tensor& x,
                                         std::span<const std::int32_t> targets, std::span<const float> row_weights,
                                         std::int64_t vocabulary, const LogitOptions& options, Tensor& dx) {
   const float soft_cap = options.soft_cap;
+  const Variable& bias = options.bias;
   const Tensor& w = weight.value();
   std::vector<float> log_probabilities(targets.size());
   const std::int64_t fit = fitting_rows(kLogitBytes, w.dim(0));

@@ -90,7 +90,8 @@ std::vector<Key> data_keys() {
        {},
        0,
        0.999},
-      {"mlm_probability", {}, &C::mlm_probability, "share of an encoder's texts without verbs to mask", {}, 0, 1},
+      {"mlm_probability", {}, &C::mlm_probability, "share of plain texts to mask, or to leave out", {}, 0, 1},
+      {"mean_noise_span_length", {}, &C::mean_noise_span_length, "mean length of the spans left out of an encoder-decoder's texts, tokens", {}, 1, 1000},
       {"whole_word_masking", {"whole_word_mask", "wwm"}, &C::whole_word_masking, "mask whole words", {}},
       {"shots", {"num_fewshot"}, &C::shots, "examples of the instruction set before each row", {}, 0, 1000},
   };
