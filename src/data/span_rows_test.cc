@@ -238,6 +238,8 @@ TEST(MaskedTexts, AreWholeOrInPiecesWithTheirWords) {
   }
   EXPECT_EQ(joined, std::vector<std::int32_t>(whole[0].tokens.begin() + 1, whole[0].tokens.end() - 1));
   EXPECT_THROW(encoder.encode_texts(dataset, row_indices(dataset), {.cutoff = 8}, report), Error);
+  EXPECT_THROW(encoder.encode_texts(dataset, row_indices(dataset), {.cutoff = 2, .overflow = Overflow::kSplit}, report),
+               Error);
 }
 
 }  // namespace

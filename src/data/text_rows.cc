@@ -65,6 +65,14 @@ std::string repeated(const std::string& text, std::size_t count) {
   return result;
 }
 
+// What the model's own tokens around a text leave of so many.
+std::size_t room_of(std::int64_t cutoff, std::size_t frame_size) {
+  if (cutoff <= static_cast<std::int64_t>(frame_size))
+    raise(ErrorCategory::kInvalidArgument, "{} tokens leave no room for a text: the model puts {} around it", cutoff,
+          frame_size);
+  return static_cast<std::size_t>(cutoff) - frame_size;
+}
+
 // The masks of a cloze.
 void find_gap(TextRow& row, std::int32_t mask) {
   for (std::size_t i = 0; i < row.tokens.size(); ++i) {
@@ -90,7 +98,7 @@ TextEncoder::TextEncoder(const tokenizers::Tokenizer& tokenizer, const instructi
 
 TextRow TextEncoder::encode_text(std::string_view text, std::int64_t cutoff) const {
   std::vector<Token> tokens = tokenizer_.encode_plain(text);
-  const std::size_t room = static_cast<std::size_t>(cutoff) - tokenizer_.frame_size(1);
+  const std::size_t room = room_of(cutoff, tokenizer_.frame_size(1));
   if (tokens.size() > room) tokens.resize(room);
   return framed(tokenizer_.frame(tokens));
 }
@@ -168,7 +176,7 @@ std::vector<TextRow> TextEncoder::encode_plain(const Example& example, const Tex
   std::vector<Token> tokens = tokenizer_.encode_plain(text);
   if (tokens.empty()) raise(ErrorCategory::kBadData, "the text is empty");
   const std::size_t frame_size = tokenizer_.frame_size(1);
-  const std::size_t room = static_cast<std::size_t>(options.cutoff) - frame_size;
+  const std::size_t room = room_of(options.cutoff, frame_size);
   const bool too_long = tokens.size() > room;
   if (too_long) report.too_long.push_back(example.row);
   if (too_long && options.overflow == Overflow::kRaise)
