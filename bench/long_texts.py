@@ -40,10 +40,9 @@ with tempfile.TemporaryDirectory() as temporary:
         BigBirdModel(config).save_pretrained(folders[kind])
         tokenizer = Tokenizer(models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<s>", 0.0), ("<unk>", 0.0)], unk_id=3))
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folders[kind])
-    print("| tokens a text | block_sparse, us a token | original_full, us a token | memory, block_sparse | memory, original_full |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| tokens a text | block_sparse, us a token | original_full, us a token |")
+    print("| --- | --- | --- |")
     for length in options.lengths:
         row = {kind: measure(folder, length) for kind, folder in folders.items()}
         times = [f"{value['microseconds_per_token']:.0f} ({1e6 * value['seconds_least'] / length:.0f} to {1e6 * value['seconds_most'] / length:.0f})" for value in row.values()]
-        memory = [f"{value['peak_rss_bytes'] / 2**30:.2f} GiB" for value in row.values()]
-        print(f"| {length} | {' | '.join(times + memory)} |", flush=True)
+        print(f"| {length} | {' | '.join(times)} |", flush=True)

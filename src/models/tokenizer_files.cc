@@ -243,6 +243,7 @@ Value completed_config(const fs::path& folder) {
         {"gpt2", "GPT2Tokenizer"},
         {"roberta", "RobertaTokenizer"},
         {"bart", "BartTokenizer"},
+        {"big_bird", "BigBirdTokenizer"},
         {"t5", "T5Tokenizer"},
         {"mt5", "MT5Tokenizer"},
         {"led", "LEDTokenizer"},

@@ -178,9 +178,25 @@ Value t5(const SentencePieceModel& model, const Value& config) {
                   template_of({text_part("A", 0), end}, {text_part("A", 0), end, text_part("B", 0), end}));
 }
 
-Value as_its_file_says(const SentencePieceModel& model) {
+// What BigBird puts around texts; null for others.
+Value big_bird_frame(const std::string& name, const Value& config, PieceList& pieces) {
+  if (name != "BigBirdTokenizer") return {};
+  const Special cls = special_of(config, "cls_token", "[CLS]");
+  const Special sep = special_of(config, "sep_token", "[SEP]");
+  Special mask = special_of(config, "mask_token", "[MASK]");
+  mask.strip_left = true;
+  for (const Special& special : {special_of(config, "pad_token", "<pad>"), cls, sep, mask})
+    pieces.mark_special(special);
+  const Value start = token_part(cls.text, 0);
+  const Value end = token_part(sep.text, 0);
+  return template_of({start, text_part("A", 0), end},
+                     {start, text_part("A", 0), end, text_part("B", 1), token_part(sep.text, 1)});
+}
+
+Value as_its_file_says(const SentencePieceModel& model, const std::string& name, const Value& config) {
   PieceList pieces(model);
   pieces.add_from(0);
+  Value frame = big_bird_frame(name, config, pieces);
   const bool merged = model.trainer == SentencePieceModel::Trainer::kBytePair;
   Value encoder = pieces.model("Unigram");
   if (merged) {
@@ -201,6 +217,7 @@ Value as_its_file_says(const SentencePieceModel& model) {
   return Value::object({{"added_tokens", pieces.added()},
                         {"normalizer", own_normaliser(model)},
                         {"decoder", Value::object({{"type", "Sequence"}, {"decoders", std::move(decoders)}})},
+                        {"post_processor", std::move(frame)},
                         {"model", std::move(encoder)}});
 }
 
@@ -210,8 +227,8 @@ std::vector<std::string> tokens_by_id(const Value& vocabulary, const std::string
   for (const auto& [token, id] : vocabulary.as_object()) {
     const std::int64_t at = id.as_integer();
     if (at < 0 || at >= static_cast<std::int64_t>(tokens.size()) || !tokens[static_cast<std::size_t>(at)].empty()) {
-      raise(ErrorCategory::kBadData, "{}: vocab.json has id {} for '{}': expected 0 to {}, each once", origin, at, token,
-            tokens.size() - 1);
+      raise(ErrorCategory::kBadData, "{}: vocab.json has id {} for '{}': expected 0 to {}, each once", origin, at,
+            token, tokens.size() - 1);
     }
     tokens[static_cast<std::size_t>(at)] = token;
   }
@@ -230,7 +247,9 @@ TokenizerSpec spec_from_sentence_piece(std::string_view bytes, const Value& conf
   const bool xlm = name == "XLMRobertaTokenizer";
   const bool of_t5 = name == "T5Tokenizer" || name == "MT5Tokenizer";
   if (merged && (xlm || of_t5)) raise(ErrorCategory::kBadData, "{}: a bpe model; {} needs a unigram one", origin, name);
-  const Value json = xlm ? xlm_roberta(model, config) : of_t5 ? t5(model, config) : as_its_file_says(model);
+  const Value json = xlm     ? xlm_roberta(model, config)
+                     : of_t5 ? t5(model, config)
+                             : as_its_file_says(model, name, config);
   TokenizerSpec spec = spec_from_tokenizer_json(json, &config, origin);
   if (!xlm && !of_t5) {
     for (NormaliserStep& step : spec.normalisers) {

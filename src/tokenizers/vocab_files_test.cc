@@ -121,6 +121,24 @@ TEST(SentencePieceFile, IsReadAsSentencePieceDoes) {
   expect_official("bpe.model", "bpe", false);
 }
 
+// Its pieces are SentencePiece's own, with [CLS] and [SEP] around them.
+TEST(SentencePieceFile, OfBigBirdHasAFrame) {
+  const Value config = config_of("BigBirdTokenizer");
+  const Tokenizer tokenizer(spec_from_sentence_piece(golden_bytes("bpe.model"), config, "bpe.model"));
+  const Tokenizer plain(spec_from_sentence_piece(golden_bytes("bpe.model"), Value::object(), "bpe.model"));
+  const auto id = [&](const char* text) { return ids_of(tokenizer.encode_with_specials(text)).at(0); };
+  const std::int64_t cls = id("[CLS]"), sep = id("[SEP]");
+  EXPECT_NE(cls, sep);
+  EXPECT_EQ(ids_of(tokenizer.encode_with_specials("[MASK]")).size(), 1U);
+  const Value lines = golden("lines.json");
+  for (const Value& line : lines.as_array()) {
+    std::vector<std::int64_t> expected = ids_of(plain.encode_plain(line.as_string()));
+    expected.insert(expected.begin(), cls);
+    expected.push_back(sep);
+    EXPECT_EQ(ids_of(tokenizer.frame(tokenizer.encode_plain(line.as_string())).tokens), expected) << line.as_string();
+  }
+}
+
 TEST(SentencePieceFile, IsReadAsTheClassDoes) {
   expect_official("t5.model", "T5Tokenizer", true);
   expect_official("unigram.model", "XLMRobertaTokenizer", true);
