@@ -153,7 +153,7 @@ void add_score(CLI::App& parent) {
 
 void add_encode(CLI::App& parent) {
   struct All {
-    TextSessionOptions session{.needs_instructions = false};
+    TextSessionOptions session{.without = TextSessionOptions::Without::kEmbeds};
     bench::PassOptions pass{.rows = 1};
     bool backward = false;
     bool json = false;
