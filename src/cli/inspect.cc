@@ -117,12 +117,38 @@ Value encoder_value(const models::Package& package) {
                         {"tokenizer", tokenizer_value(*package.tokenizer)}});
 }
 
+Value seq2seq_value(const models::Package& package) {
+  using Positions = models::Seq2SeqConfig::Positions;
+  const models::Seq2SeqConfig& config = *package.seq2seq;
+  const Weights weights = weights_of(package.model->weights());
+  const auto token = [&](std::int32_t id) { return fmt::format("{} ({})", package.tokenizer->token_bytes(id), id); };
+  return Value::object(
+      {{"kind", "encoder-decoder"},
+       {"architecture", config.architecture},
+       {"parameters", weights.parameters},
+       {"layers", fmt::format("{} that read, {} that write", config.layers, config.decoder_layers)},
+       {"width", config.width},
+       {"feed-forward width", config.feed_forward_width},
+       {"heads", fmt::format("{} of {}", config.heads, config.head_width)},
+       {"vocabulary", config.vocabulary},
+       {"positions", config.positions == Positions::kNone
+                         ? fmt::format("distances in {} buckets", config.distance_buckets)
+                         : fmt::format("{} {}", config.context_length,
+                                       config.positions == Positions::kLearned ? "learned" : "sinusoidal")},
+       {"answers start from", token(config.start)},
+       {"and begin with", config.forced_first ? Value(token(*config.forced_first)) : Value("what the model chooses")},
+       {"fingerprint", package.model->fingerprint().substr(0, 16)},
+       {"parameters by type", weights.types},
+       {"tokenizer", tokenizer_value(*package.tokenizer)}});
+}
+
 Value model_value(const fs::path& path) {
   const auto allocator = tensor::make_host_allocator();
   // Quantised weights stay where they are: nothing is converted for a look.
   const models::Package package =
       models::open_package(path, models::PackageParts::kAll, {.keep_quantised = true}, *allocator);
   if (package.encoder != nullptr) return encoder_value(package);
+  if (package.seq2seq) return seq2seq_value(package);
   const Weights weights = weights_of(package.model->weights());
   const models::LlamaConfig& config = package.config;
   Value value =

@@ -294,7 +294,12 @@ std::vector<float> Seq2Seq::log_probabilities(const Context& context, const Pass
 }
 
 Tensor Seq2Seq::logits(const Context& context, const Pass& pass) {
-  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer, {.bias = logits_bias_});
+  Tensor logits =
+      ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer, {.bias = logits_bias_});
+  for (std::int64_t row = 0; row < logits.dim(0); ++row) {
+    for (const std::int32_t token : config_.suppressed) logits.data<float>()[row * logits.row_stride() + token] = -INFINITY;
+  }
+  return logits;
 }
 
 nn::KeyValueCache Seq2Seq::make_cache(std::int64_t slots, tensor::Allocator& allocator,

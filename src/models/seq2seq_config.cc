@@ -152,6 +152,11 @@ void read_bart(const Value& json, Seq2SeqConfig& config) {
 void read_forced(const Value& json, Seq2SeqConfig& config) {
   if (const Value* forced = given(json, "forced_bos_token_id"))
     config.forced_first = static_cast<std::int32_t>(forced->as_integer());
+  if (const Value* words = given(json, "bad_words_ids")) {
+    for (const Value& word : words->as_array()) {
+      if (word.size() == 1) config.suppressed.push_back(static_cast<std::int32_t>(word.as_array()[0].as_integer()));
+    }
+  }
 }
 
 }  // namespace
@@ -188,6 +193,8 @@ void Seq2SeqConfig::check(const std::string& origin) const {
   require(start >= 0 && start < vocabulary, origin, "decoder_start_token_id", static_cast<double>(start));
   require(!forced_first || (*forced_first >= 0 && *forced_first < vocabulary), origin, "forced_bos_token_id",
           static_cast<double>(forced_first.value_or(0)));
+  for (const std::int32_t token : suppressed)
+    require(token >= 0 && token < vocabulary, origin, "bad_words_ids", static_cast<double>(token));
   require(padding >= -1 && padding < vocabulary, origin, "pad_token_id", static_cast<double>(padding));
   require(norm_epsilon > 0 && norm_epsilon < 1, origin, "layer_norm_epsilon", static_cast<double>(norm_epsilon));
   require(dropout >= 0 && dropout < 1, origin, "the dropout", dropout);

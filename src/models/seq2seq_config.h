@@ -42,6 +42,7 @@ struct Seq2SeqConfig : ModelSizes {
   std::int32_t start = 0;                     // the token that every answer starts from (decoder_start_token_id)
   std::int64_t padding = -1;                  // its embedding is not trained as an input; -1: none
   std::optional<std::int32_t> forced_first;   // what an answer begins with when it is generated (forced_bos_token_id)
+  std::vector<std::int32_t> suppressed;       // never generated (bad_words_ids of one token)
   bool norms_before = false;                  // else behind each part
   bool centred_norms = true;                  // layer norms; else by the root mean square
   bool biases = true;                         // of linear layers

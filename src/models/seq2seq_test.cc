@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/error.h"
 #include "formats/safetensors.h"
 #include "models/sources.h"
@@ -126,6 +128,50 @@ TEST_P(Seq2SeqParity, AnAnswerNeedsASource) {
   alone.positions = alone.positions.first(3);
   alone.plan = &plan;
   EXPECT_THROW(model_->hidden(engine_->context(), alone), Error);
+}
+
+// Of a configuration as Marian's files have it: the padding is never generated.
+TEST(Seq2SeqConfigs, SayWhatIsNeverGenerated) {
+  const fs::path folder = golden_seq2seq("marian");
+  Value json = parse_json(read_file(folder / "config.json"), "config.json");
+  json.set("bad_words_ids", Value(Value::Array{Value(Value::Array{Value(std::int64_t{5})})}));
+  const Seq2SeqConfig config = seq2seq_config_from_json(json, "config.json");
+  ops::Engine engine(1);
+  Seq2Seq model(config, *make_folder_source(folder), {}, engine.allocator());
+  const std::vector<std::int32_t> tokens{2, 3, 0, config.start}, positions{0, 1, 2, 0}, rows{3};
+  const tensor::AttentionPlan plan = tensor::plan_of({{.begin = 0, .end = 3, .source = true}, {.begin = 3, .end = 4, .parent = 0}});
+  const Tensor logits = model.logits(engine.context(), {.tokens = tokens, .positions = positions, .plan = &plan, .rows = rows});
+  for (std::int64_t v = 0; v < config.vocabulary; ++v) EXPECT_EQ(std::isinf(logits.data<float>()[v]), v == 5) << v;
+  Value bad = json;
+  bad.set("bad_words_ids", Value(Value::Array{Value(Value::Array{Value(std::int64_t{5000})})}));
+  EXPECT_THROW(seq2seq_config_from_json(bad, "config.json").check("config.json"), Error);
+}
+
+// What is contradictory or unknown is refused with its field.
+TEST(Seq2SeqConfigs, BadOnesAreRefused) {
+  const Value t5 = parse_json(read_file(golden_seq2seq("t5") / "config.json"), "config.json");
+  const Value bart = parse_json(read_file(golden_seq2seq("bart") / "config.json"), "config.json");
+  const auto refused = [](Value json, const char* key, const Value& value) {
+    json.set(key, value);
+    try {
+      seq2seq_config_from_json(json, "config.json").check("config.json");
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  const auto names = [](const std::string& message, const char* key) { return message.find(key) != std::string::npos; };
+  for (const auto& [key, value] : std::vector<std::pair<const char*, Value>>{{"num_layers", Value(std::int64_t{0})},
+                                                                              {"relative_attention_num_buckets", Value(std::int64_t{7})},
+                                                                              {"relative_attention_max_distance", Value(std::int64_t{2})},
+                                                                              {"decoder_start_token_id", Value(std::int64_t{100000})},
+                                                                              {"feed_forward_proj", Value("cubed")}}) {
+    const std::string message = refused(t5, key, value);
+    EXPECT_TRUE(names(message, key) || names(message, "layers")) << message;
+  }
+  for (const char* key : {"normalize_before", "add_final_layer_norm"})
+    EXPECT_TRUE(names(refused(bart, key, Value(true)), key));
+  EXPECT_NE(refused(bart, "encoder_attention_heads", Value(std::int64_t{5})), "accepted");
 }
 
 // Every distance of transformers' T5Attention._relative_position_bucket (tests/goldens/seq2seq/buckets.py).
