@@ -100,7 +100,8 @@ Value bench_train(ops::Engine& engine, models::LanguageModel& model, adapters::L
       parameters.push_back({module.name + ".lora_B", module.b, {}});
     }
   } else {
-    for (const models::NamedWeight& weight : models::trained_weights(model)) parameters.push_back({weight.name, weight.variable, {}});
+    for (const models::NamedWeight& weight : models::trained_weights(model))
+      parameters.push_back({weight.name, weight.variable, {}});
   }
   train::Optimizer optimizer({.moments = options.moments}, std::move(parameters), engine.allocator());
   const data::Batch batch = random_batch(model, options);

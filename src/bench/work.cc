@@ -76,7 +76,8 @@ std::vector<Product> linear_products(models::LanguageModel& model, const data::B
   return products.list;
 }
 
-Work work_of(models::LanguageModel& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost, Purpose purpose) {
+Work work_of(models::LanguageModel& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost,
+             Purpose purpose) {
   Work work;
   for (const Product& product : linear_products(model, cost, purpose)) work.linear += product.operations();
   if (adapter != nullptr) {

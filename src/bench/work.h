@@ -32,6 +32,7 @@ struct Product {
 
 // Products with base weights of one pass over `cost`; equal ones counted together. `adapter` may be null.
 std::vector<Product> linear_products(models::LanguageModel& model, const data::BatchCost& cost, Purpose purpose);
-Work work_of(models::LanguageModel& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost, Purpose purpose);
+Work work_of(models::LanguageModel& model, const adapters::LoraAdapter* adapter, const data::BatchCost& cost,
+             Purpose purpose);
 
 }  // namespace instruct::bench

@@ -66,7 +66,8 @@ void GenerationOptions::add_to(CLI::App& command) {
 }
 
 void GenerationOptions::add_beams_to(CLI::App& command) {
-  command.add_option("--num-beams", engine.beams.count, "answers searched side by side for the likeliest one (free text)")
+  command
+      .add_option("--num-beams", engine.beams.count, "answers searched side by side for the likeliest one (free text)")
       ->capture_default_str()
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{256}))
       ->group(kGroup);

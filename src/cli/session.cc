@@ -67,8 +67,8 @@ std::unique_ptr<instructions::DialogueEncoder> dialogue_of(const models::Package
 
 void require_decoder(const Session& session, const char* command) {
   if (!session.package.seq2seq) return;
-  raise(ErrorCategory::kUnsupported, "'{}' is an encoder-decoder ({}), and {} is for decoders", session.package.path.string(),
-        session.package.config.architecture, command);
+  raise(ErrorCategory::kUnsupported, "'{}' is an encoder-decoder ({}), and {} is for decoders",
+        session.package.path.string(), session.package.config.architecture, command);
 }
 
 namespace {

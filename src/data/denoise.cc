@@ -28,21 +28,25 @@ std::vector<std::int64_t> partition(std::int64_t total, std::int64_t parts, Rand
 
 std::vector<std::int32_t> sentinels_of(const tokenizers::Tokenizer& tokenizer) {
   std::vector<std::int32_t> sentinels;
-  while (const auto id = tokenizer.find("<extra_id_" + std::to_string(sentinels.size()) + ">")) sentinels.push_back(*id);
+  while (const auto id = tokenizer.find("<extra_id_" + std::to_string(sentinels.size()) + ">"))
+    sentinels.push_back(*id);
   if (sentinels.empty()) {
-    raise(ErrorCategory::kUnsupported,
-          "plain text is learned by leaving spans out, for which <extra_id_0> and so on stand: this tokenizer has none. "
-          "Rows with a question and an answer need no such token");
+    raise(
+        ErrorCategory::kUnsupported,
+        "plain text is learned by leaving spans out, for which <extra_id_0> and so on stand: this tokenizer has none. "
+        "Rows with a question and an answer need no such token");
   }
   return sentinels;
 }
 
-EncodedRow denoised_row(std::span<const std::int32_t> text, std::span<const std::int32_t> sentinels,
-                        std::int32_t start, std::int32_t end, const DenoiseOptions& options, RandomStream random) {
+EncodedRow denoised_row(std::span<const std::int32_t> text, std::span<const std::int32_t> sentinels, std::int32_t start,
+                        std::int32_t end, const DenoiseOptions& options, RandomStream random) {
   const auto length = static_cast<std::int64_t>(text.size());
-  if (length < 2) raise(ErrorCategory::kInvalidArgument, "a text of {} tokens: spans are left out of two at least", length);
+  if (length < 2)
+    raise(ErrorCategory::kInvalidArgument, "a text of {} tokens: spans are left out of two at least", length);
   const auto rounded = [](double value) { return static_cast<std::int64_t>(std::llround(value)); };
-  const std::int64_t left_out = std::clamp<std::int64_t>(rounded(static_cast<double>(length) * options.rate), 1, length - 1);
+  const std::int64_t left_out =
+      std::clamp<std::int64_t>(rounded(static_cast<double>(length) * options.rate), 1, length - 1);
   const std::int64_t spans =
       std::clamp<std::int64_t>(rounded(static_cast<double>(left_out) / options.mean_length), 1,
                                std::min({left_out, length - left_out, static_cast<std::int64_t>(sentinels.size())}));

@@ -21,9 +21,9 @@ struct DenoiseOptions {
 std::vector<std::int32_t> sentinels_of(const tokenizers::Tokenizer& tokenizer);
 
 // A text's tokens with spans of random lengths left out, each replaced by the next sentinel: the source. The answer has
-// every sentinel with the tokens of its span. Both end with `end`; the answer starts from `start`. At least one token is
-// left out and one stays; the text begins with one that stays. Raises InvalidArgument for fewer than two tokens.
-EncodedRow denoised_row(std::span<const std::int32_t> text, std::span<const std::int32_t> sentinels,
-                        std::int32_t start, std::int32_t end, const DenoiseOptions& options, RandomStream random);
+// every sentinel with the tokens of its span. Both end with `end`; the answer starts from `start`. At least one token
+// is left out and one stays; the text begins with one that stays. Raises InvalidArgument for fewer than two tokens.
+EncodedRow denoised_row(std::span<const std::int32_t> text, std::span<const std::int32_t> sentinels, std::int32_t start,
+                        std::int32_t end, const DenoiseOptions& options, RandomStream random);
 
 }  // namespace instruct::data

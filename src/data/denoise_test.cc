@@ -52,7 +52,8 @@ TEST(Denoise, SourceAndAnswerAreTheText) {
       ASSERT_EQ(static_cast<std::int64_t>(text.size()), length);
       for (std::size_t i = 0; i < text.size(); ++i) ASSERT_EQ(text[i], kFirst + static_cast<std::int32_t>(i));
       EXPECT_GE(row.tokens.front(), kFirst) << "the text begins with what stays";
-      const std::int64_t out = std::clamp<std::int64_t>(std::llround(static_cast<double>(length) * 0.15), 1, length - 1);
+      const std::int64_t out =
+          std::clamp<std::int64_t>(std::llround(static_cast<double>(length) * 0.15), 1, length - 1);
       EXPECT_EQ(row.trained_tokens(), out + static_cast<std::int64_t>(spans) + 1);
       EXPECT_EQ(row.trained[static_cast<std::size_t>(row.source)], 0);
       EXPECT_LE(spans, kSentinels.size());

@@ -34,7 +34,10 @@ std::string answer_of(const Dataset& dataset, const Example& example, const inst
 }
 
 EncodedRow row_of(const EncodedDialogue& encoded, std::size_t index) {
-  return {.tokens = encoded.tokens, .trained = encoded.trained, .example = static_cast<std::int64_t>(index), .source = encoded.source};
+  return {.tokens = encoded.tokens,
+          .trained = encoded.trained,
+          .example = static_cast<std::int64_t>(index),
+          .source = encoded.source};
 }
 
 }  // namespace
@@ -80,8 +83,7 @@ EncodedDialogue RowEncoder::encode_dialogue(const Dataset& dataset, const Exampl
   // Few-shot turns are context; of a call only its own answer is trained.
   if (example.format == RowFormat::kInstruction) mask.mask_history = true;
   const std::vector<Message> turns = row_messages(dataset, example, set_, options);
-  return in_row(dataset, example,
-                [&] { return encoder_of(example).encode_training(turns, mask, example.context); });
+  return in_row(dataset, example, [&] { return encoder_of(example).encode_training(turns, mask, example.context); });
 }
 
 EncodedRow RowEncoder::denoised(std::span<const std::int32_t> text, const Dataset& dataset, std::size_t index,
@@ -136,8 +138,7 @@ std::vector<std::int32_t> RowEncoder::encode_prompt(const Dataset& dataset, std:
                                                     const EncodeOptions& options) const {
   const Example& example = dataset.examples[index];
   const std::vector<Message> messages = row_question(dataset, example, set_, options);
-  return in_row(dataset, example,
-                [&] { return encoder_of(example).encode_prompt(messages, example.context); });
+  return in_row(dataset, example, [&] { return encoder_of(example).encode_prompt(messages, example.context); });
 }
 
 std::string RowEncoder::reference(const Dataset& dataset, std::size_t index) const {

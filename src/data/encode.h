@@ -6,8 +6,8 @@
 // dialogues of one, each of whole exchanges under the same system message. Rows without a template (plain text) are cut
 // by tokens. What fits neither way is left out, counted and named.
 //
-// For encoder-decoders the cutoff bounds source and answer each, and `right` takes tokens off the source's end. Of texts
-// they learn spans that are left out (denoise.h).
+// For encoder-decoders the cutoff bounds source and answer each, and `right` takes tokens off the source's end. Of
+// texts they learn spans that are left out (denoise.h).
 #pragma once
 
 #include <cstdint>

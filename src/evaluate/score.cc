@@ -18,7 +18,8 @@ constexpr std::int64_t kMinKept = 32;  // tokens: fewer are computed again rathe
 // document whose branches fill several passes) stays in a key/value cache and is not computed again.
 class Scorer {
  public:
-  Scorer(ops::Engine& engine, models::LanguageModel& model, std::span<const data::EncodedRow> rows, std::int64_t vocabulary)
+  Scorer(ops::Engine& engine, models::LanguageModel& model, std::span<const data::EncodedRow> rows,
+         std::int64_t vocabulary)
       : engine_(engine), model_(model), rows_(rows), vocabulary_(vocabulary), scores_(rows.size()) {}
 
   std::vector<RowScore> run(const ScoreOptions& options, const std::function<void(std::int64_t)>& on_done) {
@@ -137,9 +138,9 @@ class Scorer {
 
 }  // namespace
 
-std::vector<RowScore> score_rows(ops::Engine& engine, models::LanguageModel& model, std::span<const data::EncodedRow> rows,
-                                 std::int64_t vocabulary, const ScoreOptions& options,
-                                 const std::function<void(std::int64_t)>& on_done) {
+std::vector<RowScore> score_rows(ops::Engine& engine, models::LanguageModel& model,
+                                 std::span<const data::EncodedRow> rows, std::int64_t vocabulary,
+                                 const ScoreOptions& options, const std::function<void(std::int64_t)>& on_done) {
   return Scorer(engine, model, rows, vocabulary).run(options, on_done);
 }
 

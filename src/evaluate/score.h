@@ -24,8 +24,9 @@ struct ScoreOptions {
 };
 
 // Scores rows in the order given. `on_done` gets the number of finished rows. Raises Cancelled on Ctrl-C.
-std::vector<RowScore> score_rows(ops::Engine& engine, models::LanguageModel& model, std::span<const data::EncodedRow> rows,
-                                 std::int64_t vocabulary, const ScoreOptions& options = {},
+std::vector<RowScore> score_rows(ops::Engine& engine, models::LanguageModel& model,
+                                 std::span<const data::EncodedRow> rows, std::int64_t vocabulary,
+                                 const ScoreOptions& options = {},
                                  const std::function<void(std::int64_t)>& on_done = {});
 
 }  // namespace instruct::evaluate

@@ -98,9 +98,10 @@ VerbReport measure_answers(const std::string& verb, const std::vector<std::strin
   return report;
 }
 
-TaskReport evaluate_rows(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
-                         const instructions::InstructionSet* set, const data::Dataset& dataset,
-                         const TaskOptions& options, const std::function<void(std::int64_t)>& on_done) {
+TaskReport evaluate_rows(ops::Engine& engine, models::LanguageModel& model,
+                         const instructions::DialogueEncoder& dialogue, const instructions::InstructionSet* set,
+                         const data::Dataset& dataset, const TaskOptions& options,
+                         const std::function<void(std::int64_t)>& on_done) {
   const auto start = std::chrono::steady_clock::now();
   const data::RowEncoder encoder(dialogue, set);
   std::size_t count = dataset.examples.size();

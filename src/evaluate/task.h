@@ -62,9 +62,10 @@ struct TaskReport {
 };
 
 // Answers every row and measures the answers. `on_done` gets the number of answered rows.
-TaskReport evaluate_rows(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
-                         const instructions::InstructionSet* set, const data::Dataset& dataset,
-                         const TaskOptions& options, const std::function<void(std::int64_t)>& on_done = {});
+TaskReport evaluate_rows(ops::Engine& engine, models::LanguageModel& model,
+                         const instructions::DialogueEncoder& dialogue, const instructions::InstructionSet* set,
+                         const data::Dataset& dataset, const TaskOptions& options,
+                         const std::function<void(std::int64_t)>& on_done = {});
 
 // The answers of one verb against their references, as `names` measure them.
 VerbReport measure_answers(const std::string& verb, const std::vector<std::string>& names,

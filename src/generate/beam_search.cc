@@ -176,8 +176,7 @@ class Search {
     for (std::size_t i = 0; i < open.size(); ++i) {
       Beam& parent = beams_[open[i].beam];
       next[i].score = open[i].score;
-      next[i].log_probability =
-          parent.log_probability + ops::log_probability(row_of(parent, logits), open[i].token);
+      next[i].log_probability = parent.log_probability + ops::log_probability(row_of(parent, logits), open[i].token);
       if (--children[open[i].beam] == 0) continue;
       next[i].path = std::make_unique<Path>(request_, pool_);
       next[i].path->tokens = parent.path->tokens;
@@ -201,7 +200,7 @@ class Search {
   std::vector<Beam> beams_;         // the best first
   std::vector<Complete> complete_;  // the best first
   std::vector<Continuation> best_;
-  bool hopeful_ = true;             // an open answer may become one of the best
+  bool hopeful_ = true;  // an open answer may become one of the best
 };
 
 }  // namespace
@@ -225,7 +224,8 @@ std::vector<Answer> beam_search(ops::Engine& engine, models::LanguageModel& mode
   };
   for (const Request& request : requests) {
     if (request.sampling.temperature > 0)
-      raise(ErrorCategory::kInvalidArgument, "beam search takes the likeliest answer and does not sample: temperature 0");
+      raise(ErrorCategory::kInvalidArgument,
+            "beam search takes the likeliest answer and does not sample: temperature 0");
     INSTRUCT_CHECK(request.constraint == nullptr);
   }
   std::vector<Answer> answers;

@@ -28,8 +28,8 @@ struct BeamOptions {
 };
 
 struct BeamLimits {
-  std::int64_t max_batch = 64;                // answers written side by side
-  std::int64_t max_slots = 1 << 14;           // of the key/value cache, roughly, where one search needs no more
+  std::int64_t max_batch = 64;                   // answers written side by side
+  std::int64_t max_slots = 1 << 14;              // of the key/value cache, roughly, where one search needs no more
   std::optional<tensor::DType> cache_type = {};  // of the cache; without one the model's compute type
 };
 

@@ -7,8 +7,9 @@
 
 namespace instruct::generate {
 
-Conversation::Conversation(ops::Engine& engine, models::LanguageModel& model, const instructions::DialogueEncoder& dialogue,
-                           std::string system, const GenerateOptions& options)
+Conversation::Conversation(ops::Engine& engine, models::LanguageModel& model,
+                           const instructions::DialogueEncoder& dialogue, std::string system,
+                           const GenerateOptions& options)
     : engine_(engine), model_(model), dialogue_(dialogue), system_(std::move(system)), options_(options) {
   reset();
 }

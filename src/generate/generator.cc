@@ -280,11 +280,9 @@ std::vector<Answer> Generator::with_beams(std::span<const Request> requests,
     parts[part].push_back(requests[i]);
     places[part].push_back(i);
   }
-  std::vector<Answer> found = beam_search(engine_, model_, tokenizer_, parts[0], options_.beams,
-                                          {.max_batch = options_.max_batch,
-                                           .max_slots = options_.max_slots,
-                                           .cache_type = options_.cache_type},
-                                          on_done);
+  std::vector<Answer> found = beam_search(
+      engine_, model_, tokenizer_, parts[0], options_.beams,
+      {.max_batch = options_.max_batch, .max_slots = options_.max_slots, .cache_type = options_.cache_type}, on_done);
   std::vector<Answer> answers(requests.size());
   for (std::size_t i = 0; i < found.size(); ++i) {
     if (on_text) on_text(places[0][i], found[i].text);
@@ -292,8 +290,9 @@ std::vector<Answer> Generator::with_beams(std::span<const Request> requests,
   }
   const auto done = static_cast<std::int64_t>(parts[0].size());
   if (parts[1].empty()) return answers;
-  std::vector<Answer> led =
-      Run(*this, parts[1], {}).answers([&](std::int64_t count) { if (on_done) on_done(done + count); });
+  std::vector<Answer> led = Run(*this, parts[1], {}).answers([&](std::int64_t count) {
+    if (on_done) on_done(done + count);
+  });
   for (std::size_t i = 0; i < led.size(); ++i) {
     if (on_text) on_text(places[1][i], led[i].text);
     answers[places[1][i]] = std::move(led[i]);

@@ -28,11 +28,8 @@ void PassTokens::add(Path& path) {
 // What an encoder reads is computed as a whole.
 void PassTokens::add_source(const Path& path) {
   const std::int64_t begin = size_of(tokens);
-  plan.queries.push_back({.begin = begin,
-                          .end = begin + path.source,
-                          .self_begin = begin,
-                          .visible = {},
-                          .own = tensor::OwnKeys::kWhole});
+  plan.queries.push_back(
+      {.begin = begin, .end = begin + path.source, .self_begin = begin, .visible = {}, .own = tensor::OwnKeys::kWhole});
   std::int64_t position = 0;
   for (const KeyRange& range : path.blocks.slots(0, path.source)) {
     for (std::int64_t slot = range.begin; slot < range.end; ++slot, ++position) add_token(path, position, slot);
@@ -44,8 +41,7 @@ void PassTokens::add_token(const Path& path, std::int64_t position, std::int64_t
   const std::int64_t known = size_of(path.tokens);
   tokens.push_back(position < known ? path.tokens[static_cast<std::size_t>(position)]
                                     : path.proposal[static_cast<std::size_t>(position - known)]);
-  positions.push_back(
-      static_cast<std::int32_t>(position < path.source ? position : position - path.source));
+  positions.push_back(static_cast<std::int32_t>(position < path.source ? position : position - path.source));
   slots.push_back(static_cast<std::int32_t>(slot));
   adapters.push_back(path.adapter);
 }

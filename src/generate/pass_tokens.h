@@ -33,8 +33,8 @@ struct PassTokens {
   std::vector<std::int32_t> tokens, positions, slots, rows, adapters;
   tensor::AttentionPlan plan;
 
-  // Tokens of a path behind those computed, and what is proposed behind them: its logits are of the last one and of each
-  // that is proposed. All need slots.
+  // Tokens of a path behind those computed, and what is proposed behind them: its logits are of the last one and of
+  // each that is proposed. All need slots.
   void add(Path& path);
 
  private:

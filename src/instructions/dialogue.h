@@ -38,15 +38,13 @@ struct MaskOptions {
 
 struct EncodedDialogue {
   std::vector<std::int32_t> tokens;
-  std::vector<std::uint8_t> trained;          // 1: this token is predicted and counts in the loss
-  std::vector<std::size_t> seams;             // trained tokens that also hold characters from outside the answer
-  bool end_trained = false;                   // the last trained answer's end-of-turn token is trained too
-  bool follows_prompt = true;                 // the text starts with the prompt the last answer is served with
-  std::int64_t source = 0;                    // tokens at the start that an encoder reads; 0 for decoders
+  std::vector<std::uint8_t> trained;  // 1: this token is predicted and counts in the loss
+  std::vector<std::size_t> seams;     // trained tokens that also hold characters from outside the answer
+  bool end_trained = false;           // the last trained answer's end-of-turn token is trained too
+  bool follows_prompt = true;         // the text starts with the prompt the last answer is served with
+  std::int64_t source = 0;            // tokens at the start that an encoder reads; 0 for decoders
   // The longer one of source and answer; all of it for decoders.
-  std::int64_t longest_part() const {
-    return std::max(source, static_cast<std::int64_t>(tokens.size()) - source);
-  }
+  std::int64_t longest_part() const { return std::max(source, static_cast<std::int64_t>(tokens.size()) - source); }
   std::string text;                           // what was encoded
   std::vector<tokenizers::TextRange> ranges;  // bytes of `text` of each token; empty for an added bos
 };
@@ -62,8 +60,8 @@ struct ServedPrompt {
 // How an encoder-decoder is asked: its encoder reads everything up to the answer as one text, as its tokenizer frames
 // it; the answer starts from a token of its own and ends as a framed text does.
 struct TextToText {
-  std::int32_t start = 0;                    // decoder_start_token_id
-  std::optional<std::int32_t> forced_first;  // what generation puts behind it (forced_bos_token_id)
+  std::int32_t start = 0;                         // decoder_start_token_id
+  std::optional<std::int32_t> forced_first;       // what generation puts behind it (forced_bos_token_id)
   const tokenizers::Tokenizer* source = nullptr;  // of what is read, where it is another than the answer's
 };
 

@@ -132,8 +132,9 @@ inline constexpr std::array kHeads = {Heads{9, 3, 64}, Heads{4, 4, 16}, Heads{2,
                                       Heads{1, 1, 2}};
 
 inline std::string text(const AttentionCase& c) {
-  return fmt::format("{}; H={} G={} K={} window {} cap {} reach {} {} {}", c.name, c.heads.query, c.heads.key, c.heads.width,
-                     c.window, c.soft_cap, c.reach, info(c.dtype).name, c.layout == Layout::kGaps ? "with gaps" : "dense");
+  return fmt::format("{}; H={} G={} K={} window {} cap {} reach {} {} {}", c.name, c.heads.query, c.heads.key,
+                     c.heads.width, c.window, c.soft_cap, c.reach, info(c.dtype).name,
+                     c.layout == Layout::kGaps ? "with gaps" : "dense");
 }
 
 // The tensors of a case.

@@ -114,9 +114,9 @@ TEST_P(OnProducts, WindowsEqualTheReference) {
 TEST_P(OnProducts, BiasesOfDistancesEqualTheReference) {
   auto machines = three_machines(GetParam());
   for (const std::int64_t reach : {1, 16, 129, 700}) {
-    for (AttentionCase c : {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()),
-                            decode_case(300, 3, 310), decode_case(200, 40, 256), branched_decode_case(),
-                            whole_case("rows seen whole", {130, 3, 40})}) {
+    for (AttentionCase c :
+         {tree_case("row of 130", rows_of({130})), tree_case("tree", depth_three_tree()), decode_case(300, 3, 310),
+          decode_case(200, 40, 256), branched_decode_case(), whole_case("rows seen whole", {130, 3, 40})}) {
       c.reach = reach;
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         c.dtype = dtype;

@@ -43,7 +43,8 @@ struct LoadedAdapter {
 // Reads a LoRA folder of PEFT, mlx-lm or AdapterHub and attaches it. Raises NotFound for a wrong path; Unsupported for
 // another adapter kind or an option this program cannot honour, naming it; InvalidArgument when it belongs to another
 // base model.
-LoadedAdapter load_adapter_folder(const std::filesystem::path& folder, LanguageModel& model, tensor::Allocator& allocator);
+LoadedAdapter load_adapter_folder(const std::filesystem::path& folder, LanguageModel& model,
+                                  tensor::Allocator& allocator);
 // The same for an encoder; `heads` gets what was trained beside the adapter.
 LoadedAdapter load_adapter_folder(const std::filesystem::path& folder, Encoder& model, tensor::Allocator& allocator,
                                   std::map<std::string, Tensor>& heads);

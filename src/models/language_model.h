@@ -20,9 +20,9 @@ using ops::Context;
 
 // What the rest of the program needs to know of a model's configuration.
 struct ModelSizes {
-  std::string architecture;  // Hugging Face model_type
-  std::int64_t layers = 0;   // of one stack
-  std::int64_t width = 0;    // D
+  std::string architecture;             // Hugging Face model_type
+  std::int64_t layers = 0;              // of one stack
+  std::int64_t width = 0;               // D
   std::int64_t feed_forward_width = 0;  // F
   std::int64_t heads = 0;               // H
   std::int64_t key_value_heads = 0;     // G
@@ -33,7 +33,7 @@ struct ModelSizes {
   std::int64_t chosen_experts = 0;      // that a token goes to
   std::int64_t expert_width = 0;        // F of an expert
   bool gated = true;                    // the feed-forward
-  double balance_weight = 0;  // of ops::Balance in training (router_aux_loss_coef); 0: it takes no part
+  double balance_weight = 0;            // of ops::Balance in training (router_aux_loss_coef); 0: it takes no part
 
   // Columns of the feed-forward that a token goes through.
   std::int64_t active_width() const { return experts > 0 ? chosen_experts * expert_width : feed_forward_width; }

@@ -333,7 +333,8 @@ std::vector<float> Llama::log_probabilities(const Context& context, const Pass& 
 }
 
 Tensor Llama::logits(const Context& context, const Pass& pass) {
-  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer, {.soft_cap = config_.logit_soft_cap});
+  return ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer,
+                     {.soft_cap = config_.logit_soft_cap});
 }
 
 nn::KeyValueCache Llama::make_cache(std::int64_t slots, tensor::Allocator& allocator,

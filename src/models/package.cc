@@ -77,7 +77,8 @@ Seq2SeqConfig read_seq2seq(const fs::path& folder, const Value& json, const std:
   Seq2SeqConfig config = seq2seq_config_from_json(json, origin);
   const fs::path generation = folder / "generation_config.json";
   if (fs::exists(generation))
-    read_generation_config(parse_json(read_file(generation, 1 << 24), generation.string()), generation.string(), config);
+    read_generation_config(parse_json(read_file(generation, 1 << 24), generation.string()), generation.string(),
+                           config);
   config.check(origin);
   return config;
 }

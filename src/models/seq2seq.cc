@@ -107,11 +107,8 @@ struct Seq2Seq::Parts {
                      .end = place(query.end - 1) + 1,
                      .self_begin = cached_ ? query.self_begin : place(query.begin),
                      .visible = placed(query.visible)};
-    QuerySegment read{.begin = own.begin,
-                      .end = own.end,
-                      .self_begin = 0,
-                      .visible = placed(query.source),
-                      .own = OwnKeys::kNone};
+    QuerySegment read{
+        .begin = own.begin, .end = own.end, .self_begin = 0, .visible = placed(query.source), .own = OwnKeys::kNone};
     if (read.visible.empty()) raise(ErrorCategory::kInvalidArgument, "an answer has no source that it reads");
     within_answers.queries.push_back(std::move(own));
     of_answers.queries.push_back(std::move(read));
@@ -162,8 +159,8 @@ Seq2Seq::Stack Seq2Seq::load_stack(const StackNames& names, bool decoder, Weight
   };
   Stack stack{.names = &names};
   if (config_.positions == Seq2SeqConfig::Positions::kLearned) {
-    stack.positions = loader.matrix(prefix + std::string(names.positions),
-                                    config_.context_length + config_.position_offset, d);
+    stack.positions =
+        loader.matrix(prefix + std::string(names.positions), config_.context_length + config_.position_offset, d);
   } else if (config_.positions == Seq2SeqConfig::Positions::kSinusoidal) {
     stack.positions = Variable(sinusoids(config_.context_length));
   }
@@ -202,10 +199,10 @@ Seq2Seq::Stack Seq2Seq::load_stack(const StackNames& names, bool decoder, Weight
   }
   if (!names.final_norm.empty()) stack.final_norm = norm(prefix + std::string(names.final_norm));
   if (!names.bias.empty()) {
-    stack.bias = {.weights = loader.plain_matrix(prefix + std::string(names.bias), config_.distance_buckets,
-                                                 config_.heads),
-                  .buckets = distance_buckets(config_.distance_buckets, config_.farthest_distance,
-                                              decoder ? Directions::kBackwards : Directions::kBoth)};
+    stack.bias = {
+        .weights = loader.plain_matrix(prefix + std::string(names.bias), config_.distance_buckets, config_.heads),
+        .buckets = distance_buckets(config_.distance_buckets, config_.farthest_distance,
+                                    decoder ? Directions::kBackwards : Directions::kBoth)};
   }
   return stack;
 }
@@ -218,7 +215,8 @@ Tensor Seq2Seq::sinusoids(std::int64_t positions) const {
     for (std::int64_t j = 0; j < d; ++j) {
       const std::int64_t sines = (d + 1) / 2;
       const std::int64_t pair = j < sines ? j : j - sines;
-      const double angle = static_cast<double>(p) / std::pow(10000.0, 2.0 * static_cast<double>(pair) / static_cast<double>(d));
+      const double angle =
+          static_cast<double>(p) / std::pow(10000.0, 2.0 * static_cast<double>(pair) / static_cast<double>(d));
       values.push_back(static_cast<float>(j < sines ? std::sin(angle) : std::cos(angle)));
     }
   }
@@ -297,7 +295,8 @@ Tensor Seq2Seq::logits(const Context& context, const Pass& pass) {
   Tensor logits =
       ops::logits(context, hidden(context, pass).value(), head().value(), head_.integer, {.bias = logits_bias_});
   for (std::int64_t row = 0; row < logits.dim(0); ++row) {
-    for (const std::int32_t token : config_.suppressed) logits.data<float>()[row * logits.row_stride() + token] = -INFINITY;
+    for (const std::int32_t token : config_.suppressed)
+      logits.data<float>()[row * logits.row_stride() + token] = -INFINITY;
   }
   return logits;
 }

@@ -5,7 +5,8 @@
 // those before them and, in a second attention of each block, what the encoder made of the source (Vaswani et al.,
 // 2017; Raffel et al., "T5", 2020; Lewis et al., "BART", 2020). A batch holds both in one list of tokens: the plan says
 // which are sources and which source each answer reads, so that a source is encoded once for all of its answers. In a
-// cache a slot of a source holds its keys and values for that second attention, a slot of an answer those for the first.
+// cache a slot of a source holds its keys and values for that second attention, a slot of an answer those for the
+// first.
 #pragma once
 
 #include <memory>
@@ -64,7 +65,7 @@ class Seq2Seq : public LanguageModel {
   DType dtype_;
   Variable words_;  // [V, D]
   Stack encoder_, decoder_;
-  nn::Linear head_;     // weight undefined when tied
+  nn::Linear head_;       // weight undefined when tied
   Variable logits_bias_;  // [V] f32, not trained; or undefined
 };
 

@@ -109,13 +109,15 @@ void read_t5(const Value& json, Seq2SeqConfig& config) {
   const std::string kind = named != nullptr ? named->as_string() : first ? "relu" : "gated-gelu";
   config.gated = kind.starts_with("gated-");
   // What files call gated-gelu is the approximation by tanh.
-  config.activation = kind == "gated-gelu" ? Activation::kGeluTanh
-                                           : activation_from_name(kind.substr(config.gated ? 6 : 0), "feed_forward_proj");
+  config.activation = kind == "gated-gelu"
+                          ? Activation::kGeluTanh
+                          : activation_from_name(kind.substr(config.gated ? 6 : 0), "feed_forward_proj");
   // "tie_word_embeddings: false" says that the head is not the embedding, and of T5 that its input isn't scaled; newer
   // files say the latter by itself.
   config.tied_embeddings = boolean_or(json, "tie_word_embeddings", true);
   if (first && boolean_or(json, "scale_decoder_outputs", config.tied_embeddings))
-    config.output_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, config.width))));
+    config.output_scale =
+        static_cast<float>(1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, config.width))));
 }
 
 void read_bart(const Value& json, Seq2SeqConfig& config) {
@@ -134,7 +136,8 @@ void read_bart(const Value& json, Seq2SeqConfig& config) {
   config.start = static_cast<std::int32_t>(integer_or(json, "decoder_start_token_id", marian ? 58100 : 2));
   config.activation = activation_or(json, "activation_function", Activation::kGelu);
   if (boolean_or(json, "scale_embedding", false))
-    config.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(std::max<std::int64_t>(1, config.width))));
+    config.embedding_scale =
+        static_cast<float>(std::sqrt(static_cast<double>(std::max<std::int64_t>(1, config.width))));
   config.positions = marian ? Seq2SeqConfig::Positions::kSinusoidal : Seq2SeqConfig::Positions::kLearned;
   config.position_offset = marian ? 0 : 2;
   config.head_width = config.heads > 0 ? config.width / config.heads : 0;
@@ -145,8 +148,7 @@ void read_bart(const Value& json, Seq2SeqConfig& config) {
     raise(ErrorCategory::kUnsupported, "share_encoder_decoder_embeddings: false is not supported");
   if (!boolean_or(json, "tie_word_embeddings", true))
     raise(ErrorCategory::kUnsupported, "tie_word_embeddings: false is not supported for {}", config.architecture);
-  if (!boolean_or(json, "static_position_embeddings", marian))
-    config.positions = Seq2SeqConfig::Positions::kLearned;
+  if (!boolean_or(json, "static_position_embeddings", marian)) config.positions = Seq2SeqConfig::Positions::kLearned;
 }
 
 void read_forced(const Value& json, Seq2SeqConfig& config) {
@@ -238,7 +240,8 @@ std::vector<std::int32_t> distance_buckets(std::int64_t buckets, std::int64_t fa
   const std::int64_t exact = each / 2;
   const auto bucket_of = [&](std::int64_t distance) {
     std::int64_t bucket = directions == Directions::kBoth && distance > 0 ? each : 0;
-    const std::int64_t away = directions == Directions::kBoth ? std::abs(distance) : -std::min<std::int64_t>(distance, 0);
+    const std::int64_t away =
+        directions == Directions::kBoth ? std::abs(distance) : -std::min<std::int64_t>(distance, 0);
     if (away < exact) return static_cast<std::int32_t>(bucket + away);
     // In f32, as the models were trained: the borders depend on it.
     const float share = std::log(static_cast<float>(away) / static_cast<float>(exact)) /

@@ -39,24 +39,24 @@ struct Seq2SeqConfig : ModelSizes {
   std::int64_t decoder_layers = 0;  // `layers` are the encoder's
   std::int64_t decoder_feed_forward_width = 0;
   std::int64_t decoder_heads = 0;
-  std::int32_t start = 0;                     // the token that every answer starts from (decoder_start_token_id)
-  std::int64_t padding = -1;                  // its embedding is not trained as an input; -1: none
-  std::optional<std::int32_t> forced_first;   // what an answer begins with when it is generated (forced_bos_token_id)
-  std::vector<std::int32_t> suppressed;       // never generated (bad_words_ids of one token)
-  bool norms_before = false;                  // else behind each part
-  bool centred_norms = true;                  // layer norms; else by the root mean square
-  bool biases = true;                         // of linear layers
+  std::int32_t start = 0;                    // the token that every answer starts from (decoder_start_token_id)
+  std::int64_t padding = -1;                 // its embedding is not trained as an input; -1: none
+  std::optional<std::int32_t> forced_first;  // what an answer begins with when it is generated (forced_bos_token_id)
+  std::vector<std::int32_t> suppressed;      // never generated (bad_words_ids of one token)
+  bool norms_before = false;                 // else behind each part
+  bool centred_norms = true;                 // layer norms; else by the root mean square
+  bool biases = true;                        // of linear layers
   ops::Activation activation = ops::Activation::kGelu;
   float norm_epsilon = 1e-5F;
-  float embedding_scale = 1;                  // of the embeddings as inputs
-  float output_scale = 1;                     // of what goes into the head
-  bool scaled_scores = true;                  // by the root of the heads' width
+  float embedding_scale = 1;  // of the embeddings as inputs
+  float output_scale = 1;     // of what goes into the head
+  bool scaled_scores = true;  // by the root of the heads' width
   bool tied_embeddings = true;
   enum class Positions { kNone, kLearned, kSinusoidal };
   Positions positions = Positions::kNone;
-  std::int64_t position_offset = 0;           // rows of the table in front of the first position's
-  std::int64_t distance_buckets = 0;          // of a bias of distances; 0: there is none
-  std::int64_t farthest_distance = 0;         // beyond which all are in the last bucket
+  std::int64_t position_offset = 0;    // rows of the table in front of the first position's
+  std::int64_t distance_buckets = 0;   // of a bias of distances; 0: there is none
+  std::int64_t farthest_distance = 0;  // beyond which all are in the last bucket
   double dropout = 0;
 
   // Raises BadData naming the field when a value is missing, contradictory or out of range.

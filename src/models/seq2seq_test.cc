@@ -94,9 +94,8 @@ TEST_P(Seq2SeqParity, EveryGradientIsTheOfficialOne) {
     Pass whole = pass();
     whole.rows = outputs_;
     whole.checkpoint = checkpoint;
-    const std::vector<float> values =
-        model_->log_probabilities(engine_->context(&tape), whole, {.targets = targets_, .weights = weights},
-                                  model_->config().vocabulary);
+    const std::vector<float> values = model_->log_probabilities(
+        engine_->context(&tape), whole, {.targets = targets_, .weights = weights}, model_->config().vocabulary);
     tape.backward();
     double loss = 0;
     for (std::size_t i = 0; i < values.size(); ++i)
@@ -139,8 +138,10 @@ TEST(Seq2SeqConfigs, SayWhatIsNeverGenerated) {
   ops::Engine engine(1);
   Seq2Seq model(config, *make_folder_source(folder), {}, engine.allocator());
   const std::vector<std::int32_t> tokens{2, 3, 0, config.start}, positions{0, 1, 2, 0}, rows{3};
-  const tensor::AttentionPlan plan = tensor::plan_of({{.begin = 0, .end = 3, .source = true}, {.begin = 3, .end = 4, .parent = 0}});
-  const Tensor logits = model.logits(engine.context(), {.tokens = tokens, .positions = positions, .plan = &plan, .rows = rows});
+  const tensor::AttentionPlan plan =
+      tensor::plan_of({{.begin = 0, .end = 3, .source = true}, {.begin = 3, .end = 4, .parent = 0}});
+  const Tensor logits =
+      model.logits(engine.context(), {.tokens = tokens, .positions = positions, .plan = &plan, .rows = rows});
   for (std::int64_t v = 0; v < config.vocabulary; ++v) EXPECT_EQ(std::isinf(logits.data<float>()[v]), v == 5) << v;
   Value bad = json;
   bad.set("bad_words_ids", Value(Value::Array{Value(Value::Array{Value(std::int64_t{5000})})}));
@@ -161,11 +162,12 @@ TEST(Seq2SeqConfigs, BadOnesAreRefused) {
     return std::string("accepted");
   };
   const auto names = [](const std::string& message, const char* key) { return message.find(key) != std::string::npos; };
-  for (const auto& [key, value] : std::vector<std::pair<const char*, Value>>{{"num_layers", Value(std::int64_t{0})},
-                                                                              {"relative_attention_num_buckets", Value(std::int64_t{7})},
-                                                                              {"relative_attention_max_distance", Value(std::int64_t{2})},
-                                                                              {"decoder_start_token_id", Value(std::int64_t{100000})},
-                                                                              {"feed_forward_proj", Value("cubed")}}) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<const char*, Value>>{{"num_layers", Value(std::int64_t{0})},
+                                                  {"relative_attention_num_buckets", Value(std::int64_t{7})},
+                                                  {"relative_attention_max_distance", Value(std::int64_t{2})},
+                                                  {"decoder_start_token_id", Value(std::int64_t{100000})},
+                                                  {"feed_forward_proj", Value("cubed")}}) {
     const std::string message = refused(t5, key, value);
     EXPECT_TRUE(names(message, key) || names(message, "layers")) << message;
   }

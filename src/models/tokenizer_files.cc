@@ -316,9 +316,9 @@ tokenizers::Tokenizer open_tokenizer(const fs::path& path) {
 }
 
 void copy_tokenizer_files(const fs::path& from, const fs::path& to) {
-  for (const char* name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-        "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "source.spm", "target.spm"}) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                           "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
+                           "tokenizer.model", "source.spm", "target.spm"}) {
     if (fs::exists(from / name)) write_file_atomic(to / name, read_file(from / name));
   }
 }

@@ -32,9 +32,9 @@ void check_plan(const tensor::AttentionPlan& plan, std::int64_t queries, std::in
 // The bias of every distance, [H, 2R + 1].
 Tensor by_distance(const DistanceBias& bias, std::int64_t heads, const Context& context) {
   const Tensor& weights = bias.weights.value();
-  require_shape(weights.rank() == 2 && weights.dim(1) == heads && weights.dtype() == DType::kF32 &&
-                    bias.buckets.size() % 2 == 1,
-                "attention's bias of distances", weights, weights);
+  require_shape(
+      weights.rank() == 2 && weights.dim(1) == heads && weights.dtype() == DType::kF32 && bias.buckets.size() % 2 == 1,
+      "attention's bias of distances", weights, weights);
   const auto distances = static_cast<std::int64_t>(bias.buckets.size());
   Tensor relative = Tensor::empty({heads, distances}, DType::kF32, context.allocator());
   for (std::int64_t d = 0; d < distances; ++d) {
@@ -106,7 +106,7 @@ Variable attention(const Context& context, const Variable& query, const Variable
   const std::int64_t tokens = query.value().dim(0);
   Variable output(Tensor::empty(query.value().shape(), query.value().dtype(), context.allocator()),
                   bias != nullptr ? context.records({&query, &key, &value, &bias->weights})
-                                 : context.records({&query, &key, &value}));
+                                  : context.records({&query, &key, &value}));
   Tensor log_sum = Tensor::empty({tokens, query.value().dim(1) / width}, DType::kF32, context.allocator());
   INSTRUCT_KERNEL(attention)(context, args, output.mutable_value(), log_sum);
   if (output.requires_gradient()) {

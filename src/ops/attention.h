@@ -25,7 +25,8 @@ struct AttentionOptions {
 };
 
 // What a model adds to the scores by how far a key is behind the query, before it where negative (Raffel et al., "T5",
-// 2020): weights [B, H] f32 of B buckets, and the bucket of each distance from -R to R, beyond which all are those of R.
+// 2020): weights [B, H] f32 of B buckets, and the bucket of each distance from -R to R, beyond which all are those of
+// R.
 struct DistanceBias {
   Variable weights;
   std::vector<std::int32_t> buckets;  // [2R + 1]

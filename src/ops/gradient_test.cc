@@ -375,7 +375,8 @@ TEST_P(Gradient, CrossEntropyOfAFrozenWeightIsThatOfATrainedOne) {
   }
   const Tensor bias = random_tensor({kVocabulary + 30}, 1.0);
   const Tensor plain = logits(engine_.context(), x.value(), w);
-  for (const LogitOptions& options : {LogitOptions{}, LogitOptions{.soft_cap = 3}, LogitOptions{.bias = Variable(bias)}}) {
+  for (const LogitOptions& options :
+       {LogitOptions{}, LogitOptions{.soft_cap = 3}, LogitOptions{.bias = Variable(bias)}}) {
     const auto run = [&](const Variable& head) {
       Tape tape;
       x.mutable_gradient() = Tensor();

@@ -5,8 +5,8 @@
 // its place in the segment. Plain rows are segments without parents; rows that share a prompt are children of one
 // segment, whose tokens are computed once. Parents come before children.
 //
-// The root of a tree may be a source: what an encoder-decoder's encoder reads, each token seeing all of it. Answers, its
-// descendants, attend to it apart from their own tokens, and their positions count from its end.
+// The root of a tree may be a source: what an encoder-decoder's encoder reads, each token seeing all of it. Answers,
+// its descendants, attend to it apart from their own tokens, and their positions count from its end.
 #pragma once
 
 #include <cstdint>

@@ -105,7 +105,7 @@ struct TokenizerSpec {
   std::vector<double> scores;  // kUnigram: log probabilities; not a number for tokens that text cannot become
   // kUnigram: pieces that text is cut into, by their log probability, for which there is no token: they are unknown.
   std::vector<std::pair<std::string, double>> foreign_pieces;
-  bool keeps_single = false;   // kUnigram: sums are kept in f32 as in SentencePiece, which decides ties
+  bool keeps_single = false;  // kUnigram: sums are kept in f32 as in SentencePiece, which decides ties
   Alphabet alphabet = Alphabet::kBytes;
   std::vector<NormaliserStep> normalisers;   // of the text between tokens that are searched as they are spelled
   std::vector<NormaliserStep> preparations;  // of what is left between the other searched tokens, before splitting

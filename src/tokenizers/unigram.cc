@@ -124,7 +124,8 @@ void UnigramEncoder::encode(std::string_view piece, std::size_t offset, Workspac
     if (part.id == kUnknown) {
       push_unknown(piece.substr(part.begin, part.end - part.begin), offset + part.begin, out);
     } else {
-      out.push_back({is_foreign(part.id) ? *spec_.unknown : part.id, narrow(offset + part.begin), narrow(offset + part.end)});
+      out.push_back(
+          {is_foreign(part.id) ? *spec_.unknown : part.id, narrow(offset + part.begin), narrow(offset + part.end)});
     }
   }
 }

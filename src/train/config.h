@@ -45,9 +45,9 @@ struct TrainConfig {
   std::int64_t shots = 0;
 
   // Encoders.
-  std::string pooling = "auto";   // auto | first | mean: what labels of texts are read off
-  std::optional<double> dropout;  // default: the model's own
-  double mlm_probability = 0.15;  // of texts without verbs: how many of their tokens are masked, or left out (T5)
+  std::string pooling = "auto";       // auto | first | mean: what labels of texts are read off
+  std::optional<double> dropout;      // default: the model's own
+  double mlm_probability = 0.15;      // of texts without verbs: how many of their tokens are masked, or left out (T5)
   double mean_noise_span_length = 3;  // of what is left out, tokens
   bool whole_word_masking = false;
 

@@ -31,7 +31,8 @@ instructions:
     output: {type: label, labels: [file library, mail tool]}
 )";
 
-constexpr const char* kRows = R"({"verb": "title", "text": "The library reads and writes files.", "output": "file library"}
+constexpr const char* kRows =
+    R"({"verb": "title", "text": "The library reads and writes files.", "output": "file library"}
 {"verb": "title", "text": "A tool to read mail, to write mail and to sort it.", "output": "mail tool"}
 {"verb": "title", "text": "Games for the console: 12 puzzles.", "output": "console games"}
 {"verb": "section", "text": "The library reads and writes files.", "output": "file library"}
@@ -42,12 +43,18 @@ class EncoderDecoders : public testing::TestWithParam<std::string> {
  protected:
   std::vector<std::string> train(const std::string& rows, const std::string& output,
                                  const std::vector<std::string>& more) const {
-    std::vector<std::string> arguments{"train",           "--model_name_or_path",
-                                       golden(GetParam()), "--instructions",
-                                       set_,              "--dataset",
-                                       rows,              "--num_train_epochs",
-                                       "8",               "--learning_rate",
-                                       "5e-3",            "--output_dir",
+    std::vector<std::string> arguments{"train",
+                                       "--model_name_or_path",
+                                       golden(GetParam()),
+                                       "--instructions",
+                                       set_,
+                                       "--dataset",
+                                       rows,
+                                       "--num_train_epochs",
+                                       "8",
+                                       "--learning_rate",
+                                       "5e-3",
+                                       "--output_dir",
                                        output};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
@@ -67,14 +74,15 @@ TEST_P(EncoderDecoders, LearnAnswerAndAreExported) {
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_TRUE(std::filesystem::exists(adapter + "/adapter_model.safetensors"));
   const std::string merged = folder_ / "merged";
-  const Outcome exported = run({"export", "--model", golden(GetParam()), "--adapter", adapter, "--format", "hf", "--output", merged});
+  const Outcome exported =
+      run({"export", "--model", golden(GetParam()), "--adapter", adapter, "--format", "hf", "--output", merged});
   ASSERT_EQ(exported.code, 0) << exported.err;
   const std::string answers = folder_ / "answers";
-  const Outcome tuned = run({"eval", "--model", golden(GetParam()), "--adapter", adapter, "--instructions", set_, "--data", rows_,
-                             "--num-beams", "3", "--dtype", "f32", "--json", "--output", answers});
+  const Outcome tuned = run({"eval", "--model", golden(GetParam()), "--adapter", adapter, "--instructions", set_,
+                             "--data", rows_, "--num-beams", "3", "--dtype", "f32", "--json", "--output", answers});
   ASSERT_EQ(tuned.code, 0) << tuned.err;
-  const Outcome whole = run({"eval", "--model", merged, "--instructions", set_, "--data", rows_, "--num-beams", "3", "--dtype", "f32",
-                             "--json", "--output", folder_ / "whole"});
+  const Outcome whole = run({"eval", "--model", merged, "--instructions", set_, "--data", rows_, "--num-beams", "3",
+                             "--dtype", "f32", "--json", "--output", folder_ / "whole"});
   ASSERT_EQ(whole.code, 0) << whole.err;
   const std::string predictions = content_of(answers + "/generated_predictions.jsonl");
   EXPECT_EQ(predictions, content_of(folder_ / "whole/generated_predictions.jsonl"));
@@ -103,10 +111,12 @@ TEST_P(EncoderDecoders, WhatTheyCannotDoIsRefusedByName) {
   const Outcome chat = run({"chat", "--model", model});
   EXPECT_NE(chat.code, 0);
   EXPECT_THAT(chat.err, HasSubstr("encoder-decoder"));
-  const Outcome words = run({"eval", "--model", model, "--instructions", set_, "--data", rows_, "--chat-template", set_});
+  const Outcome words =
+      run({"eval", "--model", model, "--instructions", set_, "--data", rows_, "--chat-template", set_});
   EXPECT_NE(words.code, 0);
   EXPECT_THAT(words.err, HasSubstr("no chat template"));
-  const Outcome sampled = run({"eval", "--model", model, "--instructions", set_, "--data", rows_, "--num-beams", "2", "--temperature", "1"});
+  const Outcome sampled = run(
+      {"eval", "--model", model, "--instructions", set_, "--data", rows_, "--num-beams", "2", "--temperature", "1"});
   EXPECT_NE(sampled.code, 0);
   EXPECT_THAT(sampled.err, HasSubstr("temperature"));
 }
@@ -114,11 +124,12 @@ TEST_P(EncoderDecoders, WhatTheyCannotDoIsRefusedByName) {
 TEST(EncoderDecoderTexts, SpansAreLeftOutOfPlainText) {
   const Folder folder;
   std::string texts;
-  for (int i = 0; i < 6; ++i) texts += "{\"text\": \"The library reads and writes files. A tool to read mail and to sort it.\"}\n";
+  for (int i = 0; i < 6; ++i)
+    texts += "{\"text\": \"The library reads and writes files. A tool to read mail and to sort it.\"}\n";
   const std::string rows = folder.write("texts.jsonl", texts);
   const auto train = [&](const std::string& model) {
-    return run({"train", "--model_name_or_path", golden(model), "--dataset", rows, "--num_train_epochs", "1", "--mlm_probability", "0.2",
-                "--output_dir", folder / model});
+    return run({"train", "--model_name_or_path", golden(model), "--dataset", rows, "--num_train_epochs", "1",
+                "--mlm_probability", "0.2", "--output_dir", folder / model});
   };
   const Outcome learned = train("t5");
   EXPECT_EQ(learned.code, 0) << learned.err;

@@ -20,8 +20,8 @@ class BackwardTask : HeadTask {
     const Tensor& log_sum;
     const Tensor& doutput;
     Tensor& dquery;
-    float* dkey;    // this head's [S, width], f32
-    float* dvalue;  // the same
+    float* dkey;       // this head's [S, width], f32
+    float* dvalue;     // the same
     float* drelative;  // of this task, [2R + 1]; null where it isn't wanted
   };
 

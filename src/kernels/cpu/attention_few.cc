@@ -60,11 +60,8 @@ void FewQueries::add(const tensor::QuerySegment& segment) {
   for (std::int64_t token = segment.begin; token < segment.end; ++token) {
     const auto [first, last] = seen_columns(segment, visible, token - segment.begin, args_.window);
     const std::int64_t count = ceil_div(last - first, kStretch);
-    Query query{.token = token,
-                .stretches = count,
-                .first = first,
-                .position = visible + token - segment.begin,
-                .parts = {}};
+    Query query{
+        .token = token, .stretches = count, .first = first, .position = visible + token - segment.begin, .parts = {}};
     if (count > 1) query.parts.resize(static_cast<std::size_t>(count * heads_ * (1 + args_.head_width)));
     last_.resize(static_cast<std::size_t>(count), kNone);
     for (std::int64_t number = 0; number < count; ++number) {

@@ -29,7 +29,7 @@ class FewQueries {
     std::int64_t stretches = 0;
     std::int64_t first = 0;     // position of its first key
     std::int64_t position = 0;  // of itself
-    std::vector<float> parts;  // [stretches, heads, 1 + width]: l_c and o_c; empty for one stretch
+    std::vector<float> parts;   // [stretches, heads, 1 + width]: l_c and o_c; empty for one stretch
   };
   // Keys read together by `queries` neighbouring queries, as stretch `number` of each.
   struct Stretch {

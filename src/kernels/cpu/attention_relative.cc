@@ -37,8 +37,7 @@ void add_relative_gradient(const void* dscores, tensor::DType dtype, float facto
   const float* value = row.data() - span.begin;
   const Parts parts = parts_of(span, position, reach);
   for (std::int64_t c = parts.begin; c < parts.near; ++c) sums[0] += value[c];
-  if (parts.near < parts.far)
-    add_row(value + parts.near, parts.far - parts.near, sums + reach + parts.near - position);
+  if (parts.near < parts.far) add_row(value + parts.near, parts.far - parts.near, sums + reach + parts.near - position);
   for (std::int64_t c = parts.far; c < parts.end; ++c) sums[2 * reach] += value[c];
 }
 

@@ -154,8 +154,8 @@ void attention(Stream& /*stream*/, const AttentionArgs& args, Tensor& output, Te
 
 // With s = scale q.k, p = exp(s - log_sum), o = sum_k p_k v_k:
 //   dv_k += p_k do,  ds_k = p_k (do.v_k - do.o),  dq += scale ds_k k,  dk += scale ds_k q,
-// ds_k times the slope of the cap where there is one; the gradient of a bias is the sum of ds_k over where it was added.
-// p is recomputed from log_sum and do.o from the kept output, so no attention matrix is stored.
+// ds_k times the slope of the cap where there is one; the gradient of a bias is the sum of ds_k over where it was
+// added. p is recomputed from log_sum and do.o from the kept output, so no attention matrix is stored.
 void attention_backward(Stream& /*stream*/, const AttentionArgs& args, const Tensor& output, const Tensor& log_sum,
                         const Tensor& doutput, Tensor& dquery, Tensor& dkey, Tensor& dvalue, Tensor* drelative) {
   const std::int64_t width = args.head_width;
