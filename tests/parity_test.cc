@@ -302,6 +302,13 @@ TEST_P(Training, ThreadsAndAKillChangeNotOneBit) {
 
 // Rounded moments give other steps, but of the same length: losses stay within what rounding to 8 bits explains.
 TEST_P(Training, MomentsOf8BitsLearnAsFast) {
+  // Smaller weights keep moments in full.
+  const Opened opened(folder());
+  const std::vector<models::NamedWeight> weights = opened.package.model->weights();
+  const bool any = std::any_of(weights.begin(), weights.end(), [](const models::NamedWeight& weight) {
+    return weight.variable.value().elements() >= train::kLeast8Bit;
+  });
+  if (!any) GTEST_SKIP() << "no weight is large enough";
   const TrainResult exact = run({.full = true});
   const TrainResult rounded = run({.full = true, .moments = train::Moments::k8Bit});
   EXPECT_EQ(rounded.losses[0], exact.losses[0]);

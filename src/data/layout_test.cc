@@ -206,7 +206,9 @@ TEST(Layout, SourcesAreRoots) {
                static_cast<std::int64_t>(read.size()) == row.source;
       };
       EXPECT_TRUE(std::any_of(rows.begin(), rows.end(), of_row));
-      if (query.visible.empty()) EXPECT_EQ(batch.positions[static_cast<std::size_t>(query.begin)], 0);
+      if (query.visible.empty()) {
+        EXPECT_EQ(batch.positions[static_cast<std::size_t>(query.begin)], 0);
+      }
     }
     EXPECT_EQ(sources, tree ? 3 : 4);
     EXPECT_EQ(cost_of(batch).sources, tree ? 13 : 17);

@@ -158,7 +158,7 @@ void write_hugging_face_files(const fs::path& folder, const Package& package, co
   std::vector<formats::TensorToWrite> tensors;
   for (const NamedWeight& entry : package.model->weights()) {
     tensor::Shape shape = entry.variable.value().shape();
-    const bool turned = has_inputs_first(package.config, entry.name, shape);
+    const bool turned = !package.seq2seq && has_inputs_first(package.config, entry.name, shape);
     if (turned) shape = {shape[1], shape[0]};
     tensors.push_back({entry.name, shape, dtype, [&, name = entry.name, turned] {
                          const Tensor weight = weights(name);

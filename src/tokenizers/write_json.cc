@@ -252,6 +252,8 @@ Value word_piece(const TokenizerSpec& spec, Value vocabulary) {
 }
 
 Value unigram(const TokenizerSpec& spec, bool byte_fallback) {
+  if (!spec.foreign_pieces.empty())
+    raise(ErrorCategory::kUnsupported, "{}: a tokenizer.json cannot say which pieces have no token", spec.name);
   Value pieces = Value::array();
   for (std::size_t i = 0; i < spec.tokens.size() && spec.scores[i] == spec.scores[i]; ++i) {
     Value piece = Value::array();

@@ -10,8 +10,6 @@ using tensor::DType;
 
 namespace {
 
-constexpr std::int64_t kLeast8Bit = 4096;
-
 void add_moments(ops::AdamwState& state, Moments moments, tensor::Allocator& allocator) {
   const tensor::Shape& shape = state.weight.shape();
   const bool coded = moments == Moments::k8Bit && shape.elements() >= kLeast8Bit;

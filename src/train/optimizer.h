@@ -18,6 +18,8 @@ using tensor::Tensor;
 // Moments of 8 bits: codes with an f32 scale a block (kernels/dynamic_code.h), but f32 for tensors of less than 4,096
 // values, where they save nothing.
 enum class Moments : std::uint8_t { kF32, k8Bit };
+// Weights of fewer elements keep their moments as f32.
+inline constexpr std::int64_t kLeast8Bit = 4096;
 
 struct AdamwConfig {
   double beta1 = 0.9;

@@ -24,7 +24,7 @@ instructions:
     inputs: [text]
     templates: ["{{ text }}"]
     output: {type: text, max_tokens: 12}
-    metrics: [exact_match]
+    metrics: [em]
   section:
     inputs: [text]
     templates: ["section: {{ text }}"]
@@ -96,7 +96,7 @@ TEST_P(EncoderDecoders, FullTuningWritesAWholeModel) {
   const std::string output = folder_ / "full";
   const Outcome trained = run(train(rows_, output, {"--finetuning_type", "full", "--learning_rate", "2e-3"}));
   ASSERT_EQ(trained.code, 0) << trained.err;
-  const Outcome inspected = run({"inspect", "--model", output});
+  const Outcome inspected = run({"inspect", output});
   EXPECT_EQ(inspected.code, 0) << inspected.err;
   const Outcome asked = run({"eval", "--model", output, "--instructions", set_, "--data", rows_, "--json"});
   EXPECT_EQ(asked.code, 0) << asked.err;
