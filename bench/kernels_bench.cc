@@ -113,7 +113,8 @@ void attention_backward(State& state, decltype(&cpu::attention_backward) kernel,
   Tensor dquery = at.machine.empty(at.args.query.shape(), dtype);
   Tensor dkey = at.machine.empty(at.args.key.shape(), dtype);
   Tensor dvalue = at.machine.empty(at.args.key.shape(), dtype);
-  for (auto _ : state) kernel(at.machine.stream, at.args, at.output, at.log_sum, doutput, dquery, dkey, dvalue, nullptr);
+  for (auto _ : state)
+    kernel(at.machine.stream, at.args, at.output, at.log_sum, doutput, dquery, dkey, dvalue, nullptr);
   state.SetItemsProcessed(state.iterations() * 5 * at.operations_of_a_product());
 }
 

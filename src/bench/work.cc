@@ -18,7 +18,8 @@ bool is_before_attention(const models::DecoderNames& names, const nn::Linear& la
 // Rows that go through a layer: in the last block, those without a prediction stop after serving as keys and values.
 std::int64_t rows_of(const models::LanguageModel& model, const nn::Linear& layer, const data::BatchCost& cost) {
   if (layer.name == "lm_head") return cost.predictions;
-  if (models::find_seq2seq_family(model.sizes().architecture) != nullptr) {  // an encoder-decoder: its encoder reads sources, as does what gives keys and values of them
+  if (models::find_seq2seq_family(model.sizes().architecture) !=
+      nullptr) {  // an encoder-decoder: its encoder reads sources, as does what gives keys and values of them
     const bool of_sources = layer.name.starts_with("encoder.") || layer.name.starts_with("model.encoder.") ||
                             layer.name.ends_with("EncDecAttention.k") || layer.name.ends_with("EncDecAttention.v") ||
                             layer.name.ends_with("encoder_attn.k_proj") || layer.name.ends_with("encoder_attn.v_proj");

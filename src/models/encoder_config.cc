@@ -72,6 +72,7 @@ constexpr EncoderFamily kFamilies[] = {
                .token_dense = "",
                .token_norm = "",
                .token_out = "classifier",
+               .span_out = "",
                .masked_dense = "cls.predictions.transform.dense",
                .masked_norm = "cls.predictions.transform.LayerNorm",
                .masked_out = "cls.predictions.decoder",

@@ -27,9 +27,9 @@ struct EncoderNames {
 
 // What a family's heads are called; empty: there is no such layer.
 struct HeadNames {
-  std::string_view dense, norm, out;                       // of a text's label; dense may be the pooler
-  std::string_view token_dense, token_norm, token_out;     // of labels of tokens
-  std::string_view span_out = "qa_outputs";                // of spans, behind the layers of labels of tokens
+  std::string_view dense, norm, out;                    // of a text's label; dense may be the pooler
+  std::string_view token_dense, token_norm, token_out;  // of labels of tokens
+  std::string_view span_out = "qa_outputs";  // of spans, behind the layers of labels of tokens; empty: not known here
   std::string_view masked_dense, masked_norm, masked_out;  // of masked tokens; words' embeddings are its weight
   std::string_view masked_bias;                            // of the vocabulary
 };

@@ -17,6 +17,11 @@ Names names_of(const EncoderConfig& config, HeadKind kind) {
     case HeadKind::kTokens:
       return {names.token_dense, names.token_norm, names.token_out, {}};
     case HeadKind::kSpan:
+      if (names.span_out.empty()) {
+        raise(ErrorCategory::kUnsupported,
+              "{}'s head for spans has layers of its own, which this program does not know: other encoders find spans",
+              config.architecture);
+      }
       return {names.token_dense, names.token_norm, names.span_out, {}};
     case HeadKind::kMasked:
       break;

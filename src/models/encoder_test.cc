@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "formats/safetensors.h"
 #include "models/encoder_head.h"
 #include "models/sources.h"
@@ -80,6 +81,11 @@ TEST_P(EncoderParity, HiddenStatesOfEveryLayerAreTheOfficialOnes) {
         expect_rows(layers[layer], fmt::format("hidden.{}.{}", layer, row), row, 1e-4F);
     }
   }
+}
+
+TEST_P(EncoderParity, SpansAreRefusedWhereTheHeadIsUnknown) {
+  if (encoder_->config().architecture != "big_bird") return;
+  EXPECT_THROW(head(HeadKind::kSpan), Error);
 }
 
 TEST_P(EncoderParity, HeadsGiveTheOfficialScores) {

@@ -1,5 +1,6 @@
 // The files of folders without tokenizer.json. The first byte says which: a SentencePiece model (for one of three
-// classes, or for Marian), vocab.txt, or merges over a small vocabulary. Whatever they say, tokens lie in the text and they decode.
+// classes, or for Marian), vocab.txt, or merges over a small vocabulary. Whatever they say, tokens lie in the text and
+// they decode.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -22,8 +23,14 @@ TokenizerSpec spec_of(std::uint8_t kind, std::string_view bytes) {
   }
   if (kind % 6 == 3) return instruct::tokenizers::spec_from_vocab_txt(bytes, Value::object(), "fuzz");
   if (kind % 6 == 5) {
-    const Value pieces =
-        Value::object({{"</s>", 0}, {"<unk>", 1}, {"\xE2\x96\x81" "a", 2}, {"b", 3}, {">>de<<", 4}, {"<pad>", 5}});
+    const Value pieces = Value::object({{"</s>", 0},
+                                        {"<unk>", 1},
+                                        {"\xE2\x96\x81"
+                                         "a",
+                                         2},
+                                        {"b", 3},
+                                        {">>de<<", 4},
+                                        {"<pad>", 5}});
     return instruct::tokenizers::spec_from_marian(bytes, pieces, Value::object(), "fuzz");
   }
   const Value vocabulary = Value::object({{"a", 0}, {"b", 1}, {"ab", 2}, {"<s>", 3}, {"</s>", 4}, {"<unk>", 5}});

@@ -109,7 +109,7 @@ class HeadTasks : public ::testing::TestWithParam<std::tuple<std::string, std::s
 
 INSTANTIATE_TEST_SUITE_P(
     Encoders, HeadTasks,
-    ::testing::Combine(::testing::ValuesIn(models::golden_encoders()),
+    ::testing::Combine(::testing::ValuesIn(models::goldens_with(models::golden_encoder(""), "tasks.safetensors")),
                        ::testing::Range(std::size_t{0}, std::size_t{3})),
     [](const auto& test) {
       return models::test_name({std::get<0>(test.param), 0}) + "_" + tasks()[std::get<1>(test.param)].name;

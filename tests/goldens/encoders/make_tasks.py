@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (AutoConfig, AutoModelForMaskedLM, AutoModelForQuestionAnswering, AutoModelForTokenClassification, AutoTokenizer)
 
 out = pathlib.Path(sys.argv[1])
-VARIANTS = ["bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "big-bird", "big-bird-full"]
+VARIANTS = ["bert", "roberta", "xlm-roberta", "distilbert", "modernbert"]
 TAGS = ["O", "B-tool", "I-tool", "B-place", "I-place"]
 CLASSES = {"tags": AutoModelForTokenClassification, "span": AutoModelForQuestionAnswering, "masked": AutoModelForMaskedLM}
 
