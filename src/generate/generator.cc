@@ -12,8 +12,6 @@
 
 namespace instruct::generate {
 
-using tensor::KeyRange;
-
 namespace {
 
 // One answer in the making.
