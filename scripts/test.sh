@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the tests.
 #   scripts/test.sh [--full]    --full: also lint, sanitizers, everything with Clang, and fuzzing
-# FUZZ_SECONDS (default 60) is how long each fuzz target runs. A cold --full takes about an hour on two cores.
+# FUZZ_SECONDS (default 30) is how long each fuzz target runs. A cold --full takes more than an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in
@@ -25,7 +25,7 @@ build() {
 fuzz() {
   local name
   name=$(basename "$1")
-  "$1" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=20 -rss_limit_mb=4096 -verbosity=0 \
+  "$1" -max_total_time="${FUZZ_SECONDS:-30}" -timeout=20 -rss_limit_mb=4096 -verbosity=0 \
     -artifact_prefix="build/fuzz/findings/$name-" >"build/fuzz/findings/$name.log" 2>&1 && echo "$name: nothing found" && return
   tail -n 60 "build/fuzz/findings/$name.log"
   echo "$name: FAILED"
@@ -57,7 +57,7 @@ if $full; then
   step "everything with Clang"
   build fuzz
 
-  step "fuzzing, ${FUZZ_SECONDS:-60} s a target"
+  step "fuzzing, ${FUZZ_SECONDS:-30} s a target"
   mkdir -p build/fuzz/findings
   printf '%s\0' build/fuzz/bin/fuzz_* | xargs -0 -n 1 -P "$jobs" bash -c 'fuzz "$0"'
 fi
