@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "base/hash.h"
 #include "ops/checkpoint.h"
 #include "ops/rows.h"
 
@@ -353,13 +352,7 @@ std::vector<NamedWeight> Seq2Seq::weights() const {
 }
 
 std::string Seq2Seq::fingerprint() const {
-  std::string bytes;
-  for (const NamedWeight& weight : weights()) {
-    if (weight.variable.value().rank() != 1 || !weight.name.ends_with(".weight")) continue;
-    for (const float value : weight.variable.value().to_floats())
-      bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
-  }
-  return sha256_hex(bytes);
+  return fingerprint_of_norms(weights());
 }
 
 }  // namespace instruct::models

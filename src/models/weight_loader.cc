@@ -1,6 +1,7 @@
 #include "models/weight_loader.h"
 
 #include "base/error.h"
+#include "base/hash.h"
 
 namespace instruct::models {
 
@@ -84,6 +85,16 @@ void add_weights(const nn::Linear& layer, std::vector<NamedWeight>& weights) {
 void add_weights(const std::string& name, const nn::LayerNorm& norm, std::vector<NamedWeight>& weights) {
   weights.push_back({name + ".weight", norm.weight});
   if (norm.bias.defined()) weights.push_back({name + ".bias", norm.bias});
+}
+
+std::string fingerprint_of_norms(const std::vector<NamedWeight>& weights) {
+  std::string bytes;
+  for (const NamedWeight& weight : weights) {
+    if (weight.variable.value().rank() != 1 || !weight.name.ends_with(".weight")) continue;
+    for (const float value : weight.variable.value().to_floats())
+      bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
+  return sha256_hex(bytes);
 }
 
 }  // namespace instruct::models

@@ -72,5 +72,7 @@ struct NamedWeight {
 // Adds the layer's weight, and its bias where it has one.
 void add_weights(const nn::Linear& layer, std::vector<NamedWeight>& weights);
 void add_weights(const std::string& name, const nn::LayerNorm& norm, std::vector<NamedWeight>& weights);
+// SHA-256 over the weights of norms: those of one axis that are no biases.
+std::string fingerprint_of_norms(const std::vector<NamedWeight>& weights);
 
 }  // namespace instruct::models
