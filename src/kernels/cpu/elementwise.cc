@@ -61,8 +61,13 @@ void scale_all(Stream& stream, float factor, Tensor& x) {
 }
 
 void soft_cap_all(Stream& stream, float cap, Tensor& x) {
-  map_one(stream, x, x, [cap](auto d, auto v) HWY_ATTR {
-    return hn::Mul(hn::Set(d, cap), hn::Tanh(d, hn::Mul(v, hn::Set(d, 1.0F / cap))));
+  auto* data = x.data<float>();
+  for_runs(stream, {&x}, [&](const Run& run) HWY_ATTR {
+    auto* piece = data + run.at[0];
+    for_lanes(run.size, [&](auto d, std::int64_t i) HWY_ATTR {
+      const auto share = hn::Mul(load(d, piece + i), hn::Set(d, 1.0F / cap));
+      store(d, hn::Mul(hn::Set(d, cap), hn::Tanh(d, share)), piece + i);
+    });
   });
 }
 
@@ -70,159 +75,6 @@ void soft_cap_backward_all(Stream& stream, float cap, const Tensor& y, Tensor& d
   map_two(stream, dx, y, dx, [cap](auto d, auto gradient, auto v) HWY_ATTR {
     const auto share = hn::Mul(v, hn::Set(d, 1.0F / cap));
     return hn::NegMulAdd(hn::Min(hn::Mul(share, share), hn::Set(d, 1.0F)), gradient, gradient);
-  });
-}
-
-// Value and derivative of an activation.
-template <class V>
-struct Point {
-  V value;
-  V slope;
-};
-
-// Those of the form z sigmoid(v(z)). With s = sigmoid(v): s + z s (1 - s) dv/dz.
-template <class Inner>
-struct OfSigmoid {
-  template <class D, class V>
-  static HWY_INLINE V value(D d, V z) {
-    return hn::Mul(z, sigmoid(d, Inner::inner(d, z)));
-  }
-  template <class D, class V>
-  static HWY_INLINE Point<V> point(D d, V z) {
-    const V s = sigmoid(d, Inner::inner(d, z));
-    const V one = hn::Set(d, 1.0F);
-    return {hn::Mul(z, s), hn::Mul(s, hn::MulAdd(Inner::slope(d, z), hn::Sub(one, s), one))};
-  }
-};
-struct SiluInner {
-  template <class D, class V>
-  static HWY_INLINE V inner(D /*d*/, V z) {
-    return z;
-  }
-  // z dv/dz
-  template <class D, class V>
-  static HWY_INLINE V slope(D /*d*/, V z) {
-    return z;
-  }
-};
-struct GeluTanhInner {
-  template <class D, class V>
-  static HWY_INLINE V inner(D d, V z) {
-    const V cubic = hn::MulAdd(hn::Mul(z, z), hn::Set(d, kGeluRate * kGeluCubic), hn::Set(d, kGeluRate));
-    return hn::Mul(z, cubic);
-  }
-  template <class D, class V>
-  static HWY_INLINE V slope(D d, V z) {
-    const V cubic = hn::MulAdd(hn::Mul(z, z), hn::Set(d, 3 * kGeluRate * kGeluCubic), hn::Set(d, kGeluRate));
-    return hn::Mul(z, cubic);
-  }
-};
-// z P(Z < z). P(Z < -|z|) = e^(-z^2 / 2) p(t) / 2 with t = 1 / (1 + 0.3275911 |z| / sqrt(2)), off by 7.5e-8 at most
-// (Abramowitz & Stegun, 7.1.26, for erfc).
-struct Gelu {
-  template <class D, class V>
-  static HWY_INLINE V value(D d, V z) {
-    return point(d, z).value;
-  }
-  template <class D, class V>
-  static HWY_INLINE Point<V> point(D d, V z) {
-    const V one = hn::Set(d, 1.0F);
-    const V t = hn::Div(one, hn::MulAdd(hn::Abs(z), hn::Set(d, 0.231641888F), one));
-    V p = hn::MulAdd(t, hn::Set(d, 0.5F * 1.061405429F), hn::Set(d, 0.5F * -1.453152027F));
-    p = hn::MulAdd(t, p, hn::Set(d, 0.5F * 1.421413741F));
-    p = hn::MulAdd(t, p, hn::Set(d, 0.5F * -0.284496736F));
-    p = hn::MulAdd(t, p, hn::Set(d, 0.5F * 0.254829592F));
-    const V bell = exp(d, hn::Mul(hn::Mul(z, z), hn::Set(d, -0.5F)));
-    const V tail = hn::Mul(hn::Mul(t, p), bell);
-    const V below = hn::IfThenElse(hn::Lt(z, hn::Zero(d)), tail, hn::Sub(one, tail));
-    constexpr float kDensity = 0.3989422804F;  // 1 / sqrt(2 pi)
-    return {hn::Mul(z, below), hn::MulAdd(hn::Mul(z, hn::Set(d, kDensity)), bell, below)};
-  }
-};
-struct Relu {
-  template <class D, class V>
-  static HWY_INLINE V value(D d, V z) {
-    return hn::IfThenElse(hn::Lt(z, hn::Zero(d)), hn::Zero(d), z);  // NaN stays
-  }
-  template <class D, class V>
-  static HWY_INLINE Point<V> point(D d, V z) {
-    const V zero = hn::Zero(d);
-    return {value(d, z), hn::IfThenElse(hn::Gt(z, zero), hn::Set(d, 1.0F), zero)};
-  }
-};
-struct Tanh {
-  template <class D, class V>
-  static HWY_INLINE V value(D d, V z) {
-    return hn::Tanh(d, z);
-  }
-  template <class D, class V>
-  static HWY_INLINE Point<V> point(D d, V z) {
-    const V y = value(d, z);
-    return {y, hn::NegMulAdd(y, y, hn::Set(d, 1.0F))};
-  }
-};
-// Calls body with what computes the activation.
-template <class Body>
-HWY_INLINE void visit_activation(Activation activation, const Body& body) {
-  switch (activation) {
-    case Activation::kSilu:
-      return body(OfSigmoid<SiluInner>());
-    case Activation::kGelu:
-      return body(Gelu());
-    case Activation::kGeluTanh:
-      return body(OfSigmoid<GeluTanhInner>());
-    case Activation::kRelu:
-      return body(Relu());
-    case Activation::kTanh:
-      return body(Tanh());
-  }
-}
-
-void activate_all(Stream& stream, Activation activation, const Tensor& x, Tensor& y) {
-  visit_activation(activation, [&](auto of) HWY_ATTR {
-    map_one(stream, x, y, [of](auto d, auto z) HWY_ATTR { return of.value(d, z); });
-  });
-}
-
-void activate_backward_all(Stream& stream, Activation activation, const Tensor& x, const Tensor& dy, Tensor& dx) {
-  visit_activation(activation, [&](auto of) HWY_ATTR {
-    map_two(stream, x, dy, dx,
-            [of](auto d, auto z, auto gradient) HWY_ATTR { return hn::Mul(gradient, of.point(d, z).slope); });
-  });
-}
-
-void gate_all(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {
-  visit_activation(activation, [&](auto of) HWY_ATTR {
-    map_two(stream, gate, up, y, [of](auto d, auto z, auto u) HWY_ATTR { return hn::Mul(of.value(d, z), u); });
-  });
-}
-
-// dup = dy f(z), dgate = dy u f'(z).
-template <class Of, class X>
-void gate_backward_run(Of of, const X* gate, const X* up, const X* dy, X* dgate, X* dup, std::int64_t size) {
-  for_lanes(size, [&](auto d, std::int64_t i) HWY_ATTR {
-    const auto point = of.point(d, load(d, gate + i));
-    const auto u = load(d, up + i);
-    const auto gradient = load(d, dy + i);
-    store(d, hn::Mul(hn::Mul(gradient, u), point.slope), dgate + i);
-    store(d, hn::Mul(gradient, point.value), dup + i);
-  });
-}
-
-void gate_backward_all(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, const Tensor& dy,
-                       Tensor& dgate, Tensor& dup) {
-  visit_dtype(dy.dtype(), [&](auto type) HWY_ATTR {
-    using X = decltype(type);
-    const X* z = gate.data<X>();
-    const X* u = up.data<X>();
-    const X* d = dy.data<X>();
-    X* dz = dgate.data<X>();
-    X* du = dup.data<X>();
-    visit_activation(activation, [&](auto of) HWY_ATTR {
-      for_runs(stream, {&gate, &up, &dy, &dgate, &dup}, [&](const Run& run) HWY_ATTR {
-        gate_backward_run(of, z + run.at[0], u + run.at[1], d + run.at[2], dz + run.at[3], du + run.at[4], run.size);
-      });
-    });
   });
 }
 
@@ -376,10 +228,6 @@ HWY_EXPORT(add_all);
 HWY_EXPORT(scale_all);
 HWY_EXPORT(soft_cap_all);
 HWY_EXPORT(soft_cap_backward_all);
-HWY_EXPORT(activate_all);
-HWY_EXPORT(activate_backward_all);
-HWY_EXPORT(gate_all);
-HWY_EXPORT(gate_backward_all);
 HWY_EXPORT(rotate_all);
 HWY_EXPORT(add_bias_all);
 HWY_EXPORT(add_column_sums_all);
@@ -407,23 +255,6 @@ void soft_cap(Stream& stream, float cap, Tensor& x) {
 
 void soft_cap_backward(Stream& stream, float cap, const Tensor& y, Tensor& dx) {
   HWY_DYNAMIC_DISPATCH(soft_cap_backward_all)(stream, cap, y, dx);
-}
-
-void activate(Stream& stream, Activation activation, const Tensor& x, Tensor& y) {
-  HWY_DYNAMIC_DISPATCH(activate_all)(stream, activation, x, y);
-}
-
-void activate_backward(Stream& stream, Activation activation, const Tensor& x, const Tensor& dy, Tensor& dx) {
-  HWY_DYNAMIC_DISPATCH(activate_backward_all)(stream, activation, x, dy, dx);
-}
-
-void gate(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, Tensor& y) {
-  HWY_DYNAMIC_DISPATCH(gate_all)(stream, activation, gate, up, y);
-}
-
-void gate_backward(Stream& stream, Activation activation, const Tensor& gate, const Tensor& up, const Tensor& dy,
-                   Tensor& dgate, Tensor& dup) {
-  HWY_DYNAMIC_DISPATCH(gate_backward_all)(stream, activation, gate, up, dy, dgate, dup);
 }
 
 void rotate(Stream& stream, Tensor& x, std::int64_t head_width, std::span<const std::int32_t> positions,
