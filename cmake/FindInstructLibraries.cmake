@@ -6,6 +6,12 @@
 # for OpenCL, which only GPU builds of oneDNN's headers need.
 
 find_package(Threads QUIET)
+if(CMAKE_CXX_COMPILER_ID STREQUAL Clang AND NOT DEFINED OpenMP_CXX_FLAGS)
+  # Debian's oneDNN runs on GNU's OpenMP: with Clang's own beside it a process has two.
+  set(OpenMP_CXX_FLAGS -fopenmp=libgomp)
+  set(OpenMP_CXX_LIB_NAMES gomp)
+  find_library(OpenMP_gomp_LIBRARY libgomp.so.1)
+endif()
 find_package(OpenMP QUIET COMPONENTS CXX)
 find_package(OpenSSL QUIET COMPONENTS Crypto)
 find_package(fmt QUIET)
