@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/text_session.h"
 #include "models/export.h"
 
 namespace instruct::cli {
@@ -30,15 +31,26 @@ tensor::DType stored_type(const std::string& name) {
   raise(ErrorCategory::kInvalidArgument, "--quantize {}: --format hf takes f32, f16 or bf16", name);
 }
 
-void run(const Options& options) {
-  if (std::filesystem::exists(options.output) && !options.overwrite) {
-    raise(ErrorCategory::kInvalidArgument, "'{}' exists already: choose another --output or give --overwrite",
-          options.output);
+// Encoder and heads.
+void export_encoder(const Options& options, tensor::DType stored) {
+  if (options.format != "hf") {
+    raise(ErrorCategory::kUnsupported, "--format {}: '{}' is an encoder, which is written as hf", options.format,
+          options.model.model);
   }
-  // Said wrongly, before the model is opened.
-  const std::string& quantise = options.quantise;
-  const models::GgufType& gguf = models::gguf_type(quantise.empty() || options.format != "gguf" ? "f16" : quantise);
-  const tensor::DType stored = stored_type(quantise.empty() || options.format == "gguf" ? "bf16" : quantise);
+  // In f32, so that the opened weights are what the files hold.
+  const auto session = open_text_session({.model = options.model.model,
+                                          .adapter = options.model.adapter,
+                                          .instructions = options.model.instructions,
+                                          .dtype = "f32",
+                                          .threads = options.model.threads,
+                                          .without = TextSessionOptions::Without::kStored});
+  AtomicFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
+  models::write_text_model(folder.path(), session->package, *session->model, session->mean_pooling,
+                           models::merged_weights(*session->model, &session->adapter, *session->engine), stored);
+  folder.commit();
+}
+
+void export_model(const Options& options, const models::GgufType& gguf, tensor::DType stored) {
   const auto session = open_session(options.model);
   const models::LoadedAdapter* adapter = session->adapter.adapter == nullptr ? nullptr : &session->adapter;
   const std::string& chat_template = session->dialogue->template_source();
@@ -62,6 +74,24 @@ void run(const Options& options) {
     }
     folder.commit();
   }
+}
+
+void run(const Options& options) {
+  if (std::filesystem::exists(options.output) && !options.overwrite) {
+    raise(ErrorCategory::kInvalidArgument, "'{}' exists already: choose another --output or give --overwrite",
+          options.output);
+  }
+  // Said wrongly, before the model is opened.
+  const std::string& quantise = options.quantise;
+  const models::GgufType& gguf = models::gguf_type(quantise.empty() || options.format != "gguf" ? "f16" : quantise);
+  const bool encoder = models::is_encoder(options.model.model);
+  const char* usual = encoder ? "f32" : "bf16";
+  const tensor::DType stored = stored_type(quantise.empty() || options.format == "gguf" ? usual : quantise);
+  if (encoder) {
+    export_encoder(options, stored);
+  } else {
+    export_model(options, gguf, stored);
+  }
   if (options.json) {
     std::cout << dump_json(Value::object({{"output", options.output}, {"format", options.format}})) << '\n';
   } else {
@@ -79,7 +109,8 @@ void add_export_command(CLI::App& app) {
       ->required()
       ->check(CLI::IsMember({"gguf", "hf", "peft", "gguf-lora"}));
   command->add_option("--quantize", options->quantise,
-                      "type of the matrices; hf takes f32, f16 or bf16, gguf " + models::gguf_type_names());
+                      "type of the matrices; hf takes f32, f16 or bf16 (the default; of encoders f32), gguf " +
+                          models::gguf_type_names());
   command->add_option("--output,-o", options->output, "file (gguf, gguf-lora) or folder")->required();
   command->add_flag("--overwrite", options->overwrite, "replace what is there");
   command->add_flag("--json", options->json, "say what was written as JSON");

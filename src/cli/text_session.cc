@@ -139,8 +139,21 @@ std::vector<TextTask> tuned_tasks(TextSession& session, const TextSessionOptions
   return tasks;
 }
 
+// The tasks that adapter or model say they have heads for; else that of masked words, where there is such a head.
+std::vector<TextTask> tasks_of_files(const TextSession& session, const TextSessionOptions& options) {
+  const models::Package& package = session.package;
+  std::vector<TextTask> tasks;
+  if (!options.adapter.empty()) tasks = models::adapter_tasks(options.adapter);
+  if (tasks.empty()) tasks = models::stored_tasks(package);
+  if (tasks.empty() && models::has_head(package.encoder->config(), *package.encoder_source, models::HeadKind::kMasked))
+    tasks.push_back(kMaskedTask);
+  return tasks;
+}
+
 void open_heads(TextSession& session, const TextSessionOptions& options) {
   std::vector<TextTask> tasks{kMaskedTask};
+  const bool stored = !session.set && options.without == TextSessionOptions::Without::kStored;
+  if (stored) tasks = tasks_of_files(session, options);
   if (session.set) {
     for (const Instruction& instruction : session.set->instructions) check_gaps(instruction);
     tasks = options.draw == models::Draw::kNothing ? tuned_tasks(session, options) : tasks_of(*session.set);
@@ -149,11 +162,12 @@ void open_heads(TextSession& session, const TextSessionOptions& options) {
         instruction.output.labels = instructions::extraction_tags(instruction);
     }
   }
-  if (std::find(tasks.begin(), tasks.end(), kMaskedTask) != tasks.end()) check_masked(session, options);
+  if (!stored && std::find(tasks.begin(), tasks.end(), kMaskedTask) != tasks.end()) check_masked(session, options);
   // The heads of an adapter stand in its own folder.
   const models::Draw draw = options.adapter.empty() ? options.draw : models::Draw::kMissing;
   session.model = std::make_unique<models::TextModel>(session.package, std::move(tasks), draw, options.seed,
                                                       session.weights, session.engine->allocator());
+  if (stored) return;
   if (!session.set) session.tasks = {session.model->task_of("", TextKind::kMasked)};
   for (const Instruction& instruction : session.set ? session.set->instructions : std::vector<Instruction>())
     session.tasks.push_back(session.model->task_of(instruction.verb, kind_of(instruction).value()));
@@ -243,6 +257,12 @@ std::unique_ptr<TextSession> open_text_session(const TextSessionOptions& options
     session->adapter =
         models::load_adapter_folder(options.adapter, *session->package.encoder, session->engine->allocator(), heads);
     models::check_origin(session->adapter.origin, session->origin(), options.adapter);
+    const bool named = session->set || !models::adapter_tasks(options.adapter).empty() ||
+                       !models::stored_tasks(session->package).empty();
+    if (options.without == Without::kStored && !named && !heads.empty())
+      raise(ErrorCategory::kInvalidArgument,
+            "{}: the adapter has a head ('{}') and does not say for which labels: give its --instructions",
+            options.adapter, heads.begin()->first);
     if (session->model) session->model->take_heads(heads, options.adapter, session->engine->allocator());
   }
   return session;

@@ -30,8 +30,8 @@ struct TextSessionOptions {
   std::string pooling = "auto";  // first, mean, or what the model was made with
   models::Draw draw = models::Draw::kNothing;
   bool trainable = false;  // the encoder's weights too
-  // Without an instruction set.
-  enum class Without { kRefused, kEmbeds, kMasks } without = Without::kRefused;
+  // Without an instruction set: refused, no heads, that of masked words, or those that model or adapter have.
+  enum class Without { kRefused, kEmbeds, kMasks, kStored } without = Without::kRefused;
 };
 
 // Members refer to one another: it stays where it was made.

@@ -27,6 +27,16 @@ float largest_in(DType dtype) {
   return dtype == DType::kBF16 ? to_float(tensor::BFloat16{0x7F7F}) : 65504.0F;
 }
 
+// Adds to a weight what the adapter's branch beside its layer does.
+void merge(const LoadedAdapter* adapter, const std::string& name, Tensor& weight) {
+  if (adapter == nullptr || adapter->adapter == nullptr) return;
+  const auto modules = adapter->adapter->modules();
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    if (modules[i].name + ".weight" == name)
+      adapters::merge_low_rank(adapter->masters[i].first, adapter->masters[i].second, modules[i].scale, weight);
+  }
+}
+
 }  // namespace
 
 Tensor encoded_weight(const std::string& name, const Tensor& f32, DType dtype, tensor::Allocator& allocator,
@@ -47,8 +57,6 @@ Tensor encoded_weight(const std::string& name, const Tensor& f32, DType dtype, t
 }
 
 WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter, ops::Engine& engine) {
-  auto index = std::make_shared<std::map<std::string, Variable>>();
-  for (const NamedWeight& weight : package.model->weights()) index->emplace(weight.name, weight.variable);
   // The stored weights themselves, not the compute copies: a bf16 session must not round an f32 model.
   std::shared_ptr<WeightSource> source;
   if (package.gguf != nullptr) {
@@ -57,16 +65,27 @@ WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter
     source = package.seq2seq ? make_folder_source(package.path, kHeadlessPrefix)
                              : make_folder_source(package.path, package.config);
   }
-  return [index, source, adapter, &engine](const std::string& name) {
+  return [source, adapter, &engine](const std::string& name) {
     Tensor weight = ops::converted_copy(source->get(name), DType::kF32, engine.allocator(), engine.threads());
-    if (adapter == nullptr || adapter->adapter == nullptr) return weight;
-    const auto modules = adapter->adapter->modules();
-    for (std::size_t i = 0; i < modules.size(); ++i) {
-      if (modules[i].name + ".weight" == name)
-        adapters::merge_low_rank(adapter->masters[i].first, adapter->masters[i].second, modules[i].scale, weight);
-    }
+    merge(adapter, name, weight);
     return weight;
   };
+}
+
+WeightLookup merged_weights(const TextModel& model, const LoadedAdapter* adapter, ops::Engine& engine) {
+  auto index = std::make_shared<std::map<std::string, Tensor>>();
+  for (const NamedWeight& weight : model.weights()) index->emplace(weight.name, weight.variable.value());
+  return [index, adapter, &engine](const std::string& name) {
+    Tensor weight = ops::converted_copy(index->at(name), DType::kF32, engine.allocator(), engine.threads());
+    merge(adapter, name, weight);
+    return weight;
+  };
+}
+
+void set_stored_type(Value& config, DType dtype) {
+  const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
+  config.set("torch_dtype", name);
+  if (config.find("dtype") != nullptr) config.set("dtype", name);  // newer folders; it wins over the other
 }
 
 }  // namespace instruct::models

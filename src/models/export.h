@@ -8,6 +8,7 @@
 #include "models/adapter_files.h"
 #include "models/gguf_types.h"
 #include "models/package.h"
+#include "models/text_model.h"
 #include "ops/engine.h"
 
 namespace instruct::models {
@@ -18,6 +19,8 @@ using WeightLookup = std::function<Tensor(const std::string& name)>;
 // Weights of a package as f32 with the attached adapter merged in f32 (rounded once, by whoever stores them). All
 // must outlive the lookup.
 WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter, ops::Engine& engine);
+// The same of an encoder and its heads (write_text_model), which must have been opened in f32.
+WeightLookup merged_weights(const TextModel& model, const LoadedAdapter* adapter, ops::Engine& engine);
 
 // Writes config.json, model.safetensors (as `dtype`: f32, f16 or bf16), tokenizer files and the chat template into an
 // existing folder.

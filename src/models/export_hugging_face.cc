@@ -115,9 +115,7 @@ Value config_json(const Package& package, DType dtype) {
   }
   // Of T5 it says more than that.
   if (!package.seq2seq) config.set("tie_word_embeddings", c.tied_embeddings);
-  const char* name = dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
-  config.set("torch_dtype", name);
-  if (config.find("dtype") != nullptr) config.set("dtype", name);  // newer folders; it wins over the other
+  set_stored_type(config, dtype);
   return config;
 }
 

@@ -95,15 +95,15 @@ std::string_view architecture_of(const TextModel& model, bool mean_pooling) {
   return text && mean_pooling && !family.pools_by_config ? "" : kind_of(kind).architecture;
 }
 
-Value written_config(const Package& package, const TextModel& model, bool mean_pooling) {
+Value written_config(const Package& package, const TextModel& model, bool mean_pooling, DType dtype) {
   Value config = package.hugging_face_config;
   const EncoderFamily& family = encoder_family_of(package.config.architecture);
   const std::string_view kind = architecture_of(model, mean_pooling);
   const std::string name = std::string(family.architecture) + std::string(kind.empty() ? "Model" : kind);
   config.set("architectures", Value(Value::Array{Value(name)}));
   if (mean_pooling || family.pools_by_config) config.set("classifier_pooling", mean_pooling ? "mean" : "cls");
-  const TextTask& task = model.tasks().front();
-  if (!kind.empty() && task.columns() > 0) {
+  if (!kind.empty() && model.tasks().front().columns() > 0) {
+    const TextTask& task = model.tasks().front();
     std::vector<std::string> labels = task.labels;
     if (task.kind == TextKind::kSpan) labels = {"start", "end"};
     Value names = Value::object();
@@ -118,8 +118,7 @@ Value written_config(const Package& package, const TextModel& model, bool mean_p
       config.set("problem_type",
                  task.kind == TextKind::kLabels ? "multi_label_classification" : "single_label_classification");
   }
-  config.set("torch_dtype", "float32");
-  if (config.find("dtype") != nullptr) config.set("dtype", "float32");
+  set_stored_type(config, dtype);
   return config;
 }
 
@@ -282,17 +281,17 @@ std::vector<NamedWeight> TextModel::weights() const {
 }
 
 void write_text_model(const fs::path& folder, const Package& package, const TextModel& model, bool mean_pooling,
-                      const std::function<Tensor(const std::string& name)>& weights) {
+                      const std::function<Tensor(const std::string& name)>& weights, DType dtype) {
   std::vector<formats::TensorToWrite> tensors;
   const auto allocator = tensor::make_host_allocator();
   ThreadPool threads(1);
   for (const NamedWeight& entry : model.weights()) {
-    tensors.push_back({entry.name, entry.variable.value().shape(), DType::kF32, [&, name = entry.name] {
-                         return encoded_weight(name, weights(name), DType::kF32, *allocator, threads);
+    tensors.push_back({entry.name, entry.variable.value().shape(), dtype, [&, name = entry.name] {
+                         return encoded_weight(name, weights(name), dtype, *allocator, threads);
                        }});
   }
   write_file_atomic(folder / "config.json",
-                    dump_json(written_config(package, model, mean_pooling), {.indent = 2}) + "\n");
+                    dump_json(written_config(package, model, mean_pooling, dtype), {.indent = 2}) + "\n");
   copy_tokenizer_files(package.path, folder);
   write_file_atomic(folder / "instruct.json",
                     dump_json(text_model_description(model, mean_pooling), {.indent = 2}) + "\n");

@@ -79,10 +79,11 @@ std::string peft_task_type(const TextModel& model);
 // Tasks and pooling as instruct.json has them.
 Value text_model_description(const TextModel& model, bool mean_pooling);
 
-// Writes config.json, model.safetensors (f32), the tokenizer's files and instruct.json (tasks, pooling) into an
-// existing folder. With one task transformers loads it for that: sequence classification (labels over the first token),
-// token classification, question answering, masked language modelling.
+// Writes config.json, model.safetensors (as `dtype`: f32, f16 or bf16), the tokenizer's files and instruct.json (tasks,
+// pooling) into an existing folder. `weights` gives them in f32. With one task transformers loads it for that: sequence
+// classification (labels over the first token), token classification, question answering, masked language modelling.
 void write_text_model(const std::filesystem::path& folder, const Package& package, const TextModel& model,
-                      bool mean_pooling, const std::function<Tensor(const std::string& name)>& weights);
+                      bool mean_pooling, const std::function<Tensor(const std::string& name)>& weights,
+                      DType dtype = DType::kF32);
 
 }  // namespace instruct::models

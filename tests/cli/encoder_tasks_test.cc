@@ -200,6 +200,14 @@ TEST_F(EncoderTasks, LearnSpansAndExtractionTogether) {
     ASSERT_EQ(evaluated.code, 0) << evaluated.err;
     for (const char* verb : {"answer", "find"})
       EXPECT_NEAR(evaluated.json().at(verb).at("loss").as_double(), test.at(verb).at("loss").as_double(), 1e-6);
+    if (full) continue;
+    const Outcome merged = run(
+        {"export", "--model", kBert, "--adapter", folder_ / type, "--format", "hf", "--output", folder_ / "merged"});
+    ASSERT_EQ(merged.code, 0) << merged.err;
+    const Outcome whole = run(eval(folder_ / "merged", rows, {"--instructions", set_}));
+    ASSERT_EQ(whole.code, 0) << whole.err;
+    for (const char* verb : {"answer", "find"})
+      EXPECT_NEAR(whole.json().at(verb).at("loss").as_double(), test.at(verb).at("loss").as_double(), 1e-4);
   }
 }
 
@@ -260,6 +268,14 @@ TEST_F(EncoderTasks, AClozeAnswersUntrainedAndTrained) {
   ASSERT_EQ(with.code, 0) << with.err;
   EXPECT_NEAR(with.json().at("kind").at("loss").as_double(),
               adapted.json().at("test").at("kind").at("loss").as_double(), 1e-6);
+  ASSERT_EQ(
+      run({"export", "--model", kBert, "--adapter", folder_ / "lora", "--format", "hf", "--output", folder_ / "merged"})
+          .code,
+      0);
+  const Outcome merged = run(eval(folder_ / "merged", rows, {"--instructions", cloze_}));
+  ASSERT_EQ(merged.code, 0) << merged.err;
+  EXPECT_NEAR(merged.json().at("kind").at("loss").as_double(), with.json().at("kind").at("loss").as_double(), 1e-4);
+  EXPECT_THAT(content_of(folder_ / "merged/config.json"), HasSubstr("BertForMaskedLM"));
   EXPECT_THAT(content_of(folder_ / "lora/adapter_config.json"),
               AllOf(HasSubstr("\"task_type\": null"), HasSubstr("\"modules_to_save\": null")));
 }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -53,6 +54,14 @@ std::vector<double> embedding_of(const Value& line) {
   std::vector<double> values;
   for (const Value& value : line.at("embedding").as_array()) values.push_back(value.as_double());
   return values;
+}
+
+// The largest difference of numbers that lie at the same places.
+double gap(const std::vector<double>& a, const std::vector<double>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double most = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
 }
 
 class Encoders : public testing::Test {
@@ -141,6 +150,101 @@ TEST_F(Encoders, TuneAnAdapterWithItsHeads) {
   EXPECT_EQ(scored.json_lines()[1].at("predict").as_string(), "mail");
 }
 
+// Base and adapter on one side, the folder they were merged into on the other: what is computed is the same.
+class MergedEncoders : public Encoders, public testing::WithParamInterface<std::string> {
+ protected:
+  std::string base() const { return std::string(INSTRUCT_GOLDENS) + "/encoders/" + GetParam(); }
+  Outcome adapted(const std::string& set, const std::string& rows, const std::string& output) {
+    return run({"train", "--model_name_or_path", base(), "--instructions", set, "--dataset", rows, "--dtype", "f32",
+                "--learning_rate", "1e-2", "--max_steps", "6", "--lora_target", "all-linear", "--output_dir", output});
+  }
+  Outcome exported(const std::string& adapter, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments{"export",   "--model", base(),     "--adapter",       adapter,
+                                       "--format", "hf",      "--output", folder_ / "merged"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  }
+  // What `command` says of the merged folder, behind what it says of base and adapter.
+  std::vector<std::vector<Value>> both(std::vector<std::string> command, const std::string& adapter) {
+    command.insert(command.end(), {"--dtype", "f32"});
+    std::vector<std::vector<Value>> lines;
+    for (const bool merged : {false, true}) {
+      std::vector<std::string> arguments = command;
+      arguments.insert(arguments.end(), {"--model", merged ? folder_ / "merged" : base()});
+      if (!merged) arguments.insert(arguments.end(), {"--adapter", adapter});
+      const Outcome outcome = run(arguments);
+      EXPECT_EQ(outcome.code, 0) << outcome.err;
+      lines.push_back(outcome.json_lines());
+    }
+    EXPECT_EQ(lines[0].size(), lines[1].size());
+    return lines;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Families, MergedEncoders,
+                         testing::Values("bert", "big-bird", "distilbert", "modernbert", "roberta", "xlm-roberta"),
+                         [](const auto& tested) {
+                           std::string name = tested.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+TEST_P(MergedEncoders, AnswerAsBaseAndAdapterDo) {
+  const std::string rows = folder_.write("rows.jsonl", std::string(kLabels) + kMixed);
+  const std::string adapter = folder_ / "adapter";
+  ASSERT_EQ(adapted(set_, rows, adapter).code, 0);
+  ASSERT_EQ(exported(adapter).code, 0);
+  const auto scored = both({"score", "--instructions", set_, "--data", rows}, adapter);
+  for (std::size_t i = 0; i < scored[0].size(); ++i)
+    EXPECT_NEAR(scored[0][i].at("logprob").as_double(), scored[1][i].at("logprob").as_double(), 1e-4) << i;
+  const auto evaluated = both({"eval", "--instructions", set_, "--data", rows, "--json"}, adapter);
+  for (const char* verb : {"section", "tags", "summary"})
+    EXPECT_NEAR(evaluated[0][0].at(verb).at("loss").as_double(), evaluated[1][0].at(verb).at("loss").as_double(), 1e-4);
+  const std::string texts = folder_.write("t.txt", "A tool to read mail.\nGames for the console.\n");
+  const auto embedded = both({"embed", "--data", texts}, adapter);
+  const Outcome before = run({"embed", "--data", texts, "--model", base(), "--dtype", "f32"});
+  for (std::size_t i = 0; i < embedded[0].size(); ++i) {
+    EXPECT_LT(gap(embedding_of(embedded[0][i]), embedding_of(embedded[1][i])), 1e-5);
+    EXPECT_GT(gap(embedding_of(embedded[0][i]), embedding_of(before.json_lines()[i])), 1e-3);
+  }
+  // Once more in another type, from the merged folder alone; what is there stays until it is to be replaced.
+  EXPECT_THAT(exported(adapter).err, HasSubstr("exists already"));
+  const std::vector<std::string> again{"export",   "--model",        folder_ / "merged", "--format", "hf",
+                                       "--output", folder_ / "half", "--quantize",       "bf16"};
+  ASSERT_EQ(run(again).code, 0);
+  EXPECT_THAT(content_of(folder_ / "half/config.json"), HasSubstr("\"torch_dtype\": \"bfloat16\""));
+  EXPECT_LT(std::filesystem::file_size(folder_ / "half/model.safetensors"),
+            std::filesystem::file_size(folder_ / "merged/model.safetensors") * 6 / 10);
+  const Outcome half = run({"eval", "--model", folder_ / "half", "--instructions", set_, "--data", rows, "--json"});
+  ASSERT_EQ(half.code, 0) << half.err;
+  EXPECT_NEAR(half.json().at("section").at("loss").as_double(), evaluated[1][0].at("section").at("loss").as_double(),
+              0.1);
+}
+
+TEST_P(MergedEncoders, AreWhatTransformersCallsThem) {
+  const std::string one =
+      folder_.write("one.iset.yaml", std::string(kSet).substr(0, std::string(kSet).find("  tags:")));
+  const std::string adapter = folder_ / "adapter";
+  ASSERT_EQ(adapted(one, folder_.write("rows.jsonl", kLabels), adapter).code, 0);
+  ASSERT_EQ(exported(adapter).code, 0);
+  const std::string config = content_of(folder_ / "merged/config.json");
+  EXPECT_THAT(config, AllOf(HasSubstr("ForSequenceClassification\""), HasSubstr("\"2\": \"games\"")));
+  // Without the names of its labels an adapter needs the instruction set that has them.
+  std::filesystem::remove(adapter + "/instruct.json");
+  const std::string bare = folder_ / "bare";
+  std::filesystem::copy(base(), bare);
+  std::string without = content_of(bare + "/config.json");
+  const std::string head = "ForSequenceClassification";
+  without.replace(without.find(head), head.size(), "Model");
+  folder_.write("bare/config.json", without);
+  std::vector<std::string> nameless{"export",   "--model", bare,       "--adapter",      adapter,
+                                    "--format", "hf",      "--output", folder_ / "named"};
+  EXPECT_THAT(run(nameless).err, HasSubstr("give its --instructions"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "named"));
+  nameless.insert(nameless.end(), {"--instructions", one});
+  ASSERT_EQ(run(nameless).code, 0);
+  EXPECT_EQ(content_of(folder_ / "named/config.json"), config);
+}
+
 TEST_F(Encoders, LearnSeveralKindsOfOutputsTogether) {
   const std::string rows = folder_.write("test.jsonl", kMixed);
   const Outcome trained = run(train(kMixed, "run", {"--num_train_epochs", "40", "--test_dataset", rows, "--json"}));
@@ -181,6 +285,9 @@ TEST_F(Encoders, SayWhatTheyCannotDo) {
                   .err,
               HasSubstr("are what encoders can"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "o"));
+  const Outcome gguf = run({"export", "--model", kEncoder, "--format", "gguf", "--output", folder_ / "m.gguf"});
+  EXPECT_EQ(gguf.code, 6);
+  EXPECT_THAT(gguf.err, HasSubstr("is an encoder, which is written as hf"));
 }
 
 }  // namespace
