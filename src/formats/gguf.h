@@ -99,6 +99,7 @@ class GgufWriter {
   void set(const std::string& key, float value);
   void set(const std::string& key, const std::string& value);
   void set(const std::string& key, const std::vector<std::string>& values);
+  void set(const std::string& key, const std::vector<std::uint8_t>& values);
   void set(const std::string& key, const std::vector<std::int32_t>& values);
   void set(const std::string& key, const std::vector<float>& values);
   // `make` is called once, in order, while writing, and returns the contiguous tensor with this shape and dtype.

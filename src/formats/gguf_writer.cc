@@ -76,6 +76,9 @@ void GgufWriter::set(const std::string& key, const std::string& value) {
 void GgufWriter::set(const std::string& key, const std::vector<std::string>& values) {
   put_key(key, 9, array_of(8, values));
 }
+void GgufWriter::set(const std::string& key, const std::vector<std::uint8_t>& values) {
+  put_key(key, 9, array_of(0, values));
+}
 void GgufWriter::set(const std::string& key, const std::vector<std::int32_t>& values) {
   put_key(key, 9, array_of(5, values));
 }

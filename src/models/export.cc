@@ -60,7 +60,7 @@ WeightLookup merged_weights(const Package& package, const LoadedAdapter* adapter
   // The stored weights themselves, not the compute copies: a bf16 session must not round an f32 model.
   std::shared_ptr<WeightSource> source;
   if (package.gguf != nullptr) {
-    source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
+    source = make_gguf_source(package);
   } else {
     source = package.seq2seq ? make_folder_source(package.path, kHeadlessPrefix)
                              : make_folder_source(package.path, package.config);

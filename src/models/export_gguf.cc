@@ -9,6 +9,7 @@
 #include "models/export_parts.h"
 #include "models/families.h"
 #include "models/rotary_files.h"
+#include "models/seq2seq_gguf.h"
 #include "models/sources.h"
 #include "ops/weights.h"
 
@@ -57,6 +58,7 @@ void refuse_what_gguf_cannot_say(const LlamaConfig& c, const Family& family) {
 }
 
 void set_model(formats::GgufWriter& writer, const Package& package) {
+  if (package.seq2seq) return set_seq2seq(writer, *package.seq2seq);
   const LlamaConfig& c = package.config;
   const Family& family = family_of(c.architecture);
   refuse_what_gguf_cannot_say(c, family);
@@ -109,6 +111,18 @@ class StandIns {
   std::map<std::pair<DType, DType>, std::int64_t> counts_;
 };
 
+std::string stored_name(const Package& package, const std::string& name) {
+  return package.seq2seq ? seq2seq_gguf_name(name) : gguf_name(package.config, name);
+}
+
+// The rows of a matrix in the order of GGUF files.
+Tensor stored_rows(const Package& package, const std::string& name, const Tensor& matrix,
+                   tensor::Allocator& allocator) {
+  std::int64_t heads = 0;
+  const bool moved = !package.seq2seq && has_moved_rows(package.config, name, heads);
+  return moved ? rows_to_gguf(matrix, heads, allocator) : matrix;
+}
+
 using MakeTensor = std::function<Tensor()>;
 
 // One tensor [E, rows, columns] of matrices of that shape.
@@ -132,10 +146,6 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
                 const WeightLookup& weights, const GgufOptions& options) {
   const auto allocator = tensor::make_host_allocator();
   const LlamaConfig& config = package.config;
-  if (package.seq2seq) {
-    raise(ErrorCategory::kUnsupported, "GGUF files of encoder-decoders ({}) are not written: use --format hf",
-          config.architecture);
-  }
   formats::GgufWriter writer;
   set_model(writer, package);
   writer.set("general.file_type", options.type.number);
@@ -146,12 +156,10 @@ void write_gguf(const fs::path& path, const Package& package, const std::string&
   std::map<std::string, std::vector<MakeTensor>> stacks;  // the matrices of all experts, by their common name
   for (const NamedWeight& entry : package.model->weights()) {
     const tensor::Shape shape = entry.variable.value().shape();
-    const std::string gguf = gguf_name(config, entry.name);
+    const std::string gguf = stored_name(package, entry.name);
     const DType stored = shape.rank() == 1 ? DType::kF32 : stand_ins.type_of(options.type, config, gguf, shape[1]);
     const auto make = [&, name = entry.name, stored] {
-      Tensor weight = weights(name);
-      std::int64_t heads = 0;
-      if (has_moved_rows(config, name, heads)) weight = rows_to_gguf(weight, heads, *allocator);
+      Tensor weight = stored_rows(package, name, weights(name), *allocator);
       if (const float offset = gguf_offset(config, name); offset != 0)
         std::for_each_n(weight.data<float>(), weight.elements(), [offset](float& value) { value += offset; });
       return encoded_weight(name, weight, stored, *allocator, options.threads);
@@ -172,7 +180,8 @@ void write_gguf_lora(const fs::path& path, const Package& package, const LoadedA
   const auto allocator = tensor::make_host_allocator();
   formats::GgufWriter writer;
   writer.set("general.type", std::string("adapter"));
-  writer.set("general.architecture", std::string(family_of(package.config.architecture).gguf));
+  writer.set("general.architecture", package.seq2seq ? gguf_architecture(*package.seq2seq)
+                                                     : std::string(family_of(package.config.architecture).gguf));
   writer.set("adapter.type", std::string("lora"));
   // Readers take an alpha of 0 for "no scaling"; here the scale of 0 goes into B.
   const double given = adapter.adapter->config().alpha;
@@ -185,15 +194,14 @@ void write_gguf_lora(const fs::path& path, const Package& package, const LoadedA
       raise(ErrorCategory::kUnsupported, "{}: a GGUF adapter cannot hold branches of single experts: merge it (gguf)",
             modules[i].name);
     const auto& [a, b] = adapter.masters[i];
-    writer.add(gguf_name(package.config, name) + ".lora_a", a.shape(), DType::kF32, [a = a] { return a; });
+    writer.add(stored_name(package, name) + ".lora_a", a.shape(), DType::kF32, [a = a] { return a; });
     // Readers scale by alpha / r: whatever else the scale holds goes into B.
     const float factor = modules[i].scale / (alpha / static_cast<float>(a.dim(0)));
-    writer.add(gguf_name(package.config, name) + ".lora_b", b.shape(), DType::kF32,
+    writer.add(stored_name(package, name) + ".lora_b", b.shape(), DType::kF32,
                [b = b, factor, name, &package, &allocator] {
                  Tensor scaled = ops::converted_copy(b, DType::kF32, *allocator);
                  for (std::int64_t j = 0; j < scaled.elements(); ++j) scaled.data<float>()[j] *= factor;
-                 std::int64_t heads = 0;
-                 return has_moved_rows(package.config, name, heads) ? rows_to_gguf(scaled, heads, *allocator) : scaled;
+                 return stored_rows(package, name, scaled, *allocator);
                });
   }
   writer.write(path);

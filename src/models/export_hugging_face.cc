@@ -102,12 +102,42 @@ Value llama_json(const LlamaConfig& c, const Family& family) {
   return config;
 }
 
+Value decoder_json(const LlamaConfig& c) {
+  const Family& family = family_of(model_type(c));
+  return family.layer_norms ? gpt2_json(c, family) : llama_json(c, family);
+}
+
+// Of a GGUF file.
+Value t5_json(const Seq2SeqConfig& c) {
+  const bool first = c.architecture == "t5";
+  Value config =
+      Value::object({{"architectures",
+                      Value(Value::Array{Value(first ? "T5ForConditionalGeneration" : "MT5ForConditionalGeneration")})},
+                     {"model_type", c.architecture},
+                     {"is_encoder_decoder", true},
+                     {"d_model", c.width},
+                     {"d_kv", c.head_width},
+                     {"d_ff", c.feed_forward_width},
+                     {"num_layers", c.layers},
+                     {"num_decoder_layers", c.decoder_layers},
+                     {"num_heads", c.heads},
+                     {"n_positions", c.trained_length},
+                     {"relative_attention_num_buckets", c.distance_buckets},
+                     {"relative_attention_max_distance", c.farthest_distance},
+                     {"feed_forward_proj", c.gated ? "gated-gelu" : "relu"},
+                     {"layer_norm_epsilon", static_cast<double>(c.norm_epsilon)},
+                     {"decoder_start_token_id", std::int64_t{c.start}},
+                     {"vocab_size", c.vocabulary},
+                     {"tie_word_embeddings", c.tied_embeddings}});
+  if (first) config.set("scale_decoder_outputs", c.output_scale != 1);
+  return config;
+}
+
 Value config_json(const Package& package, DType dtype) {
   Value config = package.hugging_face_config;
   const LlamaConfig& c = package.config;
   if (!config.is_object()) {
-    const Family& family = family_of(model_type(c));
-    config = family.layer_norms ? gpt2_json(c, family) : llama_json(c, family);
+    config = package.seq2seq ? t5_json(*package.seq2seq) : decoder_json(c);
     const auto id = [](std::optional<std::int32_t> value) { return value ? Value(std::int64_t{*value}) : Value(); };
     config.set("bos_token_id", id(package.tokenizer->bos()));
     config.set("eos_token_id", id(package.tokenizer->eos()));

@@ -5,11 +5,14 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "models/export_parts.h"
+#include "tokenizers/pattern.h"
 
 namespace instruct::models {
 namespace {
 
 using tokenizers::TokenKind;
+
+constexpr const char* kCharsmapKey = "tokenizer.ggml.precompiled_charsmap";
 
 // llama.cpp's name for the way a byte-level tokenizer prepares and splits text. A name also says whether whole pieces
 // are looked up before merging; for a trained vocabulary that makes no difference, so such a name is second choice.
@@ -76,6 +79,100 @@ void set_sentence_piece(formats::GgufWriter& writer, const tokenizers::Tokenizer
   writer.set("tokenizer.ggml.add_space_prefix", prefix);
 }
 
+// How a Unigram tokenizer prepares text, in llama.cpp's words.
+struct Preparation {
+  std::string charsmap;
+  bool marked = false;   // the mark stands for every space
+  bool prefix = false;   // the mark goes in front
+  bool once = false;     // but not in front of another one
+  bool first = false;    // and not behind a special token
+  bool strip = false;    // spaces at the ends go
+  bool squeeze = false;  // and several become one
+};
+
+constexpr const char* kMark = "\xE2\x96\x81";  // SentencePiece's space
+
+// One step of it; false for one that llama.cpp has no words for.
+bool add_step(const tokenizers::NormaliserStep& step, Preparation& preparation) {
+  using tokenizers::NormaliserKind;
+  const std::string end = std::string("(?:") + kMark + ")+\\z";
+  switch (step.kind) {
+    case NormaliserKind::kCharsmap:
+    case NormaliserKind::kLongestCharsmap:
+      preparation.charsmap = step.text;
+      return true;
+    case NormaliserKind::kNfkc:
+      log_warning(
+          "GGUF can say NFKC by a table alone, which this tokenizer does not bring: texts that it changes have other "
+          "ids there");
+      return true;
+    case NormaliserKind::kPrepend:
+    case NormaliserKind::kPrefix:
+    case NormaliserKind::kPrefixFirst:
+      preparation.prefix = true;
+      preparation.once = step.kind != NormaliserKind::kPrepend;
+      preparation.first = step.kind == NormaliserKind::kPrefixFirst;
+      return step.text == kMark;
+    case NormaliserKind::kStrip:
+      preparation.strip = true;
+      return true;
+    case NormaliserKind::kReplace:
+      if (step.pattern == " ") {
+        preparation.marked = true;
+        return step.text == kMark;
+      }
+      if (step.pattern == " {2,}") {
+        preparation.squeeze = true;
+        return step.text == " " || step.text == kMark;
+      }
+      return step.text.empty() && (step.pattern == "\\A +" || step.pattern == end);
+    default:
+      return false;
+  }
+}
+
+Preparation preparation_of(const tokenizers::TokenizerSpec& spec) {
+  using tokenizers::SplitBehaviour;
+  using tokenizers::SplitMatch;
+  Preparation preparation{.prefix = spec.piece_prefix == kMark};
+  bool known = spec.space_symbol == kMark && spec.foreign_pieces.empty() &&
+               std::find(spec.kinds.begin(), spec.kinds.end(), TokenKind::kByte) == spec.kinds.end();
+  for (const auto* steps : {&spec.normalisers, &spec.preparations}) {
+    for (const auto& step : *steps) known = add_step(step, preparation) && known;
+  }
+  for (const tokenizers::SplitStep& split : spec.splits) {
+    const bool words = split.match == SplitMatch::kSpace && split.behaviour == SplitBehaviour::kRemoved;
+    if (words) preparation.marked = preparation.squeeze = true;
+    // In front of every mark: no token goes on behind one, so that nothing is cut.
+    const bool marks =
+        split.pattern == tokenizers::quote_pattern(kMark) && split.behaviour == SplitBehaviour::kMergedWithNext;
+    known = known && (words || marks);
+  }
+  if (!known || !preparation.marked || (preparation.strip && !preparation.squeeze))
+    raise(ErrorCategory::kUnsupported, "{}: llama.cpp has no words for how this tokenizer prepares text", spec.name);
+  if (preparation.once && !preparation.squeeze)
+    log_warning("llama.cpp puts a space before texts that begin with one too: their first words have other ids there");
+  if (preparation.first)
+    log_warning("llama.cpp puts a space behind special tokens inside a text too: what follows has other ids there");
+  return preparation;
+}
+
+// Unigram as llama.cpp knows it, which is T5's.
+void set_unigram(formats::GgufWriter& writer, const tokenizers::TokenizerSpec& spec, std::int64_t vocabulary) {
+  constexpr float kNever = -10000;  // as its converter has it for what is no token
+  const Preparation preparation = preparation_of(spec);
+  std::vector<float> scores(static_cast<std::size_t>(vocabulary), kNever);
+  for (std::size_t i = 0; i < std::min(scores.size(), spec.scores.size()); ++i) {
+    if (!std::isnan(spec.scores[i])) scores[i] = static_cast<float>(spec.scores[i]);
+  }
+  writer.set("tokenizer.ggml.pre", std::string("default"));
+  writer.set("tokenizer.ggml.scores", scores);
+  writer.set("tokenizer.ggml.add_space_prefix", preparation.prefix);
+  writer.set("tokenizer.ggml.remove_extra_whitespaces", preparation.squeeze);
+  if (!preparation.charsmap.empty())
+    writer.set(kCharsmapKey, std::vector<std::uint8_t>(preparation.charsmap.begin(), preparation.charsmap.end()));
+}
+
 // Of a GGUF source: what it says of its tokenizer, and of itself where that is still so.
 void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
   for (const auto& [key, value] : file.metadata()) {
@@ -91,6 +188,8 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
           } else if constexpr (std::is_same_v<T, double>) {
             writer.set(name, static_cast<float>(stored));
           } else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) {
+            if (name == kCharsmapKey)  // bytes, which llama.cpp refuses as anything else
+              return writer.set(name, std::vector<std::uint8_t>(stored.begin(), stored.end()));
             writer.set(name, std::vector<std::int32_t>(stored.begin(), stored.end()));
           } else if constexpr (std::is_same_v<T, std::vector<double>>) {
             writer.set(name, std::vector<float>(stored.begin(), stored.end()));
@@ -109,11 +208,15 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
 void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
   if (package.gguf != nullptr) return copy_metadata(writer, *package.gguf);
   const tokenizers::TokenizerSpec& spec = package.tokenizer->spec();
-  if (spec.model != tokenizers::ModelKind::kBytePair)
-    raise(ErrorCategory::kUnsupported, "{}: this program writes tokenizers of BPE alone into GGUF files", spec.name);
+  using tokenizers::ModelKind;
+  if (spec.model == ModelKind::kWordPiece)
+    raise(ErrorCategory::kUnsupported, "{}: this program writes no tokenizer of WordPiece into GGUF files", spec.name);
+  const bool unigram = spec.model == ModelKind::kUnigram;
   const bool bytes = spec.alphabet == tokenizers::Alphabet::kBytes;
-  writer.set("tokenizer.ggml.model", std::string(bytes ? "gpt2" : "llama"));
-  if (bytes) {
+  writer.set("tokenizer.ggml.model", std::string(unigram ? "t5" : bytes ? "gpt2" : "llama"));
+  if (unigram) {
+    set_unigram(writer, spec, package.config.vocabulary);
+  } else if (bytes) {
     std::vector<std::string> merges;
     for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
     writer.set("tokenizer.ggml.pre", split_name(spec));

@@ -107,7 +107,7 @@ DType head_type(const GgufType& type, std::int64_t width) {
 DType wanted_type(const GgufType& type, const LlamaConfig& config, std::string_view name, std::int64_t width) {
   if (name == "output.weight" || (name == "token_embd.weight" && config.tied_embeddings))
     return tensor::is_quantised(type.dtype) ? head_type(type, width) : type.head;
-  if (name == "position_embd.weight") return DType::kF32;
+  if (name == "position_embd.weight" || name.ends_with(".attn_rel_b.weight")) return DType::kF32;
   constexpr std::string_view kBlock = "blk.";
   if (!name.starts_with(kBlock)) return type.dtype;
   std::int64_t layer = 0;

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/stopwatch.h"
+#include "models/seq2seq_gguf.h"
 #include "models/sources.h"
 #include "models/tokenizer_files.h"
 
@@ -30,18 +31,42 @@ std::string folder_template(const fs::path& folder, const Value& config) {
   return {};
 }
 
+// The sizes and whether the head is the embedding, where the rest of the program looks for them.
+void note_sizes(Package& package) {
+  static_cast<ModelSizes&>(package.config) = *package.seq2seq;
+  package.config.tied_embeddings = package.seq2seq->tied_embeddings;
+}
+
+void make_seq2seq(Package& package, const WeightSource& source, const WeightOptions& options,
+                  tensor::Allocator& allocator) {
+  auto model = std::make_unique<Seq2Seq>(*package.seq2seq, source, options, allocator);
+  package.seq2seq = model->config();  // what the file holds decides whether the head is tied
+  note_sizes(package);
+  package.model = std::move(model);
+}
+
 void open_gguf(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
   Stopwatch watch;
   package.gguf = formats::GgufFile::open(package.path);
-  package.config = config_from_gguf(*package.gguf);
-  const auto source = make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
+  if (is_seq2seq(*package.gguf)) {
+    package.seq2seq = seq2seq_config_from_gguf(*package.gguf);
+    package.seq2seq->check(package.path.string());
+    note_sizes(package);
+  } else {
+    package.config = config_from_gguf(*package.gguf);
+  }
+  const auto source = make_gguf_source(package);
   if (parts == PackageParts::kAll) source->read_ahead();
   package.seconds.files = watch.lap();
   package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_of_gguf(*package.gguf));
   package.chat_template = package.gguf->text_or("tokenizer.chat_template", "");
   package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;
-  package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
+  if (package.seq2seq) {
+    make_seq2seq(package, *source, options, allocator);
+  } else {
+    package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
+  }
   package.seconds.weights = watch.lap();
 }
 
@@ -98,7 +123,7 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
     static_cast<ModelSizes&>(package.config) = sizes_of(*encoder);
   } else if (seq2seq_type(package.hugging_face_config)) {
     package.seq2seq = read_seq2seq(folder, package.hugging_face_config, origin);
-    static_cast<ModelSizes&>(package.config) = *package.seq2seq;
+    note_sizes(package);
   } else {
     package.config = config_from_json(package.hugging_face_config, origin);
   }
@@ -124,7 +149,7 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
     return;
   }
   if (package.seq2seq) {
-    package.model = std::make_unique<Seq2Seq>(*package.seq2seq, *source, options, allocator);
+    make_seq2seq(package, *source, options, allocator);
     package.seconds.weights = watch.lap();
     return;
   }
@@ -135,6 +160,11 @@ void open_folder(Package& package, PackageParts parts, const WeightOptions& opti
 }
 
 }  // namespace
+
+std::unique_ptr<WeightSource> make_gguf_source(const Package& package) {
+  return package.seq2seq ? make_seq2seq_source(package.gguf)
+                         : make_gguf_source(package.gguf, package.config, tensor::make_host_allocator());
+}
 
 bool is_encoder(const fs::path& path) {
   const fs::path file = path / "config.json";

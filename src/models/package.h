@@ -45,6 +45,9 @@ struct Package {
 // Whether the folder at `path` holds an encoder. False where there is no configuration to tell.
 bool is_encoder(const std::filesystem::path& path);
 
+// The weights of an opened GGUF file, by Hugging Face's names.
+std::unique_ptr<WeightSource> make_gguf_source(const Package& package);
+
 enum class PackageParts { kAll, kTokenizer };
 
 // Opens a model. Raises NotFound for a wrong path, with a hint what a model looks like; Unsupported for an unknown

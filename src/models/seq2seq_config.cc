@@ -87,7 +87,9 @@ constexpr Seq2SeqFamily kFamilies[] = {
      .decoder = bart_names(true, false)},
 };
 
-void read_t5(const Value& json, Seq2SeqConfig& config) {
+Seq2SeqConfig read_t5(const Value& json) {
+  Seq2SeqConfig config = t5_config();
+  config.architecture = json.at("model_type").as_string();
   const bool first = config.architecture == "t5";
   config.width = json.at("d_model").as_integer();
   config.layers = json.at("num_layers").as_integer();
@@ -100,11 +102,7 @@ void read_t5(const Value& json, Seq2SeqConfig& config) {
   config.norm_epsilon = static_cast<float>(number_or(json, "layer_norm_epsilon", 1e-6));
   config.dropout = number_or(json, "dropout_rate", 0.1);
   config.start = static_cast<std::int32_t>(integer_or(json, "decoder_start_token_id", 0));
-  config.padding = -1;  // T5's embedding has no padding_idx
-  // Distances have no end. What the models were trained with, which may be exceeded, is said by the tokenizer.
-  config.context_length = std::int64_t{1} << 20;
-  config.norms_before = true;
-  config.centred_norms = config.biases = config.scaled_scores = false;
+  config.trained_length = integer_or(json, "n_positions", config.trained_length);
   const Value* named = given(json, "feed_forward_proj");
   const std::string kind = named != nullptr ? named->as_string() : first ? "relu" : "gated-gelu";
   config.gated = kind.starts_with("gated-");
@@ -118,6 +116,7 @@ void read_t5(const Value& json, Seq2SeqConfig& config) {
   if (first && boolean_or(json, "scale_decoder_outputs", config.tied_embeddings))
     config.output_scale =
         static_cast<float>(1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, config.width))));
+  return config;
 }
 
 void read_bart(const Value& json, Seq2SeqConfig& config) {
@@ -209,18 +208,26 @@ void Seq2SeqConfig::check(const std::string& origin) const {
           "relative_attention_max_distance", static_cast<double>(farthest_distance));
 }
 
+Seq2SeqConfig t5_config() {
+  Seq2SeqConfig config;
+  config.padding = -1;  // T5's embedding has no padding_idx
+  // Distances have no end. What the models were trained with, which may be exceeded, is said by the tokenizer.
+  config.context_length = std::int64_t{1} << 20;
+  config.norms_before = true;
+  config.centred_norms = config.biases = config.scaled_scores = false;
+  return config;
+}
+
 Seq2SeqConfig seq2seq_config_from_json(const Value& json, const std::string& origin) {
   return with_origin(origin, [&] {
     Seq2SeqConfig config;
     config.architecture = json.at("model_type").as_string();
+    const bool t5 = config.architecture == "t5" || config.architecture == "mt5";
+    if (t5) config = read_t5(json);
     config.vocabulary = json.at("vocab_size").as_integer();
     if (given(json, "quantization_config") != nullptr)
       raise(ErrorCategory::kUnsupported, "quantization_config: this program reads f32, f16 and bf16 folders");
-    if (config.architecture == "t5" || config.architecture == "mt5") {
-      read_t5(json, config);
-    } else {
-      read_bart(json, config);
-    }
+    if (!t5) read_bart(json, config);
     config.key_value_heads = config.heads;
     read_forced(json, config);
     return config;

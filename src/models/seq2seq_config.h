@@ -57,6 +57,7 @@ struct Seq2SeqConfig : ModelSizes {
   std::int64_t position_offset = 0;    // rows of the table in front of the first position's
   std::int64_t distance_buckets = 0;   // of a bias of distances; 0: there is none
   std::int64_t farthest_distance = 0;  // beyond which all are in the last bucket
+  std::int64_t trained_length = 512;   // tokens that a T5 was trained with (n_positions), which bounds nothing
   double dropout = 0;
 
   // Raises BadData naming the field when a value is missing, contradictory or out of range.
@@ -71,6 +72,8 @@ std::string seq2seq_family_names();
 // What files of BartModel and its like, which have no head, leave out in front of names.
 inline constexpr std::string_view kHeadlessPrefix = "model.";
 
+// What no field of T5's and mT5's says.
+Seq2SeqConfig t5_config();
 // Raises BadData or Unsupported naming `origin` and the field.
 Seq2SeqConfig seq2seq_config_from_json(const Value& json, const std::string& origin);
 

@@ -2,12 +2,15 @@
 // and every gradient.
 #include "models/seq2seq.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "base/error.h"
 #include "formats/safetensors.h"
+#include "models/export.h"
+#include "models/seq2seq_gguf.h"
 #include "models/sources.h"
 #include "models/test_support.h"
 
@@ -174,6 +177,171 @@ TEST(Seq2SeqConfigs, BadOnesAreRefused) {
   for (const char* key : {"normalize_before", "add_final_layer_norm"})
     EXPECT_TRUE(names(refused(bart, key, Value(true)), key));
   EXPECT_NE(refused(bart, "encoder_attention_heads", Value(std::int64_t{5})), "accepted");
+}
+
+// T5 as GGUF. The goldens' distances end sooner than llama.cpp's: copies of them, with the same weights, do not.
+class Seq2SeqGguf : public Folder, public ::testing::WithParamInterface<std::string> {
+ protected:
+  fs::path copy_with(std::initializer_list<Value::Member> members) {
+    const fs::path copy = folder_ / "copy";
+    fs::remove_all(copy);
+    fs::copy(golden_seq2seq(GetParam()), copy, fs::copy_options::recursive);
+    Value json = parse_json(read_file(copy / "config.json"), "config.json");
+    json.set("relative_attention_max_distance", 128);
+    for (const auto& [key, value] : members) json.set(key, value);
+    write_file_atomic(copy / "config.json", dump_json(json));
+    return copy;
+  }
+  // [V] logits after a source of 60 tokens and an answer of 40.
+  static std::vector<float> logits(Opened& opened) {
+    constexpr std::int64_t kSource = 60, kAll = 100;
+    std::vector<std::int32_t> tokens, positions;
+    for (std::int64_t i = 0; i < kAll; ++i) {
+      tokens.push_back(static_cast<std::int32_t>(i * 13 % 89));
+      positions.push_back(static_cast<std::int32_t>(i < kSource ? i : i - kSource));
+    }
+    const tensor::AttentionPlan plan =
+        tensor::plan_of({{.begin = 0, .end = kSource, .source = true}, {.begin = kSource, .end = kAll, .parent = 0}});
+    return opened.package.model
+        ->logits(opened.engine.context(), {.tokens = tokens, .positions = positions, .plan = &plan})
+        .to_floats();
+  }
+  static void write(const fs::path& path, const Opened& opened, const WeightLookup& weights, const char* type) {
+    ThreadPool threads(2);
+    write_gguf(path, opened.package, "", weights, {gguf_type(type), threads});
+  }
+  static std::vector<std::int32_t> ids(const Opened& opened, const std::string& text) {
+    std::vector<std::int32_t> result;
+    for (const tokenizers::Token& token : opened.package.tokenizer->encode_input(text).tokens)
+      result.push_back(token.id);
+    return result;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Models, Seq2SeqGguf, ::testing::Values("t5", "t5-gated", "mt5"), test_name);
+
+// As in export_test.cc: sums in another order.
+TEST_P(Seq2SeqGguf, ReadsBackAsTheMergedModel) {
+  const fs::path folder = copy_with({});
+  Opened opened(folder);
+  const LoadedAdapter adapter =
+      load_adapter_folder(folder / "adapter", *opened.package.model, opened.engine.allocator());
+  const std::vector<float> expected = logits(opened);
+  write(folder_ / "m.gguf", opened, merged_weights(opened.package, &adapter, opened.engine), "f32");
+  Opened gguf(folder_ / "m.gguf");
+  const std::vector<float> got = logits(gguf);
+  EXPECT_LT(largest_gap(got, expected), 1e-3F);
+  Opened plain(folder);
+  EXPECT_GT(largest_gap(logits(plain), expected), 1e-2F);
+  EXPECT_EQ(gguf.package.config.architecture, opened.package.config.architecture);
+  EXPECT_EQ(gguf.package.model->fingerprint(), plain.package.model->fingerprint());
+  EXPECT_EQ(gguf.package.seq2seq->start, opened.package.seq2seq->start);
+  for (const char* text : {"The library reads  and writes files. ", "这个软件包提供数据库。", ""})
+    EXPECT_EQ(ids(gguf, text), ids(opened, text)) << text;
+  // From there on: a folder, and another file.
+  fs::create_directories(folder_ / "hf");
+  const WeightLookup weights = merged_weights(gguf.package, nullptr, gguf.engine);
+  write_hugging_face_files(folder_ / "hf", gguf.package, "", weights, DType::kF32);
+  write(folder_ / "again.gguf", gguf, weights, "f32");
+  for (const char* name : {"hf", "again.gguf"}) {
+    Opened again(folder_ / name);
+    EXPECT_EQ(logits(again), got) << name;
+    EXPECT_EQ(ids(again, "A tool to read mail, to write mail."), ids(opened, "A tool to read mail, to write mail."));
+  }
+}
+
+TEST_P(Seq2SeqGguf, HasWhatLlamaCppAsksFor) {
+  Opened opened(copy_with({}));
+  write(folder_ / "m.gguf", opened, merged_weights(opened.package, nullptr, opened.engine), "q8_0");
+  const auto file = formats::GgufFile::open(folder_ / "m.gguf");
+  EXPECT_EQ(file->text("general.architecture"), "t5");
+  for (const char* key : {"block_count", "decoder_block_count", "context_length", "embedding_length",
+                          "feed_forward_length", "attention.head_count", "attention.key_length",
+                          "attention.value_length", "attention.relative_buckets_count", "vocab_size"})
+    EXPECT_GT(file->integer(std::string("t5.") + key), 0) << key;
+  EXPECT_EQ(file->integer("t5.decoder_start_token_id"), 0);
+  EXPECT_GT(file->number("t5.attention.layer_norm_rms_epsilon"), 0);
+  EXPECT_EQ(file->text("tokenizer.ggml.model"), "t5");
+  EXPECT_TRUE(file->boolean_or("tokenizer.ggml.add_space_prefix", false));
+  EXPECT_TRUE(file->boolean_or("tokenizer.ggml.add_eos_token", false));
+  EXPECT_EQ(file->numbers_or_empty("tokenizer.ggml.scores").size(), 92U);
+  EXPECT_EQ(file->has_tensor("output.weight"), GetParam() == "t5-gated");
+  EXPECT_EQ(file->has_tensor("enc.blk.0.ffn_gate.weight"), GetParam() != "t5");
+  EXPECT_EQ(file->tensor("enc.blk.0.attn_rel_b.weight").dtype(), DType::kF32);
+  EXPECT_EQ(file->tensor("dec.blk.1.cross_attn_q.weight").dtype(), DType::kQ8_0);
+  EXPECT_EQ(file->tensor("dec.blk.1.ffn_norm.weight").dtype(), DType::kF32);
+  Opened exact(folder_ / "copy"), rounded(folder_ / "m.gguf");
+  EXPECT_LT(largest_gap(logits(exact), logits(rounded)), 1.0F);
+}
+
+TEST_P(Seq2SeqGguf, AnAdapterIsAFileOfItsOwn) {
+  const fs::path folder = copy_with({});
+  Opened opened(folder);
+  const LoadedAdapter adapter =
+      load_adapter_folder(folder / "adapter", *opened.package.model, opened.engine.allocator());
+  write_gguf_lora(folder_ / "lora.gguf", opened.package, adapter);
+  const auto file = formats::GgufFile::open(folder_ / "lora.gguf");
+  EXPECT_EQ(file->text("general.architecture"), "t5");
+  EXPECT_EQ(file->tensors().size(), 2 * adapter.adapter->modules().size());
+  EXPECT_TRUE(file->has_tensor("dec.blk.0.cross_attn_q.weight.lora_a"));
+}
+
+TEST_P(Seq2SeqGguf, WhatItCannotSayIsRefused) {
+  const auto message = [&](std::initializer_list<Value::Member> members, const auto& change) {
+    Opened opened(copy_with(members));
+    change(*opened.package.seq2seq);
+    return message_of(
+        [&] { write(folder_ / "never.gguf", opened, merged_weights(opened.package, nullptr, opened.engine), "f32"); });
+  };
+  const auto nothing = [](Seq2SeqConfig&) {};
+  EXPECT_THAT(message({{"relative_attention_max_distance", 10}}, nothing),
+              ::testing::HasSubstr("relative_attention_max_distance is 10, llama.cpp takes 128: use --format hf"));
+  EXPECT_THAT(message({{"feed_forward_proj", GetParam() == "t5" ? "silu" : "gated-silu"}}, nothing),
+              ::testing::HasSubstr("has the activation relu, or gelu_new with a gate"));
+  EXPECT_THAT(message({}, [](Seq2SeqConfig& config) { config.decoder_layers = 4; }),
+              ::testing::HasSubstr("whose decoder has more layers (4) than its encoder (3)"));
+  EXPECT_THAT(message({}, [](Seq2SeqConfig& config) { config.architecture = "bart"; }),
+              ::testing::HasSubstr("GGUF has no architecture for bart"));
+  EXPECT_FALSE(fs::exists(folder_ / "never.gguf"));
+}
+
+// What llama.cpp's converter writes: it does not say how logits are scaled.
+TEST(Seq2SeqGgufFiles, OfAConverterAreRead) {
+  const fs::path path = fs::temp_directory_path() / fmt::format("instruct-t5-{}.gguf", ::getpid());
+  const auto config_of = [&](std::uint32_t heads, bool head) {
+    formats::GgufWriter writer;
+    writer.set("general.architecture", std::string("t5"));
+    for (const auto& [key, value] :
+         std::vector<std::pair<const char*, std::uint32_t>>{{"block_count", 2},
+                                                            {"embedding_length", 64},
+                                                            {"feed_forward_length", 32},
+                                                            {"attention.head_count", heads},
+                                                            {"attention.key_length", 8},
+                                                            {"attention.relative_buckets_count", 32}})
+      writer.set(std::string("t5.") + key, value);
+    writer.set("t5.attention.layer_norm_rms_epsilon", 1e-6F);
+    const auto add = [&](const char* name) {
+      writer.add(name, {3, 64}, DType::kF32, [] {
+        return Tensor::zeros({3, 64}, DType::kF32, *tensor::make_host_allocator());
+      });
+    };
+    add("token_embd.weight");
+    if (head) add("output.weight");
+    writer.write(path);
+    const auto file = formats::GgufFile::open(path);
+    Seq2SeqConfig config = seq2seq_config_from_gguf(*file);
+    config.check("x.gguf");
+    return config;
+  };
+  const Seq2SeqConfig tied = config_of(4, false);
+  EXPECT_EQ(tied.architecture, "t5");
+  EXPECT_EQ(tied.output_scale, 0.125F);
+  EXPECT_EQ(tied.decoder_layers, 2);
+  EXPECT_EQ(tied.activation, ops::Activation::kRelu);
+  EXPECT_EQ(config_of(4, true).output_scale, 1.0F);
+  EXPECT_THAT(message_of([&] { config_of(0, true); }),
+              ::testing::HasSubstr("x.gguf: the number of attention heads is 0"));
+  EXPECT_THAT(message_of([&] { config_of(1U << 31U, true); }), ::testing::HasSubstr("the number of attention heads"));
+  fs::remove(path);
 }
 
 // Every distance of transformers' T5Attention._relative_position_bucket (tests/goldens/seq2seq/buckets.py).

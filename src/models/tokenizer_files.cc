@@ -1,5 +1,7 @@
 #include "models/tokenizer_files.h"
 
+#include <algorithm>
+#include <cmath>
 #include <initializer_list>
 
 #include "base/error.h"
@@ -90,6 +92,9 @@ void read_unigram(const formats::GgufFile& file, TokenizerSpec& spec) {
   spec.alphabet = tokenizers::Alphabet::kCharacters;
   spec.space_symbol = kSpaceSymbol;
   for (const double score : file.numbers_or_empty("tokenizer.ggml.scores")) spec.scores.push_back(score);
+  // What fills up the vocabulary is no token that text can become, and no unlikeliest one.
+  for (std::size_t i = std::min(spec.scores.size(), spec.kinds.size()); i-- > 0 && spec.kinds[i] == TokenKind::kUnused;)
+    spec.scores[i] = std::nan("");
   std::string charsmap;
   for (const std::int64_t byte : file.integers_or_empty("tokenizer.ggml.precompiled_charsmap"))
     charsmap += static_cast<char>(byte & 0xFF);

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "models/export_parts.h"
 #include "models/test_support.h"
 #include "tokenizers/sentence_piece.h"
 
@@ -148,6 +149,45 @@ TEST_F(TokenizerFiles, GgufKeepsUnigramWithItsCharsmap) {
     same += tokenizer.encode_plain(text).size() == official.encode_plain(text).size();
   EXPECT_GE(same + 2, texts.size());  // ties are decided in f64 there
   EXPECT_EQ(tokenizer.encode_input("a").tokens.back().id, 2);
+}
+
+// Written from a folder, and from there once more.
+TEST_F(TokenizerFiles, UnigramGoesToGgufAndBack) {
+  const auto written = [&](Package& package) {
+    formats::GgufWriter writer;
+    writer.set("general.architecture", std::string("t5"));
+    set_tokenizer(writer, package);
+    writer.write(folder_ / "t5.gguf");
+    return formats::GgufFile::open(folder_ / "t5.gguf");
+  };
+  for (const char* kind : {"", "T5Tokenizer"}) {
+    Package package;
+    tokenizers::TokenizerSpec spec = tokenizers::spec_from_sentence_piece(
+        golden_bytes("t5.model"), Value::object({{"tokenizer_class", kind}}), "t5.model");
+    spec.keeps_single = false;  // ties are decided in f64 there
+    package.tokenizer = std::make_unique<Tokenizer>(std::move(spec));
+    package.config.vocabulary = package.tokenizer->vocabulary_size() + 5;
+    package.gguf = written(package);
+    const Tokenizer once = open_tokenizer(folder_ / "t5.gguf");
+    written(package);
+    const Tokenizer twice = open_tokenizer(folder_ / "t5.gguf");
+    EXPECT_EQ(once.vocabulary_size(), package.config.vocabulary);
+    EXPECT_FALSE(once.spec().normalisers.empty());
+    for (const std::string& text : lines()) {
+      const auto expected = ids_of(package.tokenizer->encode_input(text).tokens);
+      EXPECT_EQ(ids_of(twice.encode_input(text).tokens), ids_of(once.encode_input(text).tokens)) << text;
+      // By words the charsmap is applied as the official library does, cluster by cluster, and a mark is not doubled.
+      const bool plain = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz .,") == std::string::npos;
+      if (*kind == 0 || plain) {
+        EXPECT_EQ(ids_of(once.encode_input(text).tokens), expected) << text;
+      }
+    }
+  }
+  Package bytes;
+  bytes.tokenizer =
+      std::make_unique<Tokenizer>(tokenizers::spec_from_tokenizer_json(golden("unigram-bytes.json"), nullptr, "bytes"));
+  EXPECT_THAT(message_of([&] { written(bytes); }),
+              HasSubstr("bytes: llama.cpp has no words for how this tokenizer prepares text"));
 }
 
 }  // namespace

@@ -127,6 +127,42 @@ TEST_P(EncoderDecoders, WhatTheyCannotDoIsRefusedByName) {
   EXPECT_THAT(sampled.err, HasSubstr("temperature"));
 }
 
+// A copy of the golden whose distances end where llama.cpp's do.
+TEST(EncoderDecoderGguf, AnswersAndLearnsAsTheFolder) {
+  const Folder folder;
+  const std::string model = folder / "t5";
+  std::filesystem::copy(golden("t5-gated"), model, std::filesystem::copy_options::recursive);
+  std::string config = content_of(model + "/config.json");
+  const std::string distance = "\"relative_attention_max_distance\": 10";
+  config.replace(config.find(distance), distance.size(), "\"relative_attention_max_distance\": 128");
+  folder.write("t5/config.json", config);
+  const std::string set = folder.write("notes.iset.yaml", kSet);
+  const std::string rows = folder.write("rows.jsonl", kRows);
+  const std::string gguf = folder / "t5.gguf";
+  const Outcome exported = run({"export", "--model", model, "--format", "gguf", "--quantize", "f32", "--output", gguf});
+  ASSERT_EQ(exported.code, 0) << exported.err;
+  EXPECT_THAT(exported.err, HasSubstr("NFKC"));
+  std::vector<std::string> answers;
+  for (const std::string& path : {model, gguf}) {
+    const Outcome asked = run({"eval", "--model", path, "--instructions", set, "--data", rows, "--num-beams", "2",
+                               "--dtype", "f32", "--likelihood", "--json"});
+    ASSERT_EQ(asked.code, 0) << asked.err;
+    answers.push_back(asked.out);
+  }
+  EXPECT_EQ(answers[0], answers[1]);
+  EXPECT_THAT(run({"inspect", gguf}).out, HasSubstr("3 that read, 2 that write"));
+  std::vector<double> losses;
+  for (const std::string& path : {model, gguf}) {
+    const std::string output = folder / (path == gguf ? "from-gguf" : "from-folder");
+    const Outcome trained = run({"train", "--model_name_or_path", path, "--instructions", set, "--dataset", rows,
+                                 "--max_steps", "3", "--dtype", "f32", "--logging_steps", "3", "--output_dir", output});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    const Outcome log{.code = 0, .out = content_of(output + "/trainer_log.jsonl"), .err = {}};
+    losses.push_back(log.json_lines().back().at("loss").as_double());
+  }
+  EXPECT_EQ(losses[0], losses[1]);
+}
+
 TEST(EncoderDecoderTexts, SpansAreLeftOutOfPlainText) {
   const Folder folder;
   std::string texts;
