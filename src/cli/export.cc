@@ -32,10 +32,10 @@ tensor::DType stored_type(const std::string& name) {
 }
 
 // Encoder and heads.
-void export_encoder(const Options& options, tensor::DType stored) {
-  if (options.format != "hf") {
-    raise(ErrorCategory::kUnsupported, "--format {}: '{}' is an encoder, which is written as hf", options.format,
-          options.model.model);
+void export_encoder(const Options& options, const models::GgufType& gguf, tensor::DType stored) {
+  if (options.format != "hf" && options.format != "gguf") {
+    raise(ErrorCategory::kUnsupported, "--format {}: '{}' is an encoder, which is written as hf or gguf",
+          options.format, options.model.model);
   }
   // In f32, so that the opened weights are what the files hold.
   const auto session = open_text_session({.model = options.model.model,
@@ -44,9 +44,16 @@ void export_encoder(const Options& options, tensor::DType stored) {
                                           .dtype = "f32",
                                           .threads = options.model.threads,
                                           .without = TextSessionOptions::Without::kStored});
+  const models::WeightLookup weights = models::merged_weights(*session->model, &session->adapter, *session->engine);
+  if (options.format == "gguf") {
+    if (!session->model->tasks().empty())
+      log_warning("GGUF has no place for heads: the encoder is written alone, for embeddings");
+    models::write_gguf_encoder(options.output, session->package, session->mean_pooling, weights,
+                               {gguf, session->engine->threads()});
+    return;
+  }
   AtomicFolder folder(options.output, options.overwrite ? Existing::kReplace : Existing::kRefuse);
-  models::write_text_model(folder.path(), session->package, *session->model, session->mean_pooling,
-                           models::merged_weights(*session->model, &session->adapter, *session->engine), stored);
+  models::write_text_model(folder.path(), session->package, *session->model, session->mean_pooling, weights, stored);
   folder.commit();
 }
 
@@ -88,7 +95,7 @@ void run(const Options& options) {
   const char* usual = encoder ? "f32" : "bf16";
   const tensor::DType stored = stored_type(quantise.empty() || options.format == "gguf" ? usual : quantise);
   if (encoder) {
-    export_encoder(options, stored);
+    export_encoder(options, gguf, stored);
   } else {
     export_model(options, gguf, stored);
   }

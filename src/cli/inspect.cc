@@ -89,6 +89,10 @@ Weights weights_of(const std::vector<models::NamedWeight>& weights) {
   return found;
 }
 
+const char* file_kind(const models::Package& package) {
+  return package.gguf != nullptr ? "GGUF" : "Hugging Face folder";
+}
+
 Value encoder_value(const models::Package& package) {
   const models::EncoderConfig& config = package.encoder->config();
   const Weights weights = weights_of(package.encoder->weights());
@@ -101,7 +105,7 @@ Value encoder_value(const models::Package& package) {
                                                  task.kind == models::TextKind::kTags ? "tags" : "labels"));
   }
   return Value::object({{"kind", "encoder"},
-                        {"file", "Hugging Face folder"},
+                        {"file", file_kind(package)},
                         {"architecture", config.architecture},
                         {"parameters", weights.parameters},
                         {"layers", config.layers},
@@ -124,6 +128,7 @@ Value seq2seq_value(const models::Package& package) {
   const auto token = [&](std::int32_t id) { return fmt::format("{} ({})", package.tokenizer->token_bytes(id), id); };
   return Value::object(
       {{"kind", "encoder-decoder"},
+       {"file", file_kind(package)},
        {"architecture", config.architecture},
        {"parameters", weights.parameters},
        {"layers", fmt::format("{} that read, {} that write", config.layers, config.decoder_layers)},
@@ -153,7 +158,7 @@ Value model_value(const fs::path& path) {
   const models::LlamaConfig& config = package.config;
   Value value =
       Value::object({{"kind", "model"},
-                     {"file", package.gguf != nullptr ? "GGUF" : "Hugging Face folder"},
+                     {"file", file_kind(package)},
                      {"architecture", config.architecture},
                      {"parameters", weights.parameters},
                      {"layers", config.layers},

@@ -129,6 +129,10 @@ std::unique_ptr<Session> open_session(const ModelOptions& options, const models:
   if (!options.instructions.empty()) session->set = instructions::load_instruction_set(options.instructions);
   session->package =
       models::open_package(options.model, models::PackageParts::kAll, chosen, session->engine->allocator());
+  if (session->package.encoder != nullptr && session->package.gguf != nullptr) {
+    raise(ErrorCategory::kUnsupported, "'{}' is an encoder as GGUF, which is for 'embed': take its Hugging Face folder",
+          options.model);
+  }
   if (session->package.encoder != nullptr) {
     raise(ErrorCategory::kUnsupported,
           "'{}' is an encoder ({}), which writes no text: encoders have train, eval and score with an instruction set, "

@@ -6,7 +6,9 @@
 
 #include "base/error.h"
 #include "formats/safetensors.h"
+#include "models/encoder_gguf.h"
 #include "models/encoder_head.h"
+#include "models/export.h"
 #include "models/sources.h"
 #include "models/test_support.h"
 #include "ops/cross_entropy.h"
@@ -108,6 +110,71 @@ TEST_P(EncoderParity, HeadsGiveTheOfficialScores) {
                           expected_->tensor(fmt::format("masked.{}", row)).to_floats()),
               1e-4F);
   }
+}
+
+// By the names of its converter; positions from the first that a token takes.
+TEST(EncoderGguf, HasWhatLlamaCppAsksFor) {
+  const std::vector<std::pair<std::string, std::string>> roberta{
+      {"roberta.embeddings.word_embeddings.weight", "token_embd.weight"},
+      {"roberta.embeddings.token_type_embeddings.weight", "token_types.weight"},
+      {"roberta.embeddings.LayerNorm.bias", "token_embd_norm.bias"},
+      {"roberta.encoder.layer.1.attention.self.key.weight", "blk.1.attn_k.weight"},
+      {"roberta.encoder.layer.1.attention.self.value.bias", "blk.1.attn_v.bias"},
+      {"roberta.encoder.layer.1.attention.output.dense.weight", "blk.1.attn_output.weight"},
+      {"roberta.encoder.layer.1.attention.output.LayerNorm.weight", "blk.1.attn_output_norm.weight"},
+      {"roberta.encoder.layer.2.intermediate.dense.weight", "blk.2.ffn_up.weight"},
+      {"roberta.encoder.layer.2.output.dense.bias", "blk.2.ffn_down.bias"},
+      {"roberta.encoder.layer.2.output.LayerNorm.weight", "blk.2.layer_output_norm.weight"}};
+  const std::vector<std::pair<std::string, std::string>> distilbert{
+      {"distilbert.transformer.layer.1.attention.q_lin.weight", "blk.1.attn_q.weight"},
+      {"distilbert.transformer.layer.1.sa_layer_norm.weight", "blk.1.attn_output_norm.weight"},
+      {"distilbert.transformer.layer.1.ffn.lin2.weight", "blk.1.ffn_down.weight"},
+      {"distilbert.transformer.layer.1.output_layer_norm.bias", "blk.1.layer_output_norm.bias"}};
+  for (const bool first : {true, false}) {
+    Opened opened(golden_encoder(first ? "roberta" : "distilbert"));
+    const Package& package = opened.package;
+    const fs::path path = fs::temp_directory_path() / fmt::format("instruct-encoder-{}.gguf", ::getpid());
+    write_gguf_encoder(path, package, first, [&](const std::string& name) { return package.encoder_source->get(name); },
+                       {gguf_type("f32"), opened.engine.threads()});
+    const auto file = formats::GgufFile::open(path);
+    for (const auto& [ours, theirs] : first ? roberta : distilbert)
+      EXPECT_EQ(file->tensor(theirs).to_floats(), package.encoder_source->get(ours).to_floats()) << theirs;
+    EXPECT_EQ(file->integer("bert.context_length"), 64);
+    EXPECT_EQ(file->tensor("position_embd.weight").dim(0), 64);
+    EXPECT_EQ(file->has_tensor("token_types.weight"), first);
+    EXPECT_FALSE(file->boolean_or("bert.attention.causal", true));
+    EXPECT_EQ(has_mean_pooling(*file), first);
+    const Opened back(path);
+    EXPECT_EQ(back.package.encoder->config().first_position, 0);
+    EXPECT_EQ(back.package.config.vocabulary, package.config.vocabulary);
+    fs::remove(path);
+  }
+}
+
+TEST(EncoderConfiguration, OfGgufIsReadOrRefused) {
+  const fs::path path = fs::temp_directory_path() / fmt::format("instruct-bert-{}.gguf", ::getpid());
+  const auto message = [&](std::uint32_t context, std::uint32_t heads) {
+    formats::GgufWriter writer;
+    writer.set("general.architecture", std::string("bert"));
+    for (const auto& [key, value] : std::vector<std::pair<const char*, std::uint32_t>>{{"block_count", 2},
+                                                                                       {"embedding_length", 8},
+                                                                                       {"feed_forward_length", 16},
+                                                                                       {"attention.head_count", heads},
+                                                                                       {"context_length", context}})
+      writer.set(std::string("bert.") + key, value);
+    writer.set("bert.attention.layer_norm_epsilon", 1e-12F);
+    for (const char* name : {"token_embd.weight", "position_embd.weight"})
+      writer.add(name, {3, 8}, DType::kF32, [] {
+        return Tensor::zeros({3, 8}, DType::kF32, *tensor::make_host_allocator());
+      });
+    writer.write(path);
+    return message_of([&] { encoder_config_from_gguf(*formats::GgufFile::open(path)).check("x.gguf"); });
+  };
+  EXPECT_EQ(message(3, 2), "no error");
+  EXPECT_NE(message(4, 2).find("bert.context_length is 4, and position_embd has 3 rows"), std::string::npos);
+  EXPECT_NE(message(3, 0).find("x.gguf: the number of attention heads is 0"), std::string::npos);
+  EXPECT_NE(message(3, 3).find("x.gguf: the hidden size modulo"), std::string::npos);
+  fs::remove(path);
 }
 
 TEST(EncoderConfiguration, OfBigBirdIsReadOrRefused) {

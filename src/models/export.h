@@ -36,6 +36,11 @@ struct GgufOptions {
 void write_gguf(const std::filesystem::path& path, const Package& package, const std::string& chat_template,
                 const WeightLookup& weights, const GgufOptions& options);
 
+// Writes an encoder that llama.cpp embeds texts with, without heads; f32, f16 or bf16. Raises Unsupported for a family
+// that it does not know or that this program does not write.
+void write_gguf_encoder(const std::filesystem::path& path, const Package& package, bool mean_pooling,
+                        const WeightLookup& weights, const GgufOptions& options);
+
 // Writes the adapter alone as a GGUF LoRA file. rsLoRA and alpha patterns are folded into B.
 void write_gguf_lora(const std::filesystem::path& path, const Package& package, const LoadedAdapter& adapter);
 

@@ -90,6 +90,7 @@ struct Preparation {
   bool squeeze = false;  // and several become one
 };
 
+constexpr const char* kContinued = "##";
 constexpr const char* kMark = "\xE2\x96\x81";  // SentencePiece's space
 
 // One step of it; false for one that llama.cpp has no words for.
@@ -173,6 +174,27 @@ void set_unigram(formats::GgufWriter& writer, const tokenizers::TokenizerSpec& s
     writer.set(kCharsmapKey, std::vector<std::uint8_t>(preparation.charsmap.begin(), preparation.charsmap.end()));
 }
 
+// WordPiece as llama.cpp knows it: uncased, what begins a word spelled with the mark and what goes on without "##".
+tokenizers::TokenizerSpec word_piece_of(const tokenizers::TokenizerSpec& spec) {
+  using tokenizers::NormaliserKind;
+  std::vector<NormaliserKind> kinds;
+  for (const auto& step : spec.normalisers) kinds.push_back(step.kind);
+  std::sort(kinds.begin(), kinds.end());
+  const std::vector<NormaliserKind> uncased{NormaliserKind::kLowercase, NormaliserKind::kBertClean,
+                                            NormaliserKind::kBertChinese, NormaliserKind::kBertAccents};
+  if (kinds != uncased || spec.continuing_prefix != kContinued)
+    raise(ErrorCategory::kUnsupported,
+          "{}: llama.cpp lowers all letters and takes off accents before WordPiece, this tokenizer does not",
+          spec.name);
+  tokenizers::TokenizerSpec respelled = spec;
+  for (std::size_t i = 0; i < spec.tokens.size(); ++i) {
+    std::string& token = respelled.tokens[i];
+    if (spec.kinds[i] != TokenKind::kNormal) continue;
+    token = token.starts_with(kContinued) ? token.substr(std::string_view(kContinued).size()) : kMark + token;
+  }
+  return respelled;
+}
+
 // Of a GGUF source: what it says of its tokenizer, and of itself where that is still so.
 void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
   for (const auto& [key, value] : file.metadata()) {
@@ -207,14 +229,21 @@ void copy_metadata(formats::GgufWriter& writer, const formats::GgufFile& file) {
 
 void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
   if (package.gguf != nullptr) return copy_metadata(writer, *package.gguf);
-  const tokenizers::TokenizerSpec& spec = package.tokenizer->spec();
   using tokenizers::ModelKind;
-  if (spec.model == ModelKind::kWordPiece)
-    raise(ErrorCategory::kUnsupported, "{}: this program writes no tokenizer of WordPiece into GGUF files", spec.name);
+  const bool words = package.tokenizer->spec().model == ModelKind::kWordPiece;
+  const tokenizers::TokenizerSpec& spec = words ? word_piece_of(package.tokenizer->spec()) : package.tokenizer->spec();
+  const auto id = [&](const char* key, std::optional<std::int32_t> value) {
+    if (value) writer.set(key, static_cast<std::uint32_t>(*value));
+  };
   const bool unigram = spec.model == ModelKind::kUnigram;
   const bool bytes = spec.alphabet == tokenizers::Alphabet::kBytes;
-  writer.set("tokenizer.ggml.model", std::string(unigram ? "t5" : bytes ? "gpt2" : "llama"));
-  if (unigram) {
+  writer.set("tokenizer.ggml.model", std::string(words ? "bert" : unigram ? "t5" : bytes ? "gpt2" : "llama"));
+  if (words) {
+    writer.set("tokenizer.ggml.pre", std::string("default"));
+    id("tokenizer.ggml.cls_token_id", spec.bos);
+    id("tokenizer.ggml.seperator_token_id", spec.eos);  // as it is spelled there
+    id("tokenizer.ggml.mask_token_id", package.tokenizer->mask());
+  } else if (unigram) {
     set_unigram(writer, spec, package.config.vocabulary);
   } else if (bytes) {
     std::vector<std::string> merges;
@@ -234,9 +263,6 @@ void set_tokenizer(formats::GgufWriter& writer, const Package& package) {
     log_warning("GGUF cannot say that token '{}' takes white space with it or stands alone: it is written without that",
                 spec.tokens[static_cast<std::size_t>(rule.id)]);
   }
-  const auto id = [&](const char* key, std::optional<std::int32_t> value) {
-    if (value) writer.set(key, static_cast<std::uint32_t>(*value));
-  };
   id("tokenizer.ggml.bos_token_id", spec.bos);
   id("tokenizer.ggml.eos_token_id", spec.eos);
   id("tokenizer.ggml.padding_token_id", spec.pad);

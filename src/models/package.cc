@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/stopwatch.h"
+#include "models/encoder_gguf.h"
 #include "models/seq2seq_gguf.h"
 #include "models/sources.h"
 #include "models/tokenizer_files.h"
@@ -31,6 +32,18 @@ std::string folder_template(const fs::path& folder, const Value& config) {
   return {};
 }
 
+ModelSizes sizes_of(const EncoderConfig& config) {
+  return {.architecture = config.architecture,
+          .layers = config.layers,
+          .width = config.width,
+          .feed_forward_width = config.feed_forward_width,
+          .heads = config.heads,
+          .key_value_heads = config.heads,
+          .head_width = config.head_width(),
+          .vocabulary = config.vocabulary,
+          .context_length = config.context_length};
+}
+
 // The sizes and whether the head is the embedding, where the rest of the program looks for them.
 void note_sizes(Package& package) {
   static_cast<ModelSizes&>(package.config) = *package.seq2seq;
@@ -48,38 +61,34 @@ void make_seq2seq(Package& package, const WeightSource& source, const WeightOpti
 void open_gguf(Package& package, PackageParts parts, const WeightOptions& options, tensor::Allocator& allocator) {
   Stopwatch watch;
   package.gguf = formats::GgufFile::open(package.path);
-  if (is_seq2seq(*package.gguf)) {
+  std::optional<EncoderConfig> encoder;
+  if (is_encoder(*package.gguf)) {
+    encoder = encoder_config_from_gguf(*package.gguf);
+    encoder->check(package.path.string());
+    static_cast<ModelSizes&>(package.config) = sizes_of(*encoder);
+  } else if (is_seq2seq(*package.gguf)) {
     package.seq2seq = seq2seq_config_from_gguf(*package.gguf);
     package.seq2seq->check(package.path.string());
     note_sizes(package);
   } else {
     package.config = config_from_gguf(*package.gguf);
   }
-  const auto source = make_gguf_source(package);
+  auto source = encoder ? make_encoder_source(package.gguf) : make_gguf_source(package);
   if (parts == PackageParts::kAll) source->read_ahead();
   package.seconds.files = watch.lap();
   package.tokenizer = std::make_unique<tokenizers::Tokenizer>(spec_of_gguf(*package.gguf));
   package.chat_template = package.gguf->text_or("tokenizer.chat_template", "");
   package.seconds.tokenizer = watch.lap();
   if (parts == PackageParts::kTokenizer) return;
-  if (package.seq2seq) {
+  if (encoder) {
+    package.encoder_source = std::move(source);
+    package.encoder = std::make_unique<Encoder>(*encoder, *package.encoder_source, options, allocator);
+  } else if (package.seq2seq) {
     make_seq2seq(package, *source, options, allocator);
   } else {
     package.model = std::make_unique<Llama>(package.config, *source, options, allocator);
   }
   package.seconds.weights = watch.lap();
-}
-
-ModelSizes sizes_of(const EncoderConfig& config) {
-  return {.architecture = config.architecture,
-          .layers = config.layers,
-          .width = config.width,
-          .feed_forward_width = config.feed_forward_width,
-          .heads = config.heads,
-          .key_value_heads = config.heads,
-          .head_width = config.head_width(),
-          .vocabulary = config.vocabulary,
-          .context_length = config.context_length};
 }
 
 const std::string* model_type_of(const Value& config) {

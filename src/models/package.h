@@ -45,7 +45,7 @@ struct Package {
 // Whether the folder at `path` holds an encoder. False where there is no configuration to tell.
 bool is_encoder(const std::filesystem::path& path);
 
-// The weights of an opened GGUF file, by Hugging Face's names.
+// The weights of an opened GGUF file that writes text, by Hugging Face's names.
 std::unique_ptr<WeightSource> make_gguf_source(const Package& package);
 
 enum class PackageParts { kAll, kTokenizer };

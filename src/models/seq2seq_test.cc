@@ -304,6 +304,29 @@ TEST_P(Seq2SeqGguf, WhatItCannotSayIsRefused) {
   EXPECT_FALSE(fs::exists(folder_ / "never.gguf"));
 }
 
+// By the names of its converter.
+TEST(Seq2SeqGgufFiles, NameTensorsAsLlamaCppDoes) {
+  for (const auto& [ours, theirs] : std::vector<std::pair<std::string, std::string>>{
+           {"shared", "token_embd"},
+           {"lm_head", "output"},
+           {"encoder.final_layer_norm", "enc.output_norm"},
+           {"encoder.block.0.layer.0.SelfAttention.relative_attention_bias", "enc.blk.0.attn_rel_b"},
+           {"encoder.block.12.layer.0.SelfAttention.o", "enc.blk.12.attn_o"},
+           {"encoder.block.1.layer.0.layer_norm", "enc.blk.1.attn_norm"},
+           {"encoder.block.1.layer.1.layer_norm", "enc.blk.1.ffn_norm"},
+           {"encoder.block.1.layer.1.DenseReluDense.wi", "enc.blk.1.ffn_up"},
+           {"encoder.block.1.layer.1.DenseReluDense.wi_0", "enc.blk.1.ffn_gate"},
+           {"decoder.block.1.layer.2.DenseReluDense.wi_1", "dec.blk.1.ffn_up"},
+           {"decoder.block.1.layer.2.DenseReluDense.wo", "dec.blk.1.ffn_down"},
+           {"decoder.block.1.layer.0.SelfAttention.v", "dec.blk.1.attn_v"},
+           {"decoder.block.1.layer.1.EncDecAttention.k", "dec.blk.1.cross_attn_k"},
+           {"decoder.block.1.layer.1.layer_norm", "dec.blk.1.cross_attn_norm"},
+           {"decoder.block.1.layer.2.layer_norm", "dec.blk.1.ffn_norm"}})
+    EXPECT_EQ(seq2seq_gguf_name(ours + ".weight"), theirs + ".weight");
+  EXPECT_THROW(seq2seq_gguf_name("encoder.block.1.layer.0.SelfAttention.x.weight"), Error);
+  EXPECT_THROW(seq2seq_gguf_name("encoder.block.1"), Error);
+}
+
 // What llama.cpp's converter writes: it does not say how logits are scaled.
 TEST(Seq2SeqGgufFiles, OfAConverterAreRead) {
   const fs::path path = fs::temp_directory_path() / fmt::format("instruct-t5-{}.gguf", ::getpid());

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "formats/safetensors.h"
+#include "models/encoder_gguf.h"
 #include "models/export_parts.h"
 #include "models/tokenizer_files.h"
 
@@ -200,6 +201,7 @@ Value text_model_description(const TextModel& model, bool mean_pooling) {
 }
 
 bool stored_mean_pooling(const Package& package) {
+  if (package.gguf != nullptr) return has_mean_pooling(*package.gguf);
   if (const auto mean = mean_pooling_of_file(package.path / "instruct.json")) return *mean;
   const Value* pooling = package.hugging_face_config.find("classifier_pooling");
   if (pooling != nullptr && pooling->is_string()) return pooling->as_string() == "mean";

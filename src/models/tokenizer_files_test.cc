@@ -85,14 +85,19 @@ TEST_F(TokenizerFiles, WithoutAnyItIsSaidWhichWouldDo) {
   EXPECT_THAT(message(), HasSubstr("tokenizer_class ''"));
 }
 
-// As llama.cpp's converter spells it: "▁" before the first part of a word, nothing before the others.
-TEST_F(TokenizerFiles, GgufKeepsWordPieceWithoutItsPrefix) {
-  Value json = golden("bert.json");
+// Without the tokens that users added, whose rules GGUF has no words for.
+Value without_user_tokens(Value json) {
   Value added = Value::array();
   for (const Value& token : json.at("added_tokens").as_array()) {
     if (token.at("special").as_bool()) added.push(token);
   }
   json.set("added_tokens", added);
+  return json;
+}
+
+// As llama.cpp's converter spells it: "▁" before the first part of a word, nothing before the others.
+TEST_F(TokenizerFiles, GgufKeepsWordPieceWithoutItsPrefix) {
+  const Value json = without_user_tokens(golden("bert.json"));
   const Value& vocabulary = json.at("model").at("vocab");
   std::vector<std::string> tokens(vocabulary.size());
   std::vector<std::int32_t> types(tokens.size(), 1);
@@ -116,6 +121,29 @@ TEST_F(TokenizerFiles, GgufKeepsWordPieceWithoutItsPrefix) {
     EXPECT_EQ(ids_of(tokenizer.encode_input(text, "b").tokens), ids_of(official.encode_input(text, "b").tokens))
         << text;
   }
+}
+
+TEST_F(TokenizerFiles, WordPieceGoesToGgufAndBack) {
+  const auto written = [&](const char* name) {
+    Package package;
+    package.tokenizer = std::make_unique<Tokenizer>(
+        tokenizers::spec_from_tokenizer_json(without_user_tokens(golden(name)), nullptr, name));
+    package.config.vocabulary = package.tokenizer->vocabulary_size();
+    formats::GgufWriter writer;
+    writer.set("general.architecture", std::string("bert"));
+    set_tokenizer(writer, package);
+    writer.write(folder_ / "bert.gguf");
+    return std::move(package.tokenizer);
+  };
+  const auto official = written("bert.json");
+  const Tokenizer tokenizer = open_tokenizer(folder_ / "bert.gguf");
+  EXPECT_EQ(tokenizer.mask(), official->mask());
+  for (const std::string& text : lines()) {
+    EXPECT_EQ(ids_of(tokenizer.encode_input(text, "b").tokens), ids_of(official->encode_input(text, "b").tokens))
+        << text;
+  }
+  EXPECT_THAT(message_of([&] { written("bert-cased.json"); }),
+              HasSubstr("bert-cased.json: llama.cpp lowers all letters and takes off accents before WordPiece"));
 }
 
 TEST_F(TokenizerFiles, GgufKeepsUnigramWithItsCharsmap) {

@@ -150,7 +150,7 @@ TEST(EncoderDecoderGguf, AnswersAndLearnsAsTheFolder) {
     answers.push_back(asked.out);
   }
   EXPECT_EQ(answers[0], answers[1]);
-  EXPECT_THAT(run({"inspect", gguf}).out, HasSubstr("3 that read, 2 that write"));
+  EXPECT_THAT(run({"inspect", gguf}).out, AllOf(HasSubstr("GGUF"), HasSubstr("3 that read, 2 that write")));
   std::vector<double> losses;
   for (const std::string& path : {model, gguf}) {
     const std::string output = folder / (path == gguf ? "from-gguf" : "from-folder");

@@ -220,6 +220,38 @@ TEST_P(MergedEncoders, AnswerAsBaseAndAdapterDo) {
               0.1);
 }
 
+// As GGUF, the encoder alone.
+TEST_P(MergedEncoders, EmbedFromGgufAsFromTheFolder) {
+  const std::string adapter = folder_ / "adapter";
+  ASSERT_EQ(adapted(set_, folder_.write("rows.jsonl", kLabels), adapter).code, 0);
+  ASSERT_EQ(exported(adapter).code, 0);
+  const std::string file = folder_ / "m.gguf";
+  const auto to_gguf = [&](const char* type) {
+    return run({"export", "--model", base(), "--adapter", adapter, "--format", "gguf", "--quantize", type, "--output",
+                file, "--overwrite"});
+  };
+  const Outcome made = to_gguf("f32");
+  if (GetParam() == "big-bird" || GetParam() == "modernbert") {
+    EXPECT_EQ(made.code, 6);
+    EXPECT_THAT(made.err, HasSubstr("are those of BERT, DistilBERT, RoBERTa and XLM-RoBERTa here"));
+    EXPECT_FALSE(std::filesystem::exists(file));
+    return;
+  }
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_THAT(made.err, HasSubstr("GGUF has no place for heads"));
+  const std::string texts = folder_.write("t.txt", "A tool to read mail.\nGames for the console. 数据库\n");
+  const auto embedded = [&](const std::string& model) {
+    const Outcome outcome = run({"embed", "--data", texts, "--model", model, "--dtype", "f32"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.out;
+  };
+  EXPECT_EQ(embedded(file), embedded(folder_ / "merged"));
+  EXPECT_NE(embedded(file), embedded(base()));
+  EXPECT_THAT(to_gguf("q8_0").err, HasSubstr("GGUF files of encoders take f32, f16 or bf16"));
+  EXPECT_THAT(run({"eval", "--model", file, "--instructions", set_, "--data", folder_ / "rows.jsonl"}).err,
+              HasSubstr("is an encoder as GGUF, which is for 'embed'"));
+}
+
 TEST_P(MergedEncoders, AreWhatTransformersCallsThem) {
   const std::string one =
       folder_.write("one.iset.yaml", std::string(kSet).substr(0, std::string(kSet).find("  tags:")));
@@ -285,9 +317,9 @@ TEST_F(Encoders, SayWhatTheyCannotDo) {
                   .err,
               HasSubstr("are what encoders can"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "o"));
-  const Outcome gguf = run({"export", "--model", kEncoder, "--format", "gguf", "--output", folder_ / "m.gguf"});
-  EXPECT_EQ(gguf.code, 6);
-  EXPECT_THAT(gguf.err, HasSubstr("is an encoder, which is written as hf"));
+  const Outcome peft = run({"export", "--model", kEncoder, "--format", "peft", "--output", folder_ / "peft"});
+  EXPECT_EQ(peft.code, 6);
+  EXPECT_THAT(peft.err, HasSubstr("is an encoder, which is written as hf or gguf"));
 }
 
 }  // namespace
