@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <thread>
 
 #include "base/cancel.h"
 #include "base/error.h"
@@ -225,6 +227,21 @@ TEST(Memory, OfThisProcessAndMachine) {
   EXPECT_LE(resident_bytes(), peak_resident_bytes() + (1 << 20));
   EXPECT_GT(machine_bytes(), peak_resident_bytes());
   EXPECT_GT(available_bytes(), 0);
+}
+
+// Handlers of a program run on the threads it made itself (see cancel.h); faults are still a thread's own.
+TEST(ThreadPool, ItsThreadsTakeNoSignals) {
+  ThreadPool pool(4);
+  std::atomic<int> wrong{0};
+  for (int round = 0; round < 50; ++round) {
+    pool.run(64, [&wrong, caller = std::this_thread::get_id()](std::int64_t) {
+      sigset_t set;
+      pthread_sigmask(SIG_SETMASK, nullptr, &set);
+      const bool blocked = sigismember(&set, SIGINT) == 1 && sigismember(&set, SIGTERM) == 1;
+      if (blocked != (std::this_thread::get_id() != caller) || sigismember(&set, SIGSEGV) == 1) ++wrong;
+    });
+  }
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(ThreadPool, IdleRunsNothing) {

@@ -7,6 +7,10 @@ namespace instruct {
 
 // Installs handlers for SIGINT and SIGTERM: the first sets the flag and interrupts a waiting read, the second of its
 // kind ends the process at once.
+//
+// Handlers run on a stack of their own (SA_ONSTACK), and so must those of every program that computes with this code:
+// oneDNN before 3.11.2 uses the stack pointer as a pointer into the heap in its products of f32 (its issue 4845), and
+// what the system pushes there for a handler overwrites other memory. Threads of a ThreadPool take no such signals.
 void install_cancel_handlers();
 bool cancel_requested();
 // The signal that asked (SIGINT, SIGTERM), 0 when none did.

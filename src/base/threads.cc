@@ -1,6 +1,7 @@
 #include "base/threads.h"
 
 #include <sched.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -24,6 +25,24 @@ void pause_briefly() {
   __builtin_ia32_pause();
 #endif
 }
+
+// While it lives, the running thread, and those it starts for good, take no signal but those of their own faults: a
+// handler would run on their stacks (see cancel.h).
+class WithoutSignals {
+ public:
+  WithoutSignals() {
+    sigset_t set;
+    sigfillset(&set);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&set, fault);
+    pthread_sigmask(SIG_SETMASK, &set, &before_);
+  }
+  ~WithoutSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  WithoutSignals(const WithoutSignals&) = delete;
+  WithoutSignals& operator=(const WithoutSignals&) = delete;
+
+ private:
+  sigset_t before_{};
+};
 
 constexpr int kSpins = 4000;  // about 40 microseconds: longer than the gaps between kernels, short for a user
 
@@ -124,6 +143,7 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   const int total = threads > 0 ? threads : available_processors();
   state_->shares = std::vector<State::Share>(static_cast<std::size_t>(total));
   try {
+    const WithoutSignals guard;
     for (std::size_t i = 1; i < state_->shares.size(); ++i)
       state_->workers.emplace_back([state = state_.get(), i] { state->worker(i); });
   } catch (const std::system_error& error) {

@@ -1,4 +1,9 @@
 // Matrix products of the CPU backend against the reference: shapes, transposes, strides, types, scaling, accumulation.
+#include <signal.h>
+
+#include <ctime>
+
+#include "base/cancel.h"
 #include "kernels/test_support.h"
 
 namespace instruct::kernels::testing {
@@ -54,9 +59,7 @@ Tensor product(void (*kernel)(Stream&, const Matmul&), const MatmulCase& c, cons
   return result.view;
 }
 
-void check(const MatmulCase& c, std::vector<std::unique_ptr<Machine>>& machines) {
-  SCOPED_TRACE(text(c));
-  tensor::Allocator& allocator = *machines[0]->allocator;
+Operands operands_of(const MatmulCase& c, tensor::Allocator& allocator) {
   RandomStream random(static_cast<std::uint64_t>(c.m * 1000003 + c.n * 1009 + c.k), RandomPurpose::kTest);
   const bool ta = c.transpose_a == Transpose::kYes;
   const bool tb = c.transpose_b == Transpose::kYes;
@@ -78,6 +81,12 @@ void check(const MatmulCase& c, std::vector<std::unique_ptr<Machine>>& machines)
   } else {
     fill_uniform(in.before.view, random, NAN, 0);
   }
+  return in;
+}
+
+void check(const MatmulCase& c, std::vector<std::unique_ptr<Machine>>& machines) {
+  SCOPED_TRACE(text(c));
+  const Operands in = operands_of(c, *machines[0]->allocator);
   Operand expected;
   Operand actual;
   product(reference::matmul, c, in, *machines[0], expected);
@@ -260,6 +269,39 @@ TEST(Matmul, AnEmptySumIsZeroOrLeavesTheResult) {
                {.m = 3, .n = 0, .k = 4, .accumulate = accumulate},
                {.m = 0, .n = 4, .k = 4, .accumulate = accumulate}});
   }
+}
+
+// The handlers of a program run while its threads multiply: oneDNN's products leave no stack for them (see cancel.h).
+TEST(Matmul, SignalsChangeNothing) {
+  const MatmulCase c{.m = 32, .n = 8, .k = 128, .layout = Layout::kGaps};
+  Machine machine(1);
+  const Operands in = operands_of(c, *machine.allocator);
+  Operand expected;
+  product(cpu::matmul, c, in, machine, expected);
+  // What oneDNN takes for itself lies between these.
+  const std::string pattern(40 << 10, 'x');
+  std::vector<std::string> guards(64, pattern);
+  for (std::size_t i = 0; i < guards.size(); i += 2) std::string().swap(guards[i]);
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGINT;
+  timer_t timer{};
+  ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+  for (int turn = 0; turn < 300; ++turn) {
+    install_cancel_handlers();
+    const itimerspec after{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = 10000 + turn * 500}};
+    ASSERT_EQ(timer_settime(timer, 0, &after, nullptr), 0);
+    while (!cancel_requested()) {
+      Operand again;
+      product(cpu::matmul, c, in, machine, again);
+      ASSERT_TRUE(same_bytes(again.whole, expected.whole));
+    }
+    clear_cancel();
+    for (std::size_t i = 1; i < guards.size(); i += 2) ASSERT_EQ(guards[i], pattern);
+  }
+  timer_delete(timer);
+  ::signal(SIGINT, SIG_DFL);
+  ::signal(SIGTERM, SIG_DFL);
 }
 
 // The specification itself, by hand.
