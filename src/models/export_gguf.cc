@@ -62,6 +62,9 @@ void set_model(formats::GgufWriter& writer, const Package& package) {
   const LlamaConfig& c = package.config;
   const Family& family = family_of(c.architecture);
   refuse_what_gguf_cannot_say(c, family);
+  if (c.sliding_window > 0 && c.sliding_window < max_position_embeddings(c) && family.full_interval == 0)
+    log_warning("llama.cpp leaves out the sliding window of '{}': after {} tokens it answers differently there",
+                family.model_type, c.sliding_window);
   const std::string architecture(family.gguf);
   const std::string prefix = architecture + ".";
   const auto number = [&](const std::string& key, std::int64_t value) {

@@ -349,6 +349,18 @@ TEST(Export, EveryFormatIsReadBackWithTheSameScores) {
   EXPECT_EQ(content_of(folder / "lora.gguf").substr(0, 4), "GGUF");
 }
 
+TEST(Export, SaysWhatLlamaCppLeavesOut) {
+  const Folder folder;
+  const auto messages = [&](const std::string& model) {
+    const Outcome outcome =
+        run({"export", "--model", golden_model(model), "--format", "gguf", "--output", folder / (model + ".gguf")});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.err;
+  };
+  EXPECT_THAT(messages("phi3"), HasSubstr("leaves out the sliding window of 'phi3': after 8 tokens"));
+  EXPECT_THAT(messages("gemma3"), Not(HasSubstr("window")));  // it takes a Gemma's
+}
+
 TEST(Export, NeverReplacesUnasked) {
   const Folder folder;
   const std::string file = folder.write("m.gguf", "mine");
