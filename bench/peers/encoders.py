@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An encoder beside PyTorch: rows a second of full tuning, and sentences a second of embedding, in turns in one run.
 
-    python3 bench/peers/encoders.py PROGRAM MODEL_FOLDER ROWS.csv [--rounds 3] [--steps 30] [--rows 3080]
+    python3 bench/peers/encoders.py PROGRAM MODEL_FOLDER ROWS.csv [--rounds 3] [--steps 30] [--rows 3080] [--dtypes f32 bf16]
 Needs torch and transformers. ROWS.csv has the columns text and category (BANKING77). Tuning: batches of 32 rows in the file's order,
 padded to the longest row of the batch there, side by side here; dropout off on both sides, AdamW, each in its best of f32 and bf16.
 Embedding: rows sorted by length there, batches of 64, mean of the tokens; here in the file's order.
@@ -15,6 +15,7 @@ arguments = argparse.ArgumentParser()
 arguments.add_argument("program"); arguments.add_argument("model"); arguments.add_argument("rows_file")
 arguments.add_argument("--rounds", type=int, default=3); arguments.add_argument("--steps", type=int, default=30)
 arguments.add_argument("--rows", type=int, default=3080)
+arguments.add_argument("--dtypes", nargs="+", default=["f32", "bf16"], help="f32 alone where the processor has no bf16: it takes ten times as long there")
 options = arguments.parse_args()
 rows = list(csv.DictReader(open(options.rows_file, encoding="utf-8")))
 labels = sorted({row["category"] for row in rows})
@@ -86,10 +87,10 @@ def our_embedding(dtype):
 for title, theirs, ours in (("full tuning, rows/s", torch_tuning, our_tuning), ("embedding, sentences/s", torch_embedding, our_embedding)):
     found = {}
     for _ in range(options.rounds):
-        for dtype in ("f32", "bf16"):
+        for dtype in options.dtypes:
             found.setdefault(("torch", dtype), []).append(theirs(dtype))
             found.setdefault(("ours", dtype), []).append(ours(dtype))
-    best = {who: max((d for d in ("f32", "bf16")), key=lambda d: statistics.median(found[who, d])) for who in ("torch", "ours")}
+    best = {who: max(options.dtypes, key=lambda d: statistics.median(found[who, d])) for who in ("torch", "ours")}
     ratios = sorted(o / t for o, t in zip(found["ours", best["ours"]], found["torch", best["torch"]]))
     print(f"{title}: torch {best['torch']} {statistics.median(found['torch', best['torch']]):.0f}, ours {best['ours']} "
           f"{statistics.median(found['ours', best['ours']]):.0f}; {statistics.median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)

@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "base/cancel.h"
+#include "kernels/cpu/short_products.h"
 #include "kernels/test_support.h"
 
 namespace instruct::kernels::testing {
@@ -269,6 +270,52 @@ TEST(Matmul, AnEmptySumIsZeroOrLeavesTheResult) {
                {.m = 3, .n = 0, .k = 4, .accumulate = accumulate},
                {.m = 0, .n = 4, .k = 4, .accumulate = accumulate}});
   }
+}
+
+TEST(Matmul, ShortProductsEqualTheReferenceOnEveryTarget) {
+  std::vector<MatmulCase> cases;
+  for (const std::int64_t m : {1, 4, 7, 16}) {
+    for (const std::int64_t n : {1, 8, 16, 33, 64}) {
+      for (const std::int64_t k : {1, 8, 64}) {
+        for (const Transpose a : {Transpose::kNo, Transpose::kYes}) {
+          for (const Accumulate accumulate : {Accumulate::kNo, Accumulate::kYes}) {
+            cases.push_back({.m = m,
+                             .n = n,
+                             .k = k,
+                             .transpose_a = a,
+                             .accumulate = accumulate,
+                             .alpha = -0.375F,
+                             .layout = Layout::kGaps});
+          }
+        }
+      }
+    }
+  }
+  Machine machine(1);
+  for_each_target([&](const char* target) {
+    for (const MatmulCase& c : cases) {
+      SCOPED_TRACE(fmt::format("{}: {}", target, text(c)));
+      const Operands in = operands_of(c, *machine.allocator);
+      Operand expected;
+      product(reference::matmul, c, in, machine, expected);
+      Operand actual = copy_of(in.before, *machine.allocator);
+      const bool transposed = c.transpose_a == Transpose::kYes;
+      cpu::short_product({.a = in.a.view.data<float>(),
+                          .a_row = transposed ? 1 : in.a.view.row_stride(),
+                          .a_column = transposed ? in.a.view.row_stride() : 1,
+                          .b = in.b.view.data<float>(),
+                          .b_row = in.b.view.row_stride(),
+                          .c = actual.view.data<float>(),
+                          .c_row = actual.view.row_stride(),
+                          .m = c.m,
+                          .n = c.n,
+                          .k = c.k,
+                          .alpha = c.alpha,
+                          .accumulate = c.accumulate == Accumulate::kYes});
+      ASSERT_EQ(mismatch(actual.view, expected.view, bound_of(c)), "");
+      ASSERT_TRUE(gaps_untouched(actual));
+    }
+  });
 }
 
 // The handlers of a program run while its threads multiply: oneDNN's products leave no stack for them (see cancel.h).

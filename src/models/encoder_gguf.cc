@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "models/export_parts.h"
+#include "models/sources.h"
 
 namespace instruct::models {
 namespace {
@@ -50,23 +51,6 @@ std::string gguf_name(const EncoderNames& names, std::string_view name) {
   }
   return {};
 }
-
-class GgufSource final : public WeightSource {
- public:
-  explicit GgufSource(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {}
-  bool has(const std::string& name) const override { return file_->has_tensor(stored(name)); }
-  Tensor get(const std::string& name) const override { return file_->tensor(stored(name)); }
-  void read_ahead() const override { file_->read_ahead(); }
-  void release() const override { file_->release(); }
-  std::string origin() const override { return file_->origin(); }
-
- private:
-  static std::string stored(const std::string& name) {
-    std::string found = gguf_name(encoder_family_of(kArchitecture).names, name);
-    return found.empty() ? name : found;
-  }
-  std::shared_ptr<const GgufFile> file_;
-};
 
 // What llama.cpp takes for granted must be so. Raises Unsupported where it is not.
 void refuse_what_gguf_cannot_say(const EncoderConfig& c, const GgufOptions& options) {
@@ -115,7 +99,10 @@ EncoderConfig encoder_config_from_gguf(const GgufFile& file) {
 }
 
 std::unique_ptr<WeightSource> make_encoder_source(std::shared_ptr<const GgufFile> file) {
-  return std::make_unique<GgufSource>(std::move(file));
+  return make_gguf_source(std::move(file), [](const std::string& name) {
+    std::string found = gguf_name(encoder_family_of(kArchitecture).names, name);
+    return found.empty() ? name : found;
+  });
 }
 
 void write_gguf_encoder(const std::filesystem::path& path, const Package& package, bool mean_pooling,

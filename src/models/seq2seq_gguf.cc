@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "models/sources.h"
 
 namespace instruct::models {
 namespace {
@@ -62,19 +63,6 @@ float root_scale(std::int64_t width) {
   return static_cast<float>(1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(1, width))));
 }
 
-class GgufSource final : public WeightSource {
- public:
-  explicit GgufSource(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {}
-  bool has(const std::string& name) const override { return file_->has_tensor(seq2seq_gguf_name(name)); }
-  Tensor get(const std::string& name) const override { return file_->tensor(seq2seq_gguf_name(name)); }
-  void read_ahead() const override { file_->read_ahead(); }
-  void release() const override { file_->release(); }
-  std::string origin() const override { return file_->origin(); }
-
- private:
-  std::shared_ptr<const GgufFile> file_;
-};
-
 }  // namespace
 
 bool is_seq2seq(const GgufFile& file) {
@@ -121,7 +109,7 @@ Seq2SeqConfig seq2seq_config_from_gguf(const GgufFile& file) {
 }
 
 std::unique_ptr<WeightSource> make_seq2seq_source(std::shared_ptr<const GgufFile> file) {
-  return std::make_unique<GgufSource>(std::move(file));
+  return make_gguf_source(std::move(file), seq2seq_gguf_name);
 }
 
 std::string gguf_architecture(const Seq2SeqConfig& config) {

@@ -74,13 +74,32 @@ Tensor move_rows(const Tensor& source, std::int64_t heads, tensor::Allocator& al
   return result;
 }
 
-class GgufSource final : public WeightSource {
+// Tensors as the file has them, under the names that a family has for them in GGUF.
+class GgufSource : public WeightSource {
  public:
-  GgufSource(std::shared_ptr<const GgufFile> file, LlamaConfig config, std::shared_ptr<tensor::Allocator> allocator)
-      : file_(std::move(file)), config_(std::move(config)), allocator_(std::move(allocator)) {}
-  bool has(const std::string& name) const override { return file_->has_tensor(gguf_name(config_, name)); }
+  GgufSource(std::shared_ptr<const GgufFile> file, GgufNaming naming)
+      : file_(std::move(file)), naming_(std::move(naming)) {}
+  bool has(const std::string& name) const override { return file_->has_tensor(naming_(name)); }
+  Tensor get(const std::string& name) const override { return file_->tensor(naming_(name)); }
+  void read_ahead() const override { file_->read_ahead(); }
+  void release() const override { file_->release(); }
+  std::string origin() const override { return file_->origin(); }
+
+ private:
+  std::shared_ptr<const GgufFile> file_;
+  GgufNaming naming_;
+};
+
+// Those of decoders: experts apart, norms relative to what the family's are, rows in Hugging Face's order.
+class DecoderGgufSource final : public GgufSource {
+ public:
+  DecoderGgufSource(std::shared_ptr<const GgufFile> file, LlamaConfig config,
+                    std::shared_ptr<tensor::Allocator> allocator)
+      : GgufSource(std::move(file), [config](const std::string& name) { return gguf_name(config, name); }),
+        config_(std::move(config)),
+        allocator_(std::move(allocator)) {}
   Tensor get(const std::string& name) const override {
-    Tensor stored = file_->tensor(gguf_name(config_, name));
+    Tensor stored = GgufSource::get(name);
     if (const std::int64_t expert = expert_of(name); expert >= 0) {
       if (stored.rank() != 3 || stored.dim(0) != config_.experts)
         raise(ErrorCategory::kBadData, "{}: tensor '{}' is {}, a matrix for each of {} experts is needed", origin(),
@@ -96,12 +115,8 @@ class GgufSource final : public WeightSource {
     if (!has_moved_rows(config_, name, heads) || stored.dim(0) % (2 * heads) != 0) return stored;
     return rows_from_gguf(stored, heads, *allocator_);
   }
-  void read_ahead() const override { file_->read_ahead(); }
-  void release() const override { file_->release(); }
-  std::string origin() const override { return file_->origin(); }
 
  private:
-  std::shared_ptr<const GgufFile> file_;
   LlamaConfig config_;
   std::shared_ptr<tensor::Allocator> allocator_;
 };
@@ -290,7 +305,11 @@ bool has_moved_rows(const LlamaConfig& config, const std::string& name, std::int
 
 std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const GgufFile> file, const LlamaConfig& config,
                                                std::shared_ptr<tensor::Allocator> allocator) {
-  return std::make_unique<GgufSource>(std::move(file), config, std::move(allocator));
+  return std::make_unique<DecoderGgufSource>(std::move(file), config, std::move(allocator));
+}
+
+std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const GgufFile> file, GgufNaming naming) {
+  return std::make_unique<GgufSource>(std::move(file), std::move(naming));
 }
 
 std::unique_ptr<WeightSource> make_folder_source(const fs::path& folder, std::string_view prefix) {

@@ -1,7 +1,8 @@
-// Weights of decoders in GGUF files and Hugging Face folders.
+// Weights in GGUF files and Hugging Face folders, and how those of decoders lie in them.
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 
 #include "base/value.h"
@@ -43,6 +44,9 @@ LlamaConfig config_from_json(const Value& json, const std::string& origin);
 
 std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const formats::GgufFile> file, const LlamaConfig& config,
                                                std::shared_ptr<tensor::Allocator> allocator);
+// Of other families: tensors as the file has them. `naming` makes a GGUF name of one of Hugging Face.
+using GgufNaming = std::function<std::string(const std::string& name)>;
+std::unique_ptr<WeightSource> make_gguf_source(std::shared_ptr<const formats::GgufFile> file, GgufNaming naming);
 // Single or sharded safetensors in a folder, or pytorch_model.bin where there are none.
 // `prefix`: what files of a model without a head leave out in front of names ("model.").
 std::unique_ptr<WeightSource> make_folder_source(const std::filesystem::path& folder, std::string_view prefix = {});

@@ -4,7 +4,8 @@
 // Query segments with the same visible ranges form a family (the children of one prefix). One task computes one family
 // and one query head: it gathers the visible keys and values into a dense buffer once, appends each segment's own, and
 // then every block of queries is three steps on dense matrices: scores, softmax, values. Columns are in order of
-// position, so what a query may see is a run of columns and no mask is needed. Widths are rounded up to 64.
+// position, so what a query may see is a run of columns and no mask is needed. Widths are rounded up to 64, below that
+// to 16; several heads of short rows are one task.
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -21,13 +22,12 @@ namespace {
 
 class ForwardTask : HeadTask {
  public:
-  ForwardTask(Stream& stream, const AttentionArgs& args, std::int64_t head, const Family& family, Tensor& output,
-              Tensor& log_sum)
-      : HeadTask(stream, args, head),
+  ForwardTask(Stream& stream, const AttentionArgs& args, const Family& family, Tensor& output, Tensor& log_sum)
+      : HeadTask(stream, args, 0),
         family_(family),
         output_(output),
         log_sum_(log_sum),
-        columns_(round_up(family.visible_keys + family.longest, kBlock)),
+        columns_(padded_columns(family.visible_keys + family.longest)),
         stride_(columns_ + 16),
         scratch_(stream, 2 * gathered_bytes(columns_) + kBlock * (width_ * (size_ + 4) + stride_ * (4 + size_)) + 512) {
     keys_ = scratch_.take(gathered_bytes(columns_));
@@ -38,7 +38,8 @@ class ForwardTask : HeadTask {
     probabilities_ = scratch_.take(kBlock * stride_ * size_);
   }
 
-  void run() {
+  void run(std::int64_t head) {
+    take_head(head);
     const auto& queries = args_.plan->queries;
     gather_visible(args_.key, queries[family_.first].visible, keys_);
     gather_visible(args_.value, queries[family_.first].visible, values_);
@@ -58,7 +59,7 @@ class ForwardTask : HeadTask {
   void block(const QuerySegment& segment, std::int64_t q) {
     const std::int64_t count = std::min(kBlock, segment.end - segment.begin - q);
     const std::int64_t rows = round_up(count, 16);
-    const std::int64_t columns = round_up(family_.visible_keys + segment.own_keys_of(q + count), kBlock);
+    const std::int64_t columns = padded_columns(family_.visible_keys + segment.own_keys_of(q + count));
     gather(args_.query, segment.begin + q, count, head_, queries_);
     zero_rows(queries_, count, rows);
     against(queries_, keys_, rows, columns, stride_, args_.scale, scores_);
@@ -94,6 +95,25 @@ class ForwardTask : HeadTask {
   std::byte* probabilities_;
 };
 
+// Query heads [first, last) of a family.
+struct HeadRange {
+  const Family& family;
+  std::int64_t first;
+  std::int64_t last;
+};
+
+// By the sizes alone, as all tasks: as many heads as make up about four whole blocks.
+std::vector<HeadRange> tasks_of(const std::vector<Family>& families, std::int64_t heads) {
+  std::vector<HeadRange> tasks;
+  for (const Family& family : families) {
+    const std::int64_t pairs = family.longest * (family.visible_keys + family.longest);
+    const std::int64_t step = std::max<std::int64_t>(1, 4 * kBlock * kBlock / std::max<std::int64_t>(1, pairs));
+    for (std::int64_t head = 0; head < heads; head += step)
+      tasks.push_back({family, head, std::min(heads, head + step)});
+  }
+  return tasks;
+}
+
 }  // namespace
 
 void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor& log_sum) {
@@ -115,7 +135,8 @@ void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor
   }
   std::optional<TileAttention> on_tiles;
   if (suits_tiles(stream, args)) on_tiles.emplace(stream, args, blocked, output, log_sum);
-  const std::int64_t block_tasks = on_tiles ? on_tiles->tasks() : static_cast<std::int64_t>(blocked.size()) * heads;
+  const std::vector<HeadRange> on_blocks = on_tiles ? std::vector<HeadRange>() : tasks_of(blocked, heads);
+  const std::int64_t block_tasks = on_tiles ? on_tiles->tasks() : static_cast<std::int64_t>(on_blocks.size());
   stream.threads.run(block_tasks + few.tasks(), [&](std::int64_t task) {
     if (task >= block_tasks) {
       task -= block_tasks;
@@ -123,8 +144,9 @@ void attention(Stream& stream, const AttentionArgs& args, Tensor& output, Tensor
     } else if (on_tiles) {
       on_tiles->run(task);
     } else {
-      const Family& family = blocked[static_cast<std::size_t>(task / heads)];
-      ForwardTask(stream, args, task % heads, family, output, log_sum).run();
+      const HeadRange& range = on_blocks[static_cast<std::size_t>(task)];
+      ForwardTask forward(stream, args, range.family, output, log_sum);
+      for (std::int64_t head = range.first; head < range.last; ++head) forward.run(head);
     }
   });
   few.finish();

@@ -29,7 +29,7 @@ class BackwardTask : HeadTask {
                const Targets& targets)
       : HeadTask(stream, args, head),
         targets_(targets),
-        columns_(round_up(most_columns, kBlock)),
+        columns_(padded_columns(most_columns)),
         stride_(columns_ + 16),
         scratch_(stream, 2 * gathered_bytes(columns_) + columns_ * width_ * 8 + kBlock * (width_ * (2 * size_ + 4)) +
                              kBlock * stride_ * (8 + 2 * size_) + 1024) {
@@ -77,7 +77,7 @@ class BackwardTask : HeadTask {
     const std::int64_t length = segment.end - segment.begin;
     gather_own(args_.key, segment, visible_keys_, keys_);
     gather_own(args_.value, segment, visible_keys_, values_);
-    clear(visible_keys_, round_up(visible_keys_ + segment.own_keys(), kBlock));
+    clear(visible_keys_, padded_columns(visible_keys_ + segment.own_keys()));
     for (std::int64_t q = 0; q < length; q += kBlock) block(segment, q);
     scatter(visible_keys_, segment.self_begin, segment.own_keys());
   }
@@ -85,7 +85,7 @@ class BackwardTask : HeadTask {
   void block(const QuerySegment& segment, std::int64_t q) {
     const std::int64_t count = std::min(kBlock, segment.end - segment.begin - q);
     const std::int64_t rows = round_up(count, 16);
-    const std::int64_t columns = round_up(visible_keys_ + segment.own_keys_of(q + count), kBlock);
+    const std::int64_t columns = padded_columns(visible_keys_ + segment.own_keys_of(q + count));
     const std::int64_t first = segment.begin + q;
     gather(args_.query, first, count, head_, queries_);
     gather(targets_.doutput, first, count, head_, doutputs_);

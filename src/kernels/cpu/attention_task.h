@@ -24,6 +24,12 @@ using tensor::QuerySegment;
 
 inline constexpr std::int64_t kBlock = 64;  // queries a block
 
+// Columns that are computed for a row of so many: whole blocks, or parts of the first one. Few enough that a few dozen
+// compiled products serve every length.
+inline std::int64_t padded_columns(std::int64_t columns) {
+  return round_up(columns, columns < kBlock ? 16 : kBlock);
+}
+
 // A task's memory, cut from one allocation.
 class Scratch {
  public:
@@ -52,13 +58,16 @@ class HeadTask {
         products_(products_of(stream)),
         dtype_(args.query.dtype()),
         size_(tensor::info(dtype_).block_bytes),
-        width_(args.head_width),
-        head_(head) {
-    const std::int64_t heads = args.query.dim(1) / width_;
-    key_head_ = head / (heads / args.key_heads());
+        width_(args.head_width) {
+    take_head(head);
   }
 
  protected:
+  // From here on another query head.
+  void take_head(std::int64_t head) {
+    head_ = head;
+    key_head_ = head / (args_.query.dim(1) / width_ / args_.key_heads());
+  }
   // Memory for the keys or values of the head, [columns, width].
   std::int64_t gathered_bytes(std::int64_t columns) const { return columns * width_ * size_; }
 
@@ -82,7 +91,7 @@ class HeadTask {
   void gather_own(const Tensor& matrix, const QuerySegment& segment, std::int64_t visible, std::byte* target) const {
     const std::int64_t length = segment.own_keys();
     gather(matrix, segment.self_begin, length, key_head_, target + visible * width_ * size_);
-    zero_rows(target, visible + length, round_up(visible + length, kBlock));
+    zero_rows(target, visible + length, padded_columns(visible + length));
   }
   void zero_rows(std::byte* buffer, std::int64_t first, std::int64_t last) const {
     std::memset(buffer + first * width_ * size_, 0, static_cast<std::size_t>((last - first) * width_ * size_));
@@ -99,6 +108,8 @@ class HeadTask {
     if (args_.relative.defined()) add_relative(args_.relative, head_, position, span, scores);
   }
 
+  // Whether rows of so many columns are multiplied by short_product.
+  bool is_short(std::int64_t columns) const;
   // result [rows, columns] (stride `stride`, f32) = alpha * left [rows, width] * keys [columns, width]^T.
   void against(const std::byte* left, const std::byte* keys, std::int64_t rows, std::int64_t columns,
                std::int64_t stride, float alpha, float* result) const;
@@ -114,7 +125,7 @@ class HeadTask {
   DType dtype_;
   std::int64_t size_;
   std::int64_t width_;
-  std::int64_t head_;
+  std::int64_t head_ = 0;
   std::int64_t key_head_ = 0;
 };
 
