@@ -2,6 +2,7 @@
 // and every gradient.
 #include "models/encoder.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -149,6 +150,94 @@ TEST(EncoderGguf, HasWhatLlamaCppAsksFor) {
     EXPECT_EQ(back.package.config.vocabulary, package.config.vocabulary);
     fs::remove(path);
   }
+}
+
+// ModernBERT has an architecture of its own there: norms before, one matrix for q, k and v, windows by their interval.
+class ModernBertGguf : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    fs::remove_all(folder_);
+    fs::copy(golden_encoder("modernbert"), folder_);
+  }
+  ~ModernBertGguf() override { fs::remove_all(folder_); }
+  // With other words in config.json.
+  std::string written(const std::string& words, const std::string& others) {
+    std::string config = read_file(golden_encoder("modernbert") / "config.json");
+    if (!words.empty()) config.replace(config.find(words), words.size(), others);
+    write_file_atomic(folder_ / "config.json", config);
+    Opened opened(folder_);
+    const auto weights = [&](const std::string& name) { return opened.package.encoder_source->get(name); };
+    return message_of([&] {
+      write_gguf_encoder(path_, opened.package, true, weights, {gguf_type("f32"), opened.engine.threads()});
+    });
+  }
+
+  fs::path folder_ = fs::temp_directory_path() / fmt::format("instruct-modernbert-{}", ::getpid());
+  fs::path path_ = folder_ / "model.gguf";
+};
+
+TEST_F(ModernBertGguf, HasWhatLlamaCppAsksForAndIsReadAgain) {
+  ASSERT_EQ(written("", ""), "no error");
+  const auto source = make_folder_source(folder_);
+  const auto file = formats::GgufFile::open(path_);
+  for (const auto& [ours, theirs] :
+       std::vector<std::pair<std::string, std::string>>{{"embeddings.tok_embeddings.weight", "token_embd.weight"},
+                                                        {"embeddings.norm.weight", "token_embd_norm.weight"},
+                                                        {"layers.1.attn_norm.weight", "blk.1.attn_norm.weight"},
+                                                        {"layers.1.attn.Wqkv.weight", "blk.1.attn_qkv.weight"},
+                                                        {"layers.1.attn.Wo.weight", "blk.1.attn_output.weight"},
+                                                        {"layers.3.mlp_norm.weight", "blk.3.ffn_norm.weight"},
+                                                        {"layers.3.mlp.Wi.weight", "blk.3.ffn_up.weight"},
+                                                        {"layers.3.mlp.Wo.weight", "blk.3.ffn_down.weight"},
+                                                        {"final_norm.weight", "output_norm.weight"}})
+    EXPECT_EQ(file->tensor(theirs).to_floats(), source->get("model." + ours).to_floats()) << theirs;
+  EXPECT_FALSE(file->has_tensor("blk.0.attn_norm.weight"));  // the first layer has none
+  EXPECT_EQ(file->integer("modern-bert.attention.sliding_window"), 8);
+  EXPECT_EQ(file->integer("modern-bert.attention.sliding_window_pattern"), 3);
+  EXPECT_EQ(file->number("modern-bert.rope.freq_base"), 160000);
+  EXPECT_EQ(file->number("modern-bert.rope.freq_base_swa"), 10000);
+  EXPECT_TRUE(has_mean_pooling(*file));
+  const Opened back(path_);
+  const EncoderConfig& read = back.package.encoder->config();
+  EXPECT_EQ(read.window, 5);
+  EXPECT_EQ(read.windowed, (std::vector<bool>{false, true, true, false}));
+  EXPECT_EQ(read.context_length, 64);
+}
+
+TEST_F(ModernBertGguf, WhatGgufCannotSayIsRefused) {
+  EXPECT_THAT(written("\"sliding_attention\",\n    \"full_attention\"", "\"full_attention\",\n    \"full_attention\""),
+              ::testing::HasSubstr("every so many layers are without the window"));
+  EXPECT_THAT(written("\"hidden_activation\": \"gelu\"", "\"hidden_activation\": \"silu\""),
+              ::testing::HasSubstr("has the activation gelu"));
+  EXPECT_FALSE(fs::exists(path_));
+}
+
+TEST_F(ModernBertGguf, BadNumbersAreRefused) {
+  const auto message = [&](const char* key, std::uint32_t value) {
+    formats::GgufWriter writer;
+    writer.set("general.architecture", std::string("modern-bert"));
+    for (const auto& [name, usual] :
+         std::vector<std::pair<std::string, std::uint32_t>>{{"block_count", 2},
+                                                            {"embedding_length", 8},
+                                                            {"feed_forward_length", 16},
+                                                            {"attention.head_count", 2},
+                                                            {"context_length", 16},
+                                                            {"attention.sliding_window", 8},
+                                                            {"attention.sliding_window_pattern", 3}})
+      writer.set("modern-bert." + name, name == key ? value : usual);
+    writer.set("modern-bert.attention.layer_norm_epsilon", 1e-5F);
+    writer.add("token_embd.weight", {3, 8}, DType::kF32, [] {
+      return Tensor::zeros({3, 8}, DType::kF32, *tensor::make_host_allocator());
+    });
+    writer.write(path_);
+    return message_of([&] { encoder_config_from_gguf(*formats::GgufFile::open(path_)).check("x.gguf"); });
+  };
+  EXPECT_EQ(message("", 0), "no error");
+  EXPECT_THAT(message("attention.sliding_window", 0), ::testing::HasSubstr("attention.sliding_window is 0"));
+  EXPECT_THAT(message("attention.sliding_window_pattern", 0), ::testing::HasSubstr("its pattern 0"));
+  EXPECT_NE(message("attention.head_count", 0), "no error");
+  EXPECT_NE(message("block_count", 4000000000U), "no error");
+  EXPECT_NE(message("embedding_length", 4000000000U), "no error");
 }
 
 TEST(EncoderConfiguration, OfGgufIsReadOrRefused) {
