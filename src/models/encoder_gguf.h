@@ -10,7 +10,7 @@
 
 namespace instruct::models {
 
-// Whether the file says that it holds such an encoder.
+// Whether the file says that it holds such an encoder. The others are for files that do.
 bool is_encoder(const formats::GgufFile& file);
 // As a BERT, which all of them are but for names, or a ModernBERT. Raises NotFound or BadData naming the key.
 EncoderConfig encoder_config_from_gguf(const formats::GgufFile& file);
