@@ -17,34 +17,38 @@ const float* floats(const std::byte* values) {
 
 }  // namespace
 
-bool HeadTask::is_short(std::int64_t columns) const {
-  return dtype_ == DType::kF32 && columns <= kBlock && width_ <= kShortWidth;
+void HeadTask::multiply(const ProductKey& key, std::int64_t columns, const std::byte* left, const std::byte* right,
+                        float* result) const {
+  if (dtype_ != DType::kF32 || columns > kBlock || width_ > kShortWidth) {
+    products_.get(key).run(left, right, result);
+    return;
+  }
+  alignas(64) std::array<float, static_cast<std::size_t>(kBlock * kShortWidth)> transposed;
+  const bool turns = key.transpose_b == Transpose::kYes;
+  for (std::int64_t column = 0; turns && column < key.n; ++column) {
+    for (std::int64_t i = 0; i < key.k; ++i)
+      transposed[static_cast<std::size_t>(i * key.n + column)] = floats(right)[column * key.stride_b + i];
+  }
+  const bool across = key.transpose_a == Transpose::kYes;
+  short_product({.a = floats(left),
+                 .a_row = across ? 1 : key.stride_a,
+                 .a_column = across ? key.stride_a : 1,
+                 .b = turns ? transposed.data() : floats(right),
+                 .b_row = turns ? key.n : key.stride_b,
+                 .c = result,
+                 .c_row = key.stride_c,
+                 .m = key.m,
+                 .n = key.n,
+                 .k = key.k,
+                 .alpha = key.alpha,
+                 .accumulate = key.accumulate == Accumulate::kYes});
 }
 
 void HeadTask::against(const std::byte* left, const std::byte* keys, std::int64_t rows, std::int64_t columns,
                        std::int64_t stride, float alpha, float* result) const {
-  if (is_short(columns)) {
-    alignas(64) std::array<float, static_cast<std::size_t>(kBlock* kShortWidth)> transposed;
-    for (std::int64_t c = 0; c < columns; ++c) {
-      for (std::int64_t i = 0; i < width_; ++i)
-        transposed[static_cast<std::size_t>(i * columns + c)] = floats(keys)[c * width_ + i];
-    }
-    short_product({.a = floats(left),
-                   .a_row = width_,
-                   .b = transposed.data(),
-                   .b_row = columns,
-                   .c = result,
-                   .c_row = stride,
-                   .m = rows,
-                   .n = columns,
-                   .k = width_,
-                   .alpha = alpha});
-    return;
-  }
   for (std::int64_t c = 0; c < columns; c += kMaxColumns) {
     const std::int64_t n = std::min(kMaxColumns, columns - c);
-    products_
-        .get({.m = rows,
+    multiply({.m = rows,
               .n = n,
               .k = width_,
               .stride_a = width_,
@@ -53,28 +57,15 @@ void HeadTask::against(const std::byte* left, const std::byte* keys, std::int64_
               .transpose_b = Transpose::kYes,
               .input = dtype_,
               .output = DType::kF32,
-              .alpha = alpha})
-        .run(left, keys + c * width_ * size_, result + c);
+              .alpha = alpha},
+             columns, left, keys + c * width_ * size_, result + c);
   }
 }
 
 void HeadTask::times(const std::byte* left, const std::byte* values, std::int64_t rows, std::int64_t columns,
                      std::int64_t stride, float* result) const {
-  if (is_short(columns)) {
-    short_product({.a = floats(left),
-                   .a_row = stride,
-                   .b = floats(values),
-                   .b_row = width_,
-                   .c = result,
-                   .c_row = width_,
-                   .m = rows,
-                   .n = width_,
-                   .k = columns});
-    return;
-  }
   for (std::int64_t c = 0; c < columns; c += kMaxColumns) {
-    products_
-        .get({.m = rows,
+    multiply({.m = rows,
               .n = width_,
               .k = std::min(kMaxColumns, columns - c),
               .stride_a = stride,
@@ -82,30 +73,15 @@ void HeadTask::times(const std::byte* left, const std::byte* values, std::int64_
               .stride_c = width_,
               .accumulate = c > 0 ? Accumulate::kYes : Accumulate::kNo,
               .input = dtype_,
-              .output = DType::kF32})
-        .run(left + c * size_, values + c * width_ * size_, result);
+              .output = DType::kF32},
+             columns, left + c * size_, values + c * width_ * size_, result);
   }
 }
 
 void HeadTask::add_transposed(const std::byte* left, const std::byte* right, std::int64_t rows, std::int64_t columns,
                               std::int64_t stride, float* result) const {
-  if (is_short(columns)) {
-    short_product({.a = floats(left),
-                   .a_row = 1,
-                   .a_column = stride,
-                   .b = floats(right),
-                   .b_row = width_,
-                   .c = result,
-                   .c_row = width_,
-                   .m = columns,
-                   .n = width_,
-                   .k = rows,
-                   .accumulate = true});
-    return;
-  }
   for (std::int64_t c = 0; c < columns; c += kMaxColumns) {
-    products_
-        .get({.m = std::min(kMaxColumns, columns - c),
+    multiply({.m = std::min(kMaxColumns, columns - c),
               .n = width_,
               .k = rows,
               .stride_a = stride,
@@ -114,8 +90,8 @@ void HeadTask::add_transposed(const std::byte* left, const std::byte* right, std
               .transpose_a = Transpose::kYes,
               .accumulate = Accumulate::kYes,
               .input = dtype_,
-              .output = DType::kF32})
-        .run(left + c * size_, right, result + c * width_);
+              .output = DType::kF32},
+             columns, left + c * size_, right, result + c * width_);
   }
 }
 

@@ -108,8 +108,9 @@ class HeadTask {
     if (args_.relative.defined()) add_relative(args_.relative, head_, position, span, scores);
   }
 
-  // Whether rows of so many columns are multiplied by short_product.
-  bool is_short(std::int64_t columns) const;
+  // The product of one task over rows of `columns`: by short_product where these are few, else by oneDNN.
+  void multiply(const ProductKey& key, std::int64_t columns, const std::byte* left, const std::byte* right,
+                float* result) const;
   // result [rows, columns] (stride `stride`, f32) = alpha * left [rows, width] * keys [columns, width]^T.
   void against(const std::byte* left, const std::byte* keys, std::int64_t rows, std::int64_t columns,
                std::int64_t stride, float alpha, float* result) const;
